@@ -11,7 +11,7 @@ use std::time::Duration;
 use tandem_controller::vmm::xapi::Xapi;
 use tandem_controller::vmm::xapi::config::{Access, Limits, PoolConfig, Protocol, ServerConfig, Transport};
 use tandem_controller::vmm::xapi::rpc::{json, xml};
-use tandem_controller::vmm::{Hypervisor, MigrateOrder, Steering, Way};
+use tandem_controller::vmm::{Hypervisor, MigrateOrder, MigrationControl, MigrationKey};
 use tandem_model::{
     BitRate, Bytes, FixedAddress, Mac, MigrationMode, MigrationId, PortNo, Resources, ServerId, VmId, VmSpec,
 };
@@ -177,7 +177,7 @@ async fn call(what: u8, driver: &Xapi) {
         fixed_address: Some(FixedAddress { address, prefix_len: 24, router: address }),
         origin: Default::default(),
     };
-    let way = Way { migration: MigrationId(3), vm, from: server, to: ServerId(1) };
+    let key = MigrationKey { migration: MigrationId(3), vm, from: server, to: ServerId(1) };
     match what % 9 {
         0 => drop(driver.list(server).await),
         1 => drop(driver.allocate(server, vm, &spec).await),
@@ -187,23 +187,23 @@ async fn call(what: u8, driver: &Xapi) {
             drop(driver.load(server).await);
             drop(driver.load(server).await);
         }
-        5 => drop(driver.settle(way, true).await),
+        5 => drop(driver.resolve(key, true).await),
         6 | 7 => {
             let manner = if what % 9 == 6 { MigrationMode::Live } else { MigrationMode::Cold };
             let (downtime, rounds) = (Duration::from_millis(300), 5);
-            let order = MigrateOrder { way, manner, spec, downtime, rounds };
+            let order = MigrateOrder { key, manner, spec, downtime, rounds };
             if driver.can_migrate(&order).await.is_ok() {
                 let (reports, mut heard) = tokio::sync::mpsc::channel(8);
                 tokio::spawn(async move { while heard.recv().await.is_some() {} });
                 let rate = tokio::sync::watch::channel(BitRate(1_000_000)).1;
-                let steering = Steering { reports, rate, cancel: CancellationToken::new() };
-                drop(driver.migrate(&order, steering).await);
+                let control = MigrationControl { reports, rate, cancel: CancellationToken::new() };
+                drop(driver.migrate(&order, control).await);
             }
         }
         _ => {
-            let (noticed, mut heard) = tokio::sync::mpsc::channel(8);
+            let (vm_down, mut heard) = tokio::sync::mpsc::channel(8);
             tokio::spawn(async move { while heard.recv().await.is_some() {} });
-            let _ = tokio::time::timeout(Duration::from_secs(20), driver.watch(noticed)).await;
+            let _ = tokio::time::timeout(Duration::from_secs(20), driver.watch(vm_down)).await;
         }
     }
 }

@@ -28,8 +28,8 @@ fuzz_target!(|text: &str| {
     let _ = answers::found(SITE, ServerId(0), parts[0]);
     let _ = answers::loads(SITE, parts.iter().copied());
     let _ = answers::followed(Bytes(u64::MAX), parts.iter().copied());
-    let settled = answers::settled(SITE, VmId(7), Some(parts[0]), parts.get(1).copied());
-    if let Ok((place, runs, destroyed)) = settled {
+    let resolved = answers::resolved(SITE, VmId(7), Some(parts[0]), parts.get(1).copied());
+    if let Ok((place, runs, destroyed)) = resolved {
         assert!(!(runs[0] && runs[1]), "it runs on both sides");
         if let Some(at_target) = place {
             assert!(!destroyed[usize::from(at_target)], "the side that has it is destroyed");

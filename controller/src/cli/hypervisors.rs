@@ -6,7 +6,7 @@ use super::store::Which;
 use super::table::table;
 use crate::server::serve::read_site;
 use crate::store;
-use crate::vmm::hosts::{Hypervisors, LoadError};
+use crate::vmm::config::{Hypervisors, LoadError};
 use crate::vmm::owner::Owner;
 use crate::vmm::{self, Capabilities, Hypervisor};
 use clap::Subcommand;

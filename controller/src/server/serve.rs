@@ -11,7 +11,7 @@ use crate::server::{csv, http};
 use crate::store::place::{self, Surroundings};
 use crate::store::tokens::Tokens;
 use crate::store::{Sqlite, Writer};
-use crate::vmm::{self, hosts::Hypervisors, owner::Owner, router::Patience};
+use crate::vmm::{self, config::Hypervisors, owner::Owner, router::Timeouts};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -165,9 +165,9 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         if let Some(missing) = hypervisors.map(|h| h.missing(&site).join(", ")).filter(|m| !m.is_empty()) {
             tracing::warn!("no hypervisor is known for {missing}; VMs that are placed there will fail");
         }
-        let (patience, event_loop) = (Patience::new(site.migration.timeout), sender.clone());
+        let (timeouts, event_loop) = (Timeouts::new(site.migration.timeout), sender.clone());
         tasks.spawn(
-            async move { vmm::router::run(drivers, "hypervisors", owner, patience, event_loop).await },
+            async move { vmm::router::run(drivers, "hypervisors", owner, timeouts, event_loop).await },
         );
     } else {
         let service = options.world.clone().unwrap_or_else(|| vmm::emulated::default_world(&site.name));

@@ -162,14 +162,14 @@ impl VmmError {
 
 /// Where the VM of a move is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Whereabouts {
+pub enum VmLocation {
     /// It runs there. Also its old server when that does not answer and the new one does not have
     /// it: it is there or nowhere.
     At(ServerId),
     /// It was lost: both servers answer, and neither has it.
     Lost,
     /// Nobody can tell until both servers answer again: it was handed over when the connection was
-    /// cut. `settle` is asked again.
+    /// cut. `resolve` is asked again.
     Unknown,
 }
 
@@ -178,7 +178,7 @@ pub enum Whereabouts {
 #[error("{why}")]
 pub struct MigrateError {
     /// Where the VM is.
-    pub at: Whereabouts,
+    pub at: VmLocation,
     /// Why it was not moved.
     #[source]
     pub why: VmmError,

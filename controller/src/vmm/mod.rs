@@ -11,22 +11,22 @@
 //! A [`Hypervisor`] has some of the site's servers; a VM can be moved between servers of the same
 //! one. It keeps no state that a restart needs: what it made carries our tag and is found again by
 //! [`Hypervisor::list`], and a migration that a killed controller left is looked up by
-//! [`Hypervisor::settle`]. Every call may be repeated; one for what is already so is answered as
+//! [`Hypervisor::resolve`]. Every call may be repeated; one for what is already so is answered as
 //! done. A call that is given up (dropped, at the router's time-out) leaves nothing behind that a
-//! repeated call or `settle` does not clean up.
+//! repeated call or `resolve` does not clean up.
 //!
-//! Which hosts there are and how they are reached is a file: [`hosts`].
+//! Which hosts there are and how they are reached is a file: [`config`].
 
+pub mod config;
 pub mod emulated;
 mod error;
-pub mod hosts;
 pub mod owner;
 pub mod placeholders;
 pub mod router;
 pub mod xapi;
 pub mod xl;
 
-pub use error::{MigrateError, VmmError, Whereabouts};
+pub use error::{MigrateError, VmLocation, VmmError};
 
 use owner::Owner;
 use std::net::Ipv4Addr;
@@ -80,7 +80,7 @@ pub enum FoundState {
 
 /// A VM of ours that is on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct DiscoveredVm {
     /// Which, by our tag.
     pub vm: VmId,
     /// Where.
@@ -105,7 +105,7 @@ pub struct ServerLoad {
 
 /// Which move: enough to find what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Way {
+pub struct MigrationKey {
     /// Its id; what is left on hosts is named after it.
     pub migration: MigrationId,
     /// Which VM.
@@ -120,7 +120,7 @@ pub struct Way {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrateOrder {
     /// Which, and from where to where.
-    pub way: Way,
+    pub key: MigrationKey,
     /// Live or cold.
     pub manner: MigrationMode,
     /// As it will be there.
@@ -143,7 +143,7 @@ pub enum MigrationReport {
 
 /// How a move is followed and steered while it is under way.
 #[derive(Debug, Clone)]
-pub struct Steering {
+pub struct MigrationControl {
     /// Reports go here. A reader that has gone is no reason to stop.
     pub reports: mpsc::Sender<MigrationReport>,
     /// The highest rate of the transfer now; it may change at any time.
@@ -161,7 +161,7 @@ pub struct Moved {
 
 /// Something happened to a VM of ours that we did not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noticed {
+pub struct VmDown {
     /// Where it was.
     pub server: ServerId,
     /// Which VM: it does not run any more.
@@ -216,7 +216,7 @@ pub trait Hypervisor: Send + Sync + 'static {
     ///
     /// # Errors
     /// When the server cannot be asked.
-    async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError>;
+    async fn list(&self, server: ServerId) -> Result<Vec<DiscoveredVm>, VmmError>;
 
     /// Makes a VM from its image and starts it; one that runs already is as good. Gives its address
     /// where the hypervisor knows it.
@@ -240,7 +240,7 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// what is there is not meant.
     async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError>;
 
-    /// Keeps this with a VM, in place of what was kept before: [`Found::spec`]. Nothing else of the
+    /// Keeps this with a VM, in place of what was kept before: [`DiscoveredVm::spec`]. Nothing else of the
     /// VM changes.
     ///
     /// # Errors
@@ -282,35 +282,35 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Moves a VM, and returns when it has ended. One with this id that is under way on the hosts
     /// (the controller was restarted, or the connection was cut) is taken up again. The router has
-    /// called [`Hypervisor::can_migrate`] and [`Hypervisor::settle`] before.
+    /// called [`Hypervisor::can_migrate`] and [`Hypervisor::resolve`] before.
     ///
     /// # Errors
     /// When it was not moved: why, and where it runs now. What was left on either side is cleaned
     /// up, as far as the hosts answer.
-    async fn migrate(&self, order: &MigrateOrder, steering: Steering) -> Result<Moved, MigrateError>;
+    async fn migrate(&self, order: &MigrateOrder, control: MigrationControl) -> Result<Moved, MigrateError>;
 
     /// Finds out where the VM of a move is, and cleans up what the move has left on either side: a
     /// VM that waits for its memory is removed, one that was paused for a move that failed runs
     /// again. A move that is still under way is left alone, and so is told; with `stop` it is given
     /// up instead. Nothing was left when nothing is known of the move: then this only says where
     /// the VM is.
-    async fn settle(&self, way: Way, stop: bool) -> Settled;
+    async fn resolve(&self, key: MigrationKey, stop: bool) -> ResolveOutcome;
 
     /// Tells at once of VMs of ours that somebody else stops or removes, until nobody reads it any
     /// more. What a driver that cannot hear of such things has missed is found by
     /// [`Hypervisor::list`].
-    async fn watch(&self, noticed: mpsc::Sender<Noticed>) {
-        noticed.closed().await;
+    async fn watch(&self, vm_down: mpsc::Sender<VmDown>) {
+        vm_down.closed().await;
     }
 }
 
 /// What became of a move.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
+pub enum ResolveOutcome {
     /// It is under way on the hosts: [`Hypervisor::migrate`] takes it up.
     UnderWay,
     /// It is not; this is where the VM is, and the reason where something is not as it should be.
-    Ended(Whereabouts, Option<VmmError>),
+    Ended(VmLocation, Option<VmmError>),
 }
 
 /// The drivers of a hypervisors file; nothing is connected yet. `site` is the site's name, which
@@ -318,7 +318,7 @@ pub enum Settled {
 ///
 /// # Errors
 /// When a driver cannot be made.
-pub fn drivers(file: &hosts::Hypervisors, site: &str) -> anyhow::Result<Vec<Arc<dyn Hypervisor>>> {
+pub fn drivers(file: &config::Hypervisors, site: &str) -> anyhow::Result<Vec<Arc<dyn Hypervisor>>> {
     let mut drivers: Vec<Arc<dyn Hypervisor>> = Vec::new();
     if !file.hosts.is_empty() {
         drivers.push(Arc::new(xl::Xl::new(site, &file.hosts, &file.images)?));

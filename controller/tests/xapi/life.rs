@@ -5,7 +5,7 @@ use crate::ready::{LIMIT, SRV1, SRV2, driver, pool, spec, until};
 use serde_json::json;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use tandem_controller::vmm::hosts::{HostKeys, SshTarget};
+use tandem_controller::vmm::config::{HostKeys, SshTarget};
 use tandem_controller::vmm::xapi::config::{Protocol, Transport};
 use tandem_controller::vmm::xapi::rpc::tls::Fingerprint;
 use tandem_controller::vmm::{FoundState, Hypervisor, VmmError};
@@ -216,13 +216,13 @@ async fn loads_are_counted_up() {
 async fn what_happens_behind_our_back_is_noticed() {
     let double = Double::start(Setup::default()).await;
     let driver = std::sync::Arc::new(driver(vec![pool(&double, SRV1)]));
-    let (noticed, mut heard) = mpsc::channel(16);
+    let (vm_down, mut heard) = mpsc::channel(16);
     for n in [7, 8, 9] {
         driver.allocate(SRV1, VmId(n), &spec("debian-12")).await.expect("allocated");
     }
     let watching = tokio::spawn({
         let driver = driver.clone();
-        async move { driver.watch(noticed).await }
+        async move { driver.watch(vm_down).await }
     });
     until("it listens", || double.count("event.from") >= 2 && double.count("VM.get_all_records") > 0).await;
     let asked = double.count("event.from");

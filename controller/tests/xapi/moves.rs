@@ -2,12 +2,12 @@
 //! which they go wrong.
 
 use crate::double::{Double, Fault, Setup, model::GIB};
-use crate::ready::{LIMIT, SRV1, SRV2, SRV3, driver, order, pool, spec, steering, until};
+use crate::ready::{LIMIT, SRV1, SRV2, SRV3, control, driver, order, pool, spec, until};
 use serde_json::json;
 use std::time::Duration;
 use tandem_controller::vmm::xapi::Xapi;
 use tandem_controller::vmm::{
-    Hypervisor, MigrateError, MigrationReport, Moved, Settled, VmmError, Whereabouts,
+    Hypervisor, MigrateError, MigrationReport, Moved, ResolveOutcome, VmLocation, VmmError,
 };
 use tandem_model::{Bytes, MigrationMode, PortNo, VmId};
 
@@ -21,19 +21,19 @@ async fn running(setup: Setup) -> (Double, Xapi) {
 }
 
 async fn moved(driver: &Xapi, manner: MigrationMode) -> Result<Moved, MigrateError> {
-    let (steering, _reports, _cancel) = steering();
-    driver.migrate(&order(SRV1, SRV2, manner), steering).await
+    let (control, _reports, _cancel) = control();
+    driver.migrate(&order(SRV1, SRV2, manner), control).await
 }
 
 #[tokio::test]
 async fn live_within_a_pool_with_progress() {
     let (double, driver) = running(Setup::default()).await;
     let before = double.things();
-    let (steering, mut reports, _cancel) = steering();
+    let (control, mut reports, _cancel) = control();
     let order = order(SRV1, SRV2, MigrationMode::Live);
     driver.can_migrate(&order).await.expect("it can be moved");
     assert!(double.things() == before, "asking changes nothing");
-    driver.migrate(&order, steering).await.expect("moved");
+    driver.migrate(&order, control).await.expect("moved");
     assert_eq!(double.place(7), "xcp2");
     assert_eq!(double.count("Async.VM.pool_migrate"), 1);
     let mut sent = Vec::new();
@@ -45,7 +45,7 @@ async fn live_within_a_pool_with_progress() {
     assert!(sent.is_sorted() && sent.last() == Some(&(256 << 20)), "{sent:?}");
     assert_eq!(driver.list(SRV2).await.expect("listed").len(), 1);
     // Repeated: it is there.
-    let (again, _reports, _cancel) = crate::ready::steering();
+    let (again, _reports, _cancel) = crate::ready::control();
     driver.migrate(&order, again).await.expect("moved already");
     assert_eq!(double.count("Async.VM.pool_migrate"), 1);
     assert_eq!(double.tasks(), 0);
@@ -85,8 +85,8 @@ async fn from_pool_to_pool() {
         driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("allocated");
         let order = order(SRV1, SRV3, manner);
         driver.can_migrate(&order).await.expect("it can be moved");
-        let (steering, _reports, _cancel) = steering();
-        driver.migrate(&order, steering).await.expect("moved");
+        let (control, _reports, _cancel) = control();
+        driver.migrate(&order, control).await.expect("moved");
         assert_eq!((one.place(7).as_str(), two.place(7).as_str()), ("gone", "xcp1"));
         assert_eq!(driver.list(SRV3).await.expect("listed").len(), 1);
         let vm = two.vm(7).expect("there");
@@ -105,8 +105,8 @@ async fn to_another_uplink_its_network_changes_too() {
     let (double, driver) = running(Setup::default()).await;
     let mut order = order(SRV1, SRV2, MigrationMode::Live);
     order.spec.uplink_port = PortNo(2);
-    let (steering, _reports, _cancel) = steering();
-    driver.migrate(&order, steering).await.expect("moved");
+    let (control, _reports, _cancel) = control();
+    driver.migrate(&order, control).await.expect("moved");
     let vm = double.vm(7).expect("there");
     double.with(|s| {
         let vif = &s.list("VM", &vm, "VIFs")[0];
@@ -131,7 +131,7 @@ async fn what_cannot_be_moved_is_refused_with_the_reason() {
     assert_eq!(driver.can_migrate(&live).await, Err(full.clone()));
     // Without asking first, the pool says it, and the VM stays.
     let failed = moved(&driver, MigrationMode::Live).await.expect_err("full");
-    assert_eq!(failed, MigrateError { at: Whereabouts::At(SRV1), why: full });
+    assert_eq!(failed, MigrateError { at: VmLocation::At(SRV1), why: full });
     double.with(|s| s.remove_vm(&guest));
     // A target in maintenance.
     double.with(|s| s.set("host", &other, "enabled", json!(false)));
@@ -180,7 +180,7 @@ async fn a_move_that_fails_leaves_the_vm_where_it_was() {
         let (double, driver) = running(Setup::default()).await;
         double.script(method, 0, fault);
         let failed = moved(&driver, manner).await.expect_err(method);
-        assert_eq!(failed.at, Whereabouts::At(SRV1), "{failed}");
+        assert_eq!(failed.at, VmLocation::At(SRV1), "{failed}");
         assert_eq!(double.place(7), "xcp1", "{failed}");
         assert_eq!(double.with(|s| s.all("VM").count()), 2, "the template and the VM");
         // And it can be moved afterwards.
@@ -203,7 +203,7 @@ async fn a_move_that_was_made_is_not_said_to_have_failed() {
     match first {
         Ok(_) => {}
         Err(MigrateError { at, .. }) => {
-            assert_eq!(at, Whereabouts::Unknown, "it is under way");
+            assert_eq!(at, VmLocation::Unknown, "it is under way");
             moved(&driver, MigrationMode::Live).await.expect("taken up");
         }
     }
@@ -215,14 +215,14 @@ async fn a_move_that_was_made_is_not_said_to_have_failed() {
 async fn a_cancelled_move_leaves_the_vm_where_it_was() {
     let (double, driver) = running(Setup::default()).await;
     double.script("Async.VM.pool_migrate", 0, Fault::Hang);
-    let (steering, _reports, cancel) = steering();
+    let (control, _reports, cancel) = control();
     let order = order(SRV1, SRV2, MigrationMode::Live);
-    let (failed, ()) = tokio::join!(driver.migrate(&order, steering), async {
+    let (failed, ()) = tokio::join!(driver.migrate(&order, control), async {
         until("it moves", || double.count("Async.VM.pool_migrate") == 1).await;
         cancel.cancel();
     });
     let failed = failed.expect_err("cancelled");
-    assert_eq!(failed, MigrateError { at: Whereabouts::At(SRV1), why: VmmError::Cancelled });
+    assert_eq!(failed, MigrateError { at: VmLocation::At(SRV1), why: VmmError::Cancelled });
     assert_eq!((double.place(7).as_str(), double.tasks()), ("xcp1", 0));
 }
 
@@ -237,7 +237,7 @@ async fn a_move_that_hangs() {
     driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("allocated");
     double.script("Async.VM.pool_migrate", 0, Fault::Hang);
     let failed = moved(&driver, MigrationMode::Live).await.expect_err("hangs");
-    assert_eq!(failed.at, Whereabouts::At(SRV1));
+    assert_eq!(failed.at, VmLocation::At(SRV1));
     assert!(matches!(failed.why, VmmError::TimeOut { .. }), "{failed}");
     assert_eq!(double.place(7), "xcp1");
     let mut cfg = pool(&double, SRV1);
@@ -245,12 +245,12 @@ async fn a_move_that_hangs() {
     let driver = crate::ready::driver(vec![cfg]);
     double.script("Async.VM.pool_migrate", 0, Fault::HangDeaf);
     let failed = moved(&driver, MigrationMode::Live).await.expect_err("hangs");
-    assert_eq!(failed.at, Whereabouts::Unknown, "nobody knows yet");
-    let way = order(SRV1, SRV2, MigrationMode::Live).way;
-    assert_eq!(driver.settle(way, false).await, Settled::UnderWay);
+    assert_eq!(failed.at, VmLocation::Unknown, "nobody knows yet");
+    let key = order(SRV1, SRV2, MigrationMode::Live).key;
+    assert_eq!(driver.resolve(key, false).await, ResolveOutcome::UnderWay);
     double.release();
     until("it ends by itself", || double.place(7) == "xcp2").await;
-    assert_eq!(driver.settle(way, false).await, Settled::Ended(Whereabouts::At(SRV2), None));
+    assert_eq!(driver.resolve(key, false).await, ResolveOutcome::Ended(VmLocation::At(SRV2), None));
 }
 
 /// The controller was restarted while a VM moves: the move is found, followed, or given up.
@@ -259,33 +259,33 @@ async fn a_move_of_a_former_life_is_taken_up_or_given_up() {
     for stop in [false, true] {
         let (double, former) = running(Setup::default()).await;
         double.script("Async.VM.pool_migrate", 0, Fault::HangDeaf);
-        let (steering, _reports, _cancel) = steering();
+        let (control, _reports, _cancel) = control();
         let order = order(SRV1, SRV2, MigrationMode::Live);
         // Dies without a word: the future is leaked in a runtime's task that nobody asks again.
         let former = std::sync::Arc::new(former);
         let dying = tokio::spawn({
             let order = order.clone();
-            async move { former.migrate(&order, steering).await }
+            async move { former.migrate(&order, control).await }
         });
         until("it moves", || double.count("Async.VM.pool_migrate") == 1).await;
         let driver = driver(vec![pool(&double, SRV1)]);
         until("it is under way", || double.tasks() == 1).await;
-        let mut state = driver.settle(order.way, false).await;
+        let mut state = driver.resolve(order.key, false).await;
         let start = tokio::time::Instant::now();
-        while state != Settled::UnderWay && start.elapsed() < LIMIT {
+        while state != ResolveOutcome::UnderWay && start.elapsed() < LIMIT {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            state = driver.settle(order.way, false).await;
+            state = driver.resolve(order.key, false).await;
         }
-        assert_eq!(state, Settled::UnderWay);
+        assert_eq!(state, ResolveOutcome::UnderWay);
         if stop {
-            let (settled, ()) = tokio::join!(driver.settle(order.way, true), async {
+            let (resolved, ()) = tokio::join!(driver.resolve(order.key, true), async {
                 until("cancelled", || double.count("task.cancel") > 0).await;
                 double.release();
             });
             // It could no longer be stopped, and says so.
-            assert_eq!(settled, Settled::Ended(Whereabouts::At(SRV2), None));
+            assert_eq!(resolved, ResolveOutcome::Ended(VmLocation::At(SRV2), None));
         } else {
-            let (again, _reports, _cancel) = crate::ready::steering();
+            let (again, _reports, _cancel) = crate::ready::control();
             let (taken_up, ()) = tokio::join!(driver.migrate(&order, again), async {
                 until("it is followed", || double.count("task.get_record") > 0).await;
                 double.release();
@@ -309,8 +309,8 @@ async fn a_vm_that_does_not_run_after_a_move_runs_again() {
                 s.set("VM", &vm, "resident_on", json!("OpaqueRef:NULL"));
             }
         });
-        let settled = driver.settle(order(SRV1, SRV2, MigrationMode::Live).way, false).await;
-        assert_eq!(settled, Settled::Ended(Whereabouts::At(SRV1), None), "{state}");
+        let resolved = driver.resolve(order(SRV1, SRV2, MigrationMode::Live).key, false).await;
+        assert_eq!(resolved, ResolveOutcome::Ended(VmLocation::At(SRV1), None), "{state}");
         assert_eq!(double.place(7), "xcp1", "{state}");
     }
 }
@@ -328,7 +328,7 @@ async fn a_vm_that_is_destroyed_while_it_moves_is_lost() {
     };
     double.script("Async.VM.pool_migrate", 0, Fault::Meanwhile(destroy));
     let failed = moved(&driver, MigrationMode::Live).await.expect_err("destroyed");
-    assert_eq!(failed.at, Whereabouts::Lost);
+    assert_eq!(failed.at, VmLocation::Lost);
     assert!(matches!(failed.why, VmmError::GoneBehindOurBack { vm: VM, .. }), "{failed}");
 }
 
@@ -346,17 +346,17 @@ async fn the_other_pool_dies() {
         0,
         Fault::FailLater(&["VM_MIGRATE_FAILED", "vm", "a", "b", "connection refused"]),
     );
-    let (steering, _reports, _cancel) = steering();
+    let (control, _reports, _cancel) = control();
     let order = order(SRV1, SRV3, MigrationMode::Live);
     let failed = {
-        let moving = driver.migrate(&order, steering);
+        let moving = driver.migrate(&order, control);
         let dying = async {
             until("it moves", || one.count("Async.VM.migrate_send") == 1).await;
             drop(two);
         };
         tokio::join!(moving, dying).0.expect_err("died")
     };
-    assert_eq!(failed.at, Whereabouts::At(SRV1), "{failed}");
+    assert_eq!(failed.at, VmLocation::At(SRV1), "{failed}");
     assert!(failed.to_string().contains("connection refused"), "{failed}");
     let why = driver.can_migrate(&order).await.expect_err("dead");
     assert!(why.is_away(), "{why}");

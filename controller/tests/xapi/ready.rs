@@ -5,7 +5,7 @@ use std::time::Duration;
 use tandem_controller::vmm::xapi::Xapi;
 use tandem_controller::vmm::xapi::config::{Access, Limits, PoolConfig, Protocol, ServerConfig, Transport};
 use tandem_controller::vmm::xapi::rpc::tls::Fingerprint;
-use tandem_controller::vmm::{MigrateOrder, MigrationReport, Steering, Way};
+use tandem_controller::vmm::{MigrateOrder, MigrationControl, MigrationKey, MigrationReport};
 use tandem_model::{
     BitRate, Bytes, Mac, MigrationId, MigrationMode, PortNo, Resources, ServerId, VmId, VmSpec,
 };
@@ -71,7 +71,7 @@ pub(crate) fn spec(image: &str) -> VmSpec {
 
 pub(crate) fn order(from: ServerId, to: ServerId, manner: MigrationMode) -> MigrateOrder {
     MigrateOrder {
-        way: Way { migration: MigrationId(1), vm: VmId(7), from, to },
+        key: MigrationKey { migration: MigrationId(1), vm: VmId(7), from, to },
         manner,
         spec: spec("debian-12"),
         downtime: Duration::from_millis(300),
@@ -80,11 +80,11 @@ pub(crate) fn order(from: ServerId, to: ServerId, manner: MigrationMode) -> Migr
 }
 
 /// A move's reins, with the test's ends.
-pub(crate) fn steering() -> (Steering, mpsc::Receiver<MigrationReport>, CancellationToken) {
+pub(crate) fn control() -> (MigrationControl, mpsc::Receiver<MigrationReport>, CancellationToken) {
     let (reports, heard) = mpsc::channel(1024);
     let cancel = CancellationToken::new();
     let (_, rate) = watch::channel(BitRate(0));
-    (Steering { reports, rate, cancel: cancel.clone() }, heard, cancel)
+    (MigrationControl { reports, rate, cancel: cancel.clone() }, heard, cancel)
 }
 
 /// Waits until it is so.

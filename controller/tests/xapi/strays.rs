@@ -5,7 +5,7 @@ use crate::ready::{SRV1, SRV2, driver, pool, spec};
 use serde_json::json;
 use tandem_controller::vmm::owner::Owner;
 use tandem_controller::vmm::xapi::kept::{OWNER, RIVAL, SPEC};
-use tandem_controller::vmm::{Found, FoundState, Hypervisor, VmmError};
+use tandem_controller::vmm::{DiscoveredVm, FoundState, Hypervisor, VmmError};
 use tandem_model::{StoreUid, Time, VmId, VmOrigin, VmSpec};
 
 const VM: VmId = VmId(7);
@@ -14,7 +14,7 @@ fn made_at(placed_at: u64) -> VmSpec {
     VmSpec { origin: VmOrigin { placed_at: Time(placed_at), ..VmOrigin::default() }, ..spec("debian-12") }
 }
 
-fn kept(found: &[Found]) -> Option<VmSpec> {
+fn kept(found: &[DiscoveredVm]) -> Option<VmSpec> {
     found[0].spec.as_deref().cloned()
 }
 

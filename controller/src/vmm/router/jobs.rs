@@ -2,10 +2,10 @@
 //! are their results.
 
 use super::super::{
-    FoundState, Hypervisor, MigrateOrder, MigrationReport, Moved, Settled, Steering, VmmError, Way,
-    Whereabouts,
+    FoundState, Hypervisor, MigrateOrder, MigrationControl, MigrationKey, MigrationReport, Moved,
+    ResolveOutcome, VmLocation, VmmError,
 };
-use super::Patience;
+use super::Timeouts;
 use crate::event_loop::Input;
 use std::future::Future;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(super) enum Job {
     },
     /// Give up a migration that is not known here.
     Abandon {
-        way: Way,
+        key: MigrationKey,
     },
     /// Look whether a VM that was missed is really gone.
     Missed {
@@ -74,9 +74,9 @@ impl PartialEq for Job {
             }
             (Job::Attach { server: a, uplink: x }, Job::Attach { server: b, uplink: y }) => a == b && x == y,
             (Job::Migrate { order: a, .. }, Job::Migrate { order: b, .. }) => {
-                a.way.migration == b.way.migration
+                a.key.migration == b.key.migration
             }
-            (Job::Abandon { way: a }, Job::Abandon { way: b }) => a == b,
+            (Job::Abandon { key: a }, Job::Abandon { key: b }) => a == b,
             _ => false,
         }
     }
@@ -92,8 +92,8 @@ impl Job {
             | Job::Resize { server, .. }
             | Job::Attach { server, .. }
             | Job::Missed { server } => [*server, *server],
-            Job::Migrate { order, .. } => [order.way.from, order.way.to],
-            Job::Abandon { way } => [way.from, way.to],
+            Job::Migrate { order, .. } => [order.key.from, order.key.to],
+            Job::Abandon { key } => [key.from, key.to],
         }
     }
 }
@@ -120,7 +120,7 @@ pub(super) struct Carrier {
     /// Why they are away, if they are.
     pub(super) away: [Option<VmmError>; 2],
     pub(super) event_loop: mpsc::Sender<Input>,
-    pub(super) patience: Patience,
+    pub(super) timeouts: Timeouts,
 }
 
 impl Carrier {
@@ -135,7 +135,7 @@ impl Carrier {
         };
         match job {
             Job::Migrate { order, rate, cancel } => self.migrate(driver, *order, rate, cancel).await,
-            Job::Abandon { way } => self.abandon(driver, way).await,
+            Job::Abandon { key } => self.abandon(driver, key).await,
             Job::Stop { placed_at, .. } => self.stop(&driver, &calls, server, placed_at).await,
             job => {
                 // The queue is closed by nobody.
@@ -159,7 +159,7 @@ impl Carrier {
                 let call = driver.allocate(server, vm, &spec);
                 let result = match &self.away[0] {
                     Some(why) => Err(why.clone()),
-                    None => within(self.patience.start, "starting", vm, driver.name(), call).await,
+                    None => within(self.timeouts.start, "starting", vm, driver.name(), call).await,
                 };
                 match result {
                     Ok(address) => {
@@ -174,7 +174,7 @@ impl Carrier {
             }
             Job::Resize { resources, .. } => {
                 let call = driver.resize(server, vm, resources);
-                match within(self.patience.call, "resizing", vm, driver.name(), call).await {
+                match within(self.timeouts.call, "resizing", vm, driver.name(), call).await {
                     Ok(()) => self.say(Event::VmResized { vm }).await,
                     Err(why) => {
                         fail(&mut next, &why);
@@ -186,7 +186,7 @@ impl Carrier {
                 // There is no answer to it, so it is tried until it is clear that it will not work.
                 for n in 1..=ATTACH_TRIES {
                     let call = driver.attach(server, vm, uplink);
-                    match within(self.patience.call, "attaching", vm, driver.name(), call).await {
+                    match within(self.timeouts.call, "attaching", vm, driver.name(), call).await {
                         Ok(()) => break,
                         Err(why) => {
                             tracing::error!("{vm} is not attached to port {uplink} of its server: {why}");
@@ -196,20 +196,20 @@ impl Carrier {
                             }
                         }
                     }
-                    sleep(self.patience.retry).await;
+                    sleep(self.timeouts.retry).await;
                 }
             }
             Job::Tag { spec, .. } => {
                 // The next `WorldUp` finds what is kept not to be so, and it is asked for again.
                 let call = driver.tag(server, vm, &spec);
-                if let Err(why) = within(self.patience.call, "tagging", vm, driver.name(), call).await {
+                if let Err(why) = within(self.timeouts.call, "tagging", vm, driver.name(), call).await {
                     tracing::warn!("{vm} keeps what was kept with it before: {why}");
                     fail(&mut next, &why);
                 }
             }
             Job::Missed { .. } => {
                 let found =
-                    within(self.patience.call, "listing", vm, driver.name(), driver.list(server)).await;
+                    within(self.timeouts.call, "listing", vm, driver.name(), driver.list(server)).await;
                 let lives = |s: FoundState| matches!(s, FoundState::Running | FoundState::Paused);
                 match found {
                     Ok(found) if !found.iter().any(|f| f.vm == vm && lives(f.state)) => {
@@ -237,11 +237,11 @@ impl Carrier {
         placed_at: Option<Time>,
     ) -> Next {
         let vm = self.vm;
-        let mut wait = self.patience.retry;
+        let mut wait = self.timeouts.retry;
         loop {
             let one = calls.acquire().await;
             let call = driver.destroy(server, vm, placed_at);
-            let result = within(self.patience.start, "stopping", vm, driver.name(), call).await;
+            let result = within(self.timeouts.start, "stopping", vm, driver.name(), call).await;
             drop(one);
             match result {
                 Ok(()) => {
@@ -262,7 +262,7 @@ impl Carrier {
                 }
             }
             sleep(wait).await;
-            wait = (wait * 2).min(self.patience.longest_retry);
+            wait = (wait * 2).min(self.timeouts.longest_retry);
         }
     }
 
@@ -273,47 +273,47 @@ impl Carrier {
         rate: watch::Receiver<BitRate>,
         cancel: CancellationToken,
     ) -> Next {
-        let way = order.way;
-        if !driver.servers().contains(&way.to) {
+        let key = order.key;
+        if !driver.servers().contains(&key.to) {
             let other = self.drivers[1].as_ref().map_or("no hypervisor", |(d, _)| d.name());
             let why = VmmError::Refused {
-                what: format!("moving {} from {} to {other}", way.vm, driver.name()),
+                what: format!("moving {} from {} to {other}", key.vm, driver.name()),
                 why: "hosts of different drivers or pools cannot hand VMs over; choose a server of the same one".to_owned(),
             };
-            return self.ended(way, Whereabouts::At(way.from), Some(why), None).await;
+            return self.ended(key, VmLocation::At(key.from), Some(why), None).await;
         }
         // What an earlier controller, or an earlier try, has left.
-        match self.settled(&driver, way, false).await {
-            Settled::UnderWay => {}
-            Settled::Ended(Whereabouts::At(at), why) if at == way.from => {
+        match self.resolved(&driver, key, false).await {
+            ResolveOutcome::UnderWay => {}
+            ResolveOutcome::Ended(VmLocation::At(at), why) if at == key.from => {
                 let refused = if cancel.is_cancelled() {
                     Some(VmmError::Cancelled)
                 } else if let Some(away) = self.away.iter().flatten().next() {
                     Some(why.unwrap_or_else(|| away.clone()))
                 } else {
                     let call = driver.can_migrate(&order);
-                    within(self.patience.call, "asking whether it can be moved", way.vm, driver.name(), call)
+                    within(self.timeouts.call, "asking whether it can be moved", key.vm, driver.name(), call)
                         .await
                         .err()
                 };
                 if let Some(why) = refused {
-                    return self.ended(way, Whereabouts::At(at), Some(why), None).await;
+                    return self.ended(key, VmLocation::At(at), Some(why), None).await;
                 }
             }
-            Settled::Ended(at, why) => return self.ended(way, at, why, None).await,
+            ResolveOutcome::Ended(at, why) => return self.ended(key, at, why, None).await,
         }
         let result = self.transfer(&driver, &order, rate, cancel).await;
         match result {
-            Some(Ok(moved)) => self.ended(way, Whereabouts::At(way.to), None, moved.downtime).await,
-            Some(Err((at @ (Whereabouts::At(_) | Whereabouts::Lost), why))) => {
-                self.ended(way, at, Some(why), None).await
+            Some(Ok(moved)) => self.ended(key, VmLocation::At(key.to), None, moved.downtime).await,
+            Some(Err((at @ (VmLocation::At(_) | VmLocation::Lost), why))) => {
+                self.ended(key, at, Some(why), None).await
             }
             unknown => {
                 let said = unknown.and_then(Result::err).map(|(_, why)| why);
-                match self.settled(&driver, way, true).await {
-                    Settled::Ended(at, why) => self.ended(way, at, said.or(why), None).await,
+                match self.resolved(&driver, key, true).await {
+                    ResolveOutcome::Ended(at, why) => self.ended(key, at, said.or(why), None).await,
                     // Not with `stop`.
-                    Settled::UnderWay => self.ended(way, Whereabouts::At(way.from), said, None).await,
+                    ResolveOutcome::UnderWay => self.ended(key, VmLocation::At(key.from), said, None).await,
                 }
             }
         }
@@ -327,19 +327,19 @@ impl Carrier {
         order: &MigrateOrder,
         rate: watch::Receiver<BitRate>,
         cancel: CancellationToken,
-    ) -> Option<Result<Moved, (Whereabouts, VmmError)>> {
-        let migration = order.way.migration;
+    ) -> Option<Result<Moved, (VmLocation, VmmError)>> {
+        let migration = order.key.migration;
         let (sender, mut reports) = mpsc::channel(REPORTS);
-        let call = driver.migrate(order, Steering { reports: sender, rate, cancel: cancel.clone() });
+        let call = driver.migrate(order, MigrationControl { reports: sender, rate, cancel: cancel.clone() });
         tokio::pin!(call);
         let mut last = MigrationReport::Progress(Progress::default());
         let mut moved_at = Instant::now();
         let mut stalled = false;
         let result = loop {
             let limit = if cancel.is_cancelled() {
-                self.patience.give_up
+                self.timeouts.give_up
             } else {
-                self.patience.stall.saturating_sub(moved_at.elapsed())
+                self.timeouts.stall.saturating_sub(moved_at.elapsed())
             };
             tokio::select! {
                 result = &mut call => break result,
@@ -352,7 +352,7 @@ impl Carrier {
                 () = cancel.cancelled(), if !cancel.is_cancelled() => {}
                 () = sleep(limit) => {
                     if cancel.is_cancelled() {
-                        let after = self.patience.give_up;
+                        let after = self.timeouts.give_up;
                         tracing::warn!("{migration} did not end within {after:?} after it was given up");
                         return None;
                     }
@@ -367,8 +367,8 @@ impl Carrier {
             self.report(migration, report).await;
         }
         Some(result.map_err(|e| {
-            let (host, after) = (driver.name().to_owned(), self.patience.stall);
-            let what = format!("moving {}, which made no progress,", order.way.vm);
+            let (host, after) = (driver.name().to_owned(), self.timeouts.stall);
+            let what = format!("moving {}, which made no progress,", order.key.vm);
             (e.at, if stalled { VmmError::TimeOut { host, what, after } } else { e.why })
         }))
     }
@@ -382,48 +382,50 @@ impl Carrier {
     }
 
     /// Asks until it is known where the VM is.
-    async fn settled(&self, driver: &Arc<dyn Hypervisor>, way: Way, stop: bool) -> Settled {
-        let mut wait = self.patience.retry;
+    async fn resolved(&self, driver: &Arc<dyn Hypervisor>, key: MigrationKey, stop: bool) -> ResolveOutcome {
+        let mut wait = self.timeouts.retry;
         loop {
-            match timeout(self.patience.call, driver.settle(way, stop)).await {
-                Ok(Settled::Ended(Whereabouts::Unknown, why)) => {
+            match timeout(self.timeouts.call, driver.resolve(key, stop)).await {
+                Ok(ResolveOutcome::Ended(VmLocation::Unknown, why)) => {
                     let why = why.map_or_else(String::new, |w| format!(": {w}"));
                     tracing::warn!(
                         "nobody can tell where {} of {} runs{why}; asking again",
-                        way.vm,
-                        way.migration
+                        key.vm,
+                        key.migration
                     );
                 }
-                Ok(settled) => return settled,
+                Ok(resolved) => return resolved,
                 Err(_) => tracing::warn!(
                     "{}: looking for {} has taken too long; asking again",
-                    way.migration,
-                    way.vm
+                    key.migration,
+                    key.vm
                 ),
             }
             sleep(wait).await;
-            wait = (wait * 2).min(self.patience.longest_retry);
+            wait = (wait * 2).min(self.timeouts.longest_retry);
         }
     }
 
-    async fn abandon(&self, driver: Arc<dyn Hypervisor>, way: Way) -> Next {
-        match self.settled(&driver, way, true).await {
-            Settled::Ended(at, why) => self.ended(way, at, why.or(Some(VmmError::Cancelled)), None).await,
-            Settled::UnderWay => self.ended(way, Whereabouts::At(way.from), None, None).await,
+    async fn abandon(&self, driver: Arc<dyn Hypervisor>, key: MigrationKey) -> Next {
+        match self.resolved(&driver, key, true).await {
+            ResolveOutcome::Ended(at, why) => {
+                self.ended(key, at, why.or(Some(VmmError::Cancelled)), None).await
+            }
+            ResolveOutcome::UnderWay => self.ended(key, VmLocation::At(key.from), None, None).await,
         }
     }
 
     /// Tells how a migration ended.
     async fn ended(
         &self,
-        way: Way,
-        at: Whereabouts,
+        key: MigrationKey,
+        at: VmLocation,
         why: Option<VmmError>,
         downtime: Option<Duration>,
     ) -> Next {
-        let migration = way.migration;
-        let place = if let Whereabouts::At(server) = at { Some(server) } else { None };
-        let event = if place == Some(way.to) {
+        let migration = key.migration;
+        let place = if let VmLocation::At(server) = at { Some(server) } else { None };
+        let event = if place == Some(key.to) {
             Event::VmMoved { migration, downtime }
         } else {
             let why =
@@ -431,7 +433,7 @@ impl Carrier {
             Event::MigrationFailed { migration, at: place, why }
         };
         self.say(event.clone()).await;
-        let away = why.filter(VmmError::is_away).map(|w| (way.to, w)).into_iter().collect();
+        let away = why.filter(VmmError::is_away).map(|w| (key.to, w)).into_iter().collect();
         Next { place: Some(place), migration: Some((migration, event)), away }
     }
 
@@ -444,11 +446,11 @@ impl Carrier {
             Job::Allocate { .. } | Job::Resize { .. } => self.say(Event::VmFailed { vm, why }).await,
             Job::Stop { .. } => self.say(Event::VmStopped { vm }).await,
             Job::Migrate { order, .. } => {
-                let (migration, at) = (order.way.migration, Some(order.way.from));
+                let (migration, at) = (order.key.migration, Some(order.key.from));
                 self.say(Event::MigrationFailed { migration, at, why }).await;
             }
-            Job::Abandon { way } => {
-                self.say(Event::MigrationFailed { migration: way.migration, at: Some(way.from), why }).await;
+            Job::Abandon { key } => {
+                self.say(Event::MigrationFailed { migration: key.migration, at: Some(key.from), why }).await;
             }
             Job::Attach { .. } | Job::Tag { .. } | Job::Missed { .. } => {}
         }

@@ -3,7 +3,7 @@
 //! ```text
 //!  event loop --Effect--> Router --spawns--> job (jobs.rs): one per VM at a time, in the order of its wishes; VMs side by side
 //!      <--Event-----------------------+
-//!                    +-----spawns--> reach (reach.rs): one per server: lists it, tries it again while it is away, reads its loads
+//!                    +-----spawns--> health (health.rs): one per server: lists it, tries it again while it is away, reads its loads
 //! ```
 //!
 //! 0. Every server's host is claimed for this controller: one that serves another one is away.
@@ -21,13 +21,13 @@
 //! that is full, the core is told that the hypervisors are gone and, as soon as the router can take
 //! wishes again, that they are back, and says anew what it wants.
 
+mod health;
 mod jobs;
-mod reach;
 #[cfg(test)]
 mod tests;
 
 use super::owner::Owner;
-use super::{Found, FoundState, Hypervisor, MigrateOrder, Noticed, ServerLoad, VmmError, Way};
+use super::{DiscoveredVm, FoundState, Hypervisor, MigrateOrder, MigrationKey, ServerLoad, VmDown, VmmError};
 use crate::event_loop::{Input, WISHES};
 use jobs::{Job, Next};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,7 +49,7 @@ const QUEUE: usize = 256;
 /// How long the router waits for drivers. Their own time-outs are shorter: these are for those that
 /// hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a question or a small change.
     pub call: Duration,
     /// For starting or stopping a VM.
@@ -65,10 +65,10 @@ pub struct Patience {
     pub longest_retry: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     /// As `tandem serve` has it, with the site's `[migration] timeout`.
-    pub fn new(stall: Duration) -> Patience {
-        Patience {
+    pub fn new(stall: Duration) -> Timeouts {
+        Timeouts {
             call: Duration::from_secs(180),
             start: Duration::from_secs(900),
             stall,
@@ -79,35 +79,35 @@ impl Patience {
     }
 }
 
-/// What jobs and reachers tell the router.
-enum Told {
+/// What jobs and health tasks report to the router.
+enum RouterMsg {
     /// A job has ended; what the router must know of it.
     Ended(VmId, Next),
     /// A server was listed, or could not be.
-    Listed(ServerId, Result<Vec<Found>, VmmError>),
+    Listed(ServerId, Result<Vec<DiscoveredVm>, VmmError>),
     /// Who is on a server, by its loads.
     Seen(ServerId, Vec<VmId>),
     /// Another controller has asked for a server's host.
     Rival(ServerId, Owner),
     /// A driver heard of a VM that was stopped or removed.
-    Noticed(Noticed),
+    VmDown(VmDown),
     /// A call found a server away.
     Away(ServerId, VmmError),
 }
 
 /// What is known of a server.
-struct Reach {
+struct ServerHealth {
     driver: Arc<dyn Hypervisor>,
     calls: Arc<Semaphore>,
     /// `None` until it was listed for the first time.
     state: Option<Result<(), VmmError>>,
-    /// Wakes its reacher: it is to be listed again.
+    /// Wakes its health task: it is to be listed again.
     again: Arc<tokio::sync::Notify>,
 }
 
-/// The wishes of one VM: the first one is being carried out.
+/// The orders of one VM: the first one is being carried out.
 #[derive(Default)]
-struct Line {
+struct VmQueue {
     jobs: VecDeque<Job>,
 }
 
@@ -117,21 +117,21 @@ struct Open {
     cancel: CancellationToken,
 }
 
-/// See the module.
+/// The state of the router: what the core has asked for, and what is known of servers.
 pub struct Router {
-    servers: BTreeMap<ServerId, Reach>,
+    servers: BTreeMap<ServerId, ServerHealth>,
     event_loop: mpsc::Sender<Input>,
-    patience: Patience,
-    lines: BTreeMap<VmId, Line>,
+    timeouts: Timeouts,
+    queues: BTreeMap<VmId, VmQueue>,
     open: BTreeMap<MigrationId, Open>,
     ended: VecDeque<(MigrationId, Event)>,
     /// What was found on each server when it was listed last, without what has gone since.
-    found: BTreeMap<ServerId, Vec<Found>>,
+    found: BTreeMap<ServerId, Vec<DiscoveredVm>>,
     /// Where VMs run, as far as is known, and how often each was missed there in a row.
     places: BTreeMap<VmId, (ServerId, u32)>,
     /// How often loads are read; zero: not at all.
     loads: watch::Sender<Duration>,
-    told: mpsc::Sender<Told>,
+    to_router: mpsc::Sender<RouterMsg>,
     tasks: JoinSet<()>,
     /// `WorldUp` was sent.
     up: bool,
@@ -144,17 +144,17 @@ pub async fn run(
     drivers: Vec<Arc<dyn Hypervisor>>,
     world: &str,
     owner: Owner,
-    patience: Patience,
+    timeouts: Timeouts,
     event_loop: mpsc::Sender<Input>,
 ) {
-    run_with(drivers, world, owner, patience, event_loop, WISHES).await;
+    run_with(drivers, world, owner, timeouts, event_loop, WISHES).await;
 }
 
 async fn run_with(
     drivers: Vec<Arc<dyn Hypervisor>>,
     world: &str,
     owner: Owner,
-    patience: Patience,
+    timeouts: Timeouts,
     event_loop: mpsc::Sender<Input>,
     depth: usize,
 ) {
@@ -162,23 +162,23 @@ async fn run_with(
     if event_loop.send(Input::WorldAttached(effects)).await.is_err() {
         return;
     }
-    let (told, mut reports) = mpsc::channel(QUEUE);
+    let (to_router, mut reports) = mpsc::channel(QUEUE);
     let mut router = Router {
         servers: BTreeMap::new(),
         event_loop,
-        patience,
-        lines: BTreeMap::new(),
+        timeouts,
+        queues: BTreeMap::new(),
         open: BTreeMap::new(),
         ended: VecDeque::new(),
         found: BTreeMap::new(),
         places: BTreeMap::new(),
         loads: watch::channel(Duration::ZERO).0,
-        told,
+        to_router,
         tasks: JoinSet::new(),
         up: false,
         known_away: BTreeSet::new(),
     };
-    router.reach_all(drivers, &owner);
+    router.watch_all(drivers, &owner);
     loop {
         tokio::select! {
             effect = inbox.recv() => match effect {
@@ -190,7 +190,7 @@ async fn run_with(
             },
             Some(report) = reports.recv() => router.hear(report, world).await,
             // Tasks that have ended are forgotten; one that panicked is told, its VM is not left
-            // waiting by it: see `Line`.
+            // waiting by it: see `Router::start`.
             Some(ended) = router.tasks.join_next() => if let Err(error) = ended {
                 tracing::error!("a hypervisor task has ended early: {error}");
             },
@@ -214,8 +214,8 @@ impl Router {
                 self.enqueue(vm, Job::Attach { server, uplink: uplink_port });
             }
             Effect::MigrateVm { migration, vm, from, to, manner, spec, rate, downtime, rounds } => {
-                let way = Way { migration, vm, from, to };
-                let order = MigrateOrder { way, manner, spec: *spec, downtime, rounds };
+                let key = MigrationKey { migration, vm, from, to };
+                let order = MigrateOrder { key, manner, spec: *spec, downtime, rounds };
                 self.migrate(order, rate).await;
             }
             Effect::SetMigrationRate { migration, rate } => {
@@ -224,7 +224,7 @@ impl Router {
                 }
             }
             Effect::CancelMigration { migration, vm, from, to } => {
-                self.cancel(Way { migration, vm, from, to }).await;
+                self.cancel(MigrationKey { migration, vm, from, to }).await;
             }
             Effect::ReportLoads { period } => {
                 self.loads.send_replace(period);
@@ -241,7 +241,7 @@ impl Router {
     }
 
     async fn migrate(&mut self, order: MigrateOrder, rate: BitRate) {
-        let id = order.way.migration;
+        let id = order.key.migration;
         if let Some(open) = self.open.get(&id) {
             open.rate.send_replace(rate);
             return;
@@ -252,16 +252,16 @@ impl Router {
         let (sender, seen) = watch::channel(rate);
         let cancel = CancellationToken::new();
         self.open.insert(id, Open { rate: sender, cancel: cancel.clone() });
-        self.enqueue(order.way.vm, Job::Migrate { order: Box::new(order), rate: seen, cancel });
+        self.enqueue(order.key.vm, Job::Migrate { order: Box::new(order), rate: seen, cancel });
     }
 
-    async fn cancel(&mut self, way: Way) {
-        if let Some(open) = self.open.get(&way.migration) {
+    async fn cancel(&mut self, key: MigrationKey) {
+        if let Some(open) = self.open.get(&key.migration) {
             open.cancel.cancel();
-        } else if let Some((_, event)) = self.ended.iter().find(|(m, _)| *m == way.migration) {
+        } else if let Some((_, event)) = self.ended.iter().find(|(m, _)| *m == key.migration) {
             self.say(event.clone()).await;
         } else {
-            self.enqueue(way.vm, Job::Abandon { way });
+            self.enqueue(key.vm, Job::Abandon { key });
         }
     }
 
@@ -269,7 +269,7 @@ impl Router {
     /// nobody waits for only the last counts, so that a line is never longer than what the core
     /// waits for.
     fn enqueue(&mut self, vm: VmId, job: Job) {
-        let line = self.lines.entry(vm).or_default();
+        let line = self.queues.entry(vm).or_default();
         if line.jobs.back() == Some(&job) {
             return;
         }
@@ -288,7 +288,7 @@ impl Router {
 
     /// Starts the first wish of a VM's line.
     fn start(&mut self, vm: VmId) {
-        let Some(job) = self.lines.get(&vm).and_then(|l| l.jobs.front()).cloned() else { return };
+        let Some(job) = self.queues.get(&vm).and_then(|l| l.jobs.front()).cloned() else { return };
         let carrier = jobs::Carrier {
             vm,
             drivers: job.servers().map(|s| self.servers.get(&s).map(|r| (r.driver.clone(), r.calls.clone()))),
@@ -297,32 +297,34 @@ impl Router {
                 _ => None,
             }),
             event_loop: self.event_loop.clone(),
-            patience: self.patience,
+            timeouts: self.timeouts,
         };
-        let told = self.told.clone();
+        let to_router = self.to_router.clone();
         self.tasks.spawn(async move {
             // A job that panics must not leave its VM's line waiting for ever.
             let job = AbortOnDropHandle::new(tokio::spawn(carrier.carry_out(job)));
             let next = job.await.unwrap_or_default();
-            let _ = told.send(Told::Ended(vm, next)).await;
+            let _ = to_router.send(RouterMsg::Ended(vm, next)).await;
         });
     }
 
-    async fn hear(&mut self, told: Told, world: &str) {
-        match told {
-            Told::Ended(vm, next) => self.job_ended(vm, next).await,
-            Told::Listed(server, Ok(found)) => self.listed(server, found, world).await,
-            Told::Listed(server, Err(why)) | Told::Away(server, why) => self.away(server, why, world).await,
-            Told::Seen(server, vms) => self.seen(server, &vms),
-            Told::Rival(server, who) => self.rival(server, &who).await,
-            Told::Noticed(noticed) => self.noticed(&noticed),
+    async fn hear(&mut self, to_router: RouterMsg, world: &str) {
+        match to_router {
+            RouterMsg::Ended(vm, next) => self.job_ended(vm, next).await,
+            RouterMsg::Listed(server, Ok(found)) => self.listed(server, found, world).await,
+            RouterMsg::Listed(server, Err(why)) | RouterMsg::Away(server, why) => {
+                self.away(server, why, world).await
+            }
+            RouterMsg::Seen(server, vms) => self.seen(server, &vms),
+            RouterMsg::Rival(server, who) => self.rival(server, &who).await,
+            RouterMsg::VmDown(vm_down) => self.vm_down(&vm_down),
         }
     }
 
     async fn job_ended(&mut self, vm: VmId, next: Next) {
-        let ended = self.lines.get_mut(&vm).and_then(|l| l.jobs.pop_front());
+        let ended = self.queues.get_mut(&vm).and_then(|l| l.jobs.pop_front());
         if let Some(Job::Migrate { order, .. }) = &ended {
-            self.open.remove(&order.way.migration);
+            self.open.remove(&order.key.migration);
         }
         if let Some(place) = next.place {
             match place {
@@ -339,16 +341,16 @@ impl Router {
                 self.ended.pop_front();
             }
         }
-        if self.lines.get(&vm).is_some_and(|l| l.jobs.is_empty()) {
-            self.lines.remove(&vm);
+        if self.queues.get(&vm).is_some_and(|l| l.jobs.is_empty()) {
+            self.queues.remove(&vm);
         } else {
             self.start(vm);
         }
         for (server, why) in next.away {
-            // Its reacher finds out whether it is; calls fail at once until it answers.
+            // Its health task finds out whether it is; calls fail at once until it answers.
             tracing::debug!("{server}: {why}");
-            if let Some(reach) = self.servers.get(&server) {
-                reach.again.notify_one();
+            if let Some(health) = self.servers.get(&server) {
+                health.again.notify_one();
             }
         }
     }

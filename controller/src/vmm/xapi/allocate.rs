@@ -12,15 +12,15 @@
 //! its address in `vm-data/tandem/` of its xenstore.
 
 use super::config;
-use super::failure::Deed;
+use super::errors::Deed;
 use super::kept;
 use super::locking;
 use super::pool::{HostRef, Pool, TAG};
 use super::records::{NULL, Texts, Vm};
 use super::rpc::Value;
-use super::task::{self, Patience, TaskError};
+use super::task::{self, TaskError, Timeouts};
 use crate::vmm::VmmError;
-use crate::vmm::hosts::Image;
+use crate::vmm::config::Image;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 /// Names of templates that an error lists, at most.
 const NAMES: usize = 30;
 
-/// See the module. `cancel` is no longer wanted.
+/// Makes a VM from its template and starts it, until `cancel` says that it is no longer wanted.
 ///
 /// # Errors
 /// When it cannot be made; then nothing of it is left, or the error says what is.
@@ -70,9 +70,9 @@ pub(super) async fn allocate(
     let network = pool.network(server, spec.uplink_port).await?;
     // 3. and 4.
     let limits = pool.cfg.limits;
-    let patience = Patience { limit: limits.make, cancel_limit: limits.cancel, cancel: cancel.clone() };
+    let timeouts = Timeouts { limit: limits.make, cancel_limit: limits.cancel, cancel: cancel.clone() };
     let making =
-        Making { pool, deed: &deed, patience, vm, spec, image: config::image(images, spec.image.as_deref()) };
+        Making { pool, deed: &deed, timeouts, vm, spec, image: config::image(images, spec.image.as_deref()) };
     let made = making.make(&host, &template, &network).await;
     let Err(why) = made else { return made };
     match undo(pool, &deed, vm).await {
@@ -157,7 +157,7 @@ async fn template(
 struct Making<'a> {
     pool: &'a Pool,
     deed: &'a Deed<'a>,
-    patience: Patience,
+    timeouts: Timeouts,
     vm: VmId,
     spec: &'a VmSpec,
     image: Option<&'a Image>,
@@ -165,14 +165,14 @@ struct Making<'a> {
 
 impl Making<'_> {
     async fn call(&self, method: &str, params: Vec<Value>) -> Result<Value, VmmError> {
-        if self.patience.cancel.is_cancelled() {
+        if self.timeouts.cancel.is_cancelled() {
             return Err(VmmError::Cancelled);
         }
         self.pool.session.call(method, params).await.map_err(|e| self.deed.failed(e))
     }
 
     async fn long(&self, method: &str, params: Vec<Value>) -> Result<Value, VmmError> {
-        let done = task::run(&self.pool.session, method, params, &self.patience, &mut |_| {}).await;
+        let done = task::run(&self.pool.session, method, params, &self.timeouts, &mut |_| {}).await;
         done.map_err(|e| self.deed.ended(e))
     }
 
@@ -206,7 +206,7 @@ impl Making<'_> {
     async fn clone_of(&self, template: &str) -> Result<String, VmmError> {
         let params = vec![json!(template), json!(self.pool.making(self.vm))];
         let session = &self.pool.session;
-        match task::run(session, "VM.clone", params, &self.patience, &mut |_| {}).await {
+        match task::run(session, "VM.clone", params, &self.timeouts, &mut |_| {}).await {
             Ok(Value::String(it)) => Ok(it),
             Ok(other) => Err(VmmError::BadAnswer {
                 host: self.deed.host.to_owned(),

@@ -1,8 +1,8 @@
-//! What a driver is told of its pools: the hypervisors file ([`crate::vmm::hosts`]) in the terms
+//! What a driver is told of its pools: the hypervisors file ([`crate::vmm::config`]) in the terms
 //! that are used here.
 
 use super::rpc::tls::Fingerprint;
-use crate::vmm::hosts::{Image, Pool, SshTarget};
+use crate::vmm::config::{Image, Pool, SshTarget};
 use std::fmt;
 use std::time::Duration;
 use tandem_model::{PortNo, ServerId};
@@ -110,7 +110,7 @@ pub struct PoolConfig {
 pub enum ConfigError {
     /// Its password.
     #[error(transparent)]
-    Secret(#[from] crate::vmm::hosts::SecretError),
+    Secret(#[from] crate::vmm::config::SecretError),
     /// Its URL.
     #[error(
         "pool {pool}: {url:?} is no URL of a host; write \"https://ADDRESS\" or \"http://ADDRESS\", with :PORT if need be"
@@ -205,7 +205,7 @@ pub fn template<'a>(images: &'a [Image], asked: Option<&'a str>) -> Result<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vmm::hosts::{Boot, Times};
+    use crate::vmm::config::{Boot, Times};
 
     fn pool(url: &str, folder: &std::path::Path) -> Pool {
         let second = Duration::from_secs(1);

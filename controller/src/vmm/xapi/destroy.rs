@@ -3,11 +3,11 @@
 //! Disks go first: if the rest is cut, the VM is still there to be found and removed. A disk that
 //! another VM uses too stays, and so does what is in a CD drive.
 
-use super::failure::Deed;
+use super::errors::Deed;
 use super::pool::Pool;
 use super::records::{NULL, Vbd, Vdi, Vm};
 use super::session::CallError;
-use super::task::{self, Patience, TaskError};
+use super::task::{self, TaskError, Timeouts};
 use crate::vmm::VmmError;
 use serde_json::json;
 use std::time::Duration;
@@ -96,12 +96,12 @@ async fn halt(pool: &Pool, reference: &str) -> Result<(), TaskError> {
     let session = &pool.session;
     let state = || session.ask::<String>("VM.get_power_state", vec![json!(reference)]);
     let limits = pool.cfg.limits;
-    let patience =
-        Patience { limit: limits.shutdown, cancel_limit: limits.cancel, cancel: CancellationToken::new() };
+    let timeouts =
+        Timeouts { limit: limits.shutdown, cancel_limit: limits.cancel, cancel: CancellationToken::new() };
     quiet(pool, reference).await?;
     if state().await? == "Running" {
         let asked =
-            task::run(session, "VM.clean_shutdown", vec![json!(reference)], &patience, &mut |_| {}).await;
+            task::run(session, "VM.clean_shutdown", vec![json!(reference)], &timeouts, &mut |_| {}).await;
         if let Err(why) = asked {
             tracing::info!("{reference}: its guest does not shut down ({why}); stopping it hard");
             // Its task may be under way, if nobody knows what became of it.
@@ -111,7 +111,7 @@ async fn halt(pool: &Pool, reference: &str) -> Result<(), TaskError> {
     if state().await? == "Halted" {
         return Ok(());
     }
-    let hard = task::run(session, "VM.hard_shutdown", vec![json!(reference)], &patience, &mut |_| {}).await;
+    let hard = task::run(session, "VM.hard_shutdown", vec![json!(reference)], &timeouts, &mut |_| {}).await;
     match hard {
         Ok(_) => Ok(()),
         Err(why) => match state().await {

@@ -9,7 +9,7 @@ use super::Xapi;
 use super::pool::{Ours, Pool};
 use super::records::{EventBatch, Vm};
 use super::session::CallError;
-use crate::vmm::Noticed;
+use crate::vmm::VmDown;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,11 +31,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 type Known = BTreeMap<String, (VmId, Option<ServerId>)>;
 
 /// Listens to one pool until nobody wants to hear it.
-pub(super) async fn listen(driver: &Xapi, pool: &Pool, noticed: &mpsc::Sender<Noticed>) {
+pub(super) async fn listen(driver: &Xapi, pool: &Pool, vm_down: &mpsc::Sender<VmDown>) {
     let mut known = Known::new();
     let mut token = String::new();
-    while !noticed.is_closed() {
-        match turn(driver, pool, &mut token, &mut known, noticed).await {
+    while !vm_down.is_closed() {
+        match turn(driver, pool, &mut token, &mut known, vm_down).await {
             Ok(()) => sleep(PAUSE).await,
             Err(error) => {
                 tracing::debug!("events of pool {}: {error}", pool.cfg.access.name);
@@ -51,7 +51,7 @@ async fn turn(
     pool: &Pool,
     token: &mut String,
     known: &mut Known,
-    noticed: &mpsc::Sender<Noticed>,
+    vm_down: &mpsc::Sender<VmDown>,
 ) -> Result<(), CallError> {
     let beginning = token.is_empty();
     let wait = if beginning { Duration::ZERO } else { WAIT };
@@ -60,12 +60,12 @@ async fn turn(
     let question = pool.session.call_within("event.from", params, limit);
     let answer = tokio::select! {
         answer = question => answer?,
-        () = noticed.closed() => return Ok(()),
+        () = vm_down.closed() => return Ok(()),
     };
     let batch: EventBatch = pool.session.read(answer)?;
     *token = batch.token;
     if beginning {
-        return compare(driver, pool, known, noticed).await;
+        return compare(driver, pool, known, vm_down).await;
     }
     for change in batch.events.into_iter().filter(|c| c.class.eq_ignore_ascii_case("vm")) {
         // It is told of when we are through with it, and busy no more.
@@ -75,7 +75,7 @@ async fn turn(
         }
         if change.operation == "del" {
             if let Some((vm, server)) = known.remove(&change.reference) {
-                tell(driver, noticed, vm, server, "somebody has removed it").await;
+                tell(driver, vm_down, vm, server, "somebody has removed it").await;
             }
             continue;
         }
@@ -87,7 +87,7 @@ async fn turn(
         } else if record.power_state == "Halted"
             && let Some((vm, server)) = known.remove(&change.reference)
         {
-            tell(driver, noticed, vm, server, "it was shut down, or has crashed").await;
+            tell(driver, vm_down, vm, server, "it was shut down, or has crashed").await;
         }
     }
     Ok(())
@@ -98,7 +98,7 @@ async fn compare(
     driver: &Xapi,
     pool: &Pool,
     known: &mut Known,
-    noticed: &mpsc::Sender<Noticed>,
+    vm_down: &mpsc::Sender<VmDown>,
 ) -> Result<(), CallError> {
     let there = pool.ours().await?;
     let runs = |o: &&Ours| o.record.power_state == "Running";
@@ -110,13 +110,13 @@ async fn compare(
     for (_, (vm, server)) in
         std::mem::take(known).into_iter().filter(|(r, _)| !now.contains_key(r) && !pool.is_removed_by_us(r))
     {
-        tell(driver, noticed, vm, server, "it was removed or has stopped").await;
+        tell(driver, vm_down, vm, server, "it was removed or has stopped").await;
     }
     *known = now;
     Ok(())
 }
 
-async fn tell(driver: &Xapi, noticed: &mpsc::Sender<Noticed>, vm: VmId, server: Option<ServerId>, why: &str) {
+async fn tell(driver: &Xapi, vm_down: &mpsc::Sender<VmDown>, vm: VmId, server: Option<ServerId>, why: &str) {
     let Some(server) = server else { return };
     if driver.is_busy(vm) {
         return;
@@ -129,5 +129,5 @@ async fn tell(driver: &Xapi, noticed: &mpsc::Sender<Noticed>, vm: VmId, server: 
             return;
         }
     }
-    let _ = noticed.send(Noticed { server, vm, why: why.to_owned() }).await;
+    let _ = vm_down.send(VmDown { server, vm, why: why.to_owned() }).await;
 }

@@ -6,7 +6,7 @@
 //! [`RIVAL`]. It is the host that has an owner and not the pool: several sites may share a pool,
 //! each with hosts of its own.
 
-use super::failure::Deed;
+use super::errors::Deed;
 use super::pool::{HostRef, Pool};
 use super::records::{Texts, Vm};
 use super::session::CallError;

@@ -57,7 +57,7 @@ impl Loads {
         let path = format!("/rrd_updates?start={start}&cf=AVERAGE&interval=5&host=true");
         let bytes = pool.session.document(&host.record.address, &path).await.map_err(|e| deed.failed(e))?;
         let updates = rrd::parse(&bytes).map_err(|source| {
-            deed.failed(CallError::Malformed { way: host.record.name_label.clone(), cause: source })
+            deed.failed(CallError::Malformed { route: host.record.name_label.clone(), cause: source })
         })?;
         let all = pool.ours().await.map_err(|e| deed.failed(e))?;
         let ours: Vec<(VmId, bool, String)> =

@@ -2,7 +2,7 @@
 //! IPv4 address only (XenAPI, class VIF: `locking_mode` `locked`, `ipv4_allowed`, `ipv6_allowed`).
 //! XAPI's rules on the host let a DHCP client ask in that mode.
 
-use super::failure::Deed;
+use super::errors::Deed;
 use super::pool::Pool;
 use super::records::{Vif, Vm};
 use super::rpc::Value;

@@ -10,20 +10,21 @@
 //!    up, not started twice.
 //! 2. The task is followed: progress in bytes of the VM's memory, since XAPI gives a share and no
 //!    rounds.
-//! 3. However it ends, [`super::places`] looks where the VM is before anything is said: a move
+//! 3. However it ends, [`super::locate`] looks where the VM is before anything is said: a move
 //!    whose answer was lost has perhaps been made.
 
 use super::Pools;
-use super::adjust;
+use super::locate::{self, Seen};
 use super::locking;
-use super::places::{self, Seen};
 use super::pool::{HostRef, Ours, Pool};
+use super::reconfigure;
 use super::records::{Host, NULL, Pbd, Sr, Vbd, Vdi};
 use super::rpc::Value;
 use super::session::CallError;
-use super::task::{self, Patience, TaskError};
+use super::task::{self, TaskError, Timeouts};
 use crate::vmm::{
-    MigrateError, MigrateOrder, MigrationReport, Moved, Settled, Steering, VmmError, Whereabouts,
+    MigrateError, MigrateOrder, MigrationControl, MigrationReport, Moved, ResolveOutcome, VmLocation,
+    VmmError,
 };
 use serde_json::{Map, json};
 use std::collections::BTreeMap;
@@ -55,12 +56,12 @@ impl<'a> Move<'a> {
     async fn new(pools: &Pools, order: &'a MigrateOrder) -> Result<Move<'a>, VmmError> {
         let pool = |server: ServerId| {
             pools.of(server).cloned().ok_or_else(|| VmmError::Refused {
-                what: format!("moving {}", order.way.vm),
+                what: format!("moving {}", order.key.vm),
                 why: format!("{server} is no host of a XAPI pool; it can only be moved between those"),
             })
         };
-        let (from, to) = (pool(order.way.from)?, pool(order.way.to)?);
-        let (source, target) = (from.host(order.way.from).await?, to.host(order.way.to).await?);
+        let (from, to) = (pool(order.key.from)?, pool(order.key.to)?);
+        let (source, target) = (from.host(order.key.from).await?, to.host(order.key.to).await?);
         Ok(Move { order, from, to, source, target })
     }
 
@@ -71,19 +72,19 @@ impl<'a> Move<'a> {
     /// On the target.
     fn failed(&self, error: CallError) -> VmmError {
         self.to
-            .deed(self.order.way.to, Some(self.order.way.vm), format!("moving {} there", self.order.way.vm))
+            .deed(self.order.key.to, Some(self.order.key.vm), format!("moving {} there", self.order.key.vm))
             .failed(error)
     }
 
     fn ended(&self, error: TaskError) -> VmmError {
         self.to
-            .deed(self.order.way.to, Some(self.order.way.vm), format!("moving {} there", self.order.way.vm))
+            .deed(self.order.key.to, Some(self.order.key.vm), format!("moving {} there", self.order.key.vm))
             .ended(error)
     }
 
     fn refused(&self, why: String) -> VmmError {
-        let to = self.to.server(self.order.way.to).map_or("", |s| s.name.as_str());
-        VmmError::Refused { what: format!("moving {} to {to}", self.order.way.vm), why }
+        let to = self.to.server(self.order.key.to).map_or("", |s| s.name.as_str());
+        VmmError::Refused { what: format!("moving {} to {to}", self.order.key.vm), why }
     }
 
     /// By which way, with what that needs. Changes nothing that lasts.
@@ -108,7 +109,7 @@ impl<'a> Move<'a> {
         }
         let mut interfaces = Map::new();
         if !self.one_pool() {
-            let network = self.to.network(self.order.way.to, self.order.spec.uplink_port).await?;
+            let network = self.to.network(self.order.key.to, self.order.spec.uplink_port).await?;
             for vif in &ours.record.vifs {
                 interfaces.insert(vif.clone(), json!(network));
             }
@@ -168,21 +169,21 @@ impl<'a> Move<'a> {
         ours: &Ours,
         method: &str,
         params: Vec<Value>,
-        patience: &Patience,
+        timeouts: &Timeouts,
         heard: &mut Reporter<'_>,
     ) -> Result<Value, VmmError> {
         let session = &self.from.session;
-        let doubt = match task::run(session, method, params, patience, &mut |p| heard.report(p)).await {
+        let doubt = match task::run(session, method, params, timeouts, &mut |p| heard.report(p)).await {
             Err(TaskError::InDoubt(error)) => error,
             other => return other.map_err(|e| self.ended(e)),
         };
         let start = Instant::now();
         while start.elapsed() < self.from.cfg.limits.doubt {
-            let found = self.from.find(self.order.way.vm).await.map_err(|e| self.failed(e))?;
+            let found = self.from.find(self.order.key.vm).await.map_err(|e| self.failed(e))?;
             match found {
                 Some(now) if now.record.resident_on == ours.record.resident_on => {
-                    if let Some(task) = places::under_way(&now) {
-                        let followed = task::follow(session, task, patience, &mut |p| heard.report(p)).await;
+                    if let Some(task) = locate::under_way(&now) {
+                        let followed = task::follow(session, task, timeouts, &mut |p| heard.report(p)).await;
                         return followed.map_err(|e| self.ended(e));
                     }
                 }
@@ -213,14 +214,14 @@ impl<'a> Move<'a> {
 /// Why not.
 pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(), VmmError> {
     let m = Move::new(pools, order).await?;
-    let ours = m.from.must_find(order.way.from, order.way.vm, "looking for it before its move").await?;
+    let ours = m.from.must_find(order.key.from, order.key.vm, "looking for it before its move").await?;
     if ours.record.power_state != "Running" {
         return Err(m.refused(format!(
             "it is {}: only a running VM is moved",
             ours.record.power_state.to_lowercase()
         )));
     }
-    if ours.record.resident_on != m.source.reference && places::under_way(&ours).is_none() {
+    if ours.record.resident_on != m.source.reference && locate::under_way(&ours).is_none() {
         return Err(m.refused("it does not run on the host that it should".to_owned()));
     }
     let target: Host =
@@ -242,9 +243,9 @@ pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(
     let free = super::rpc::integer(free).unwrap_or(i64::MAX);
     let needed = ours.record.memory_dynamic_max;
     if m.source.reference != m.target.reference && needed > free {
-        let host = m.to.deed(order.way.to, None, "").host.to_owned();
+        let host = m.to.deed(order.key.to, None, "").host.to_owned();
         let bytes = |n: i64| Bytes(u64::try_from(n).unwrap_or(0));
-        return Err(VmmError::NoMemory { host, vm: order.way.vm, needed: bytes(needed), free: bytes(free) });
+        return Err(VmmError::NoMemory { host, vm: order.key.vm, needed: bytes(needed), free: bytes(free) });
     }
     let route = m.route(&ours).await?;
     // For a cold move it would say that the VM has to be halted first.
@@ -263,65 +264,65 @@ pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(
 pub(super) async fn migrate(
     pools: &Pools,
     order: &MigrateOrder,
-    steering: Steering,
+    control: MigrationControl,
 ) -> Result<Moved, MigrateError> {
-    let why = attempt(pools, order, &steering).await.err();
+    let why = attempt(pools, order, &control).await.err();
     // 3.
-    match places::settle(pools, order.way, false).await {
-        Settled::Ended(Whereabouts::At(at), trouble) if at == order.way.to => {
+    match locate::resolve(pools, order.key, false).await {
+        ResolveOutcome::Ended(VmLocation::At(at), trouble) if at == order.key.to => {
             if let Some(why) = why.or(trouble) {
-                tracing::warn!("{}: {} has moved in spite of: {why}", order.way.migration, order.way.vm);
+                tracing::warn!("{}: {} has moved in spite of: {why}", order.key.migration, order.key.vm);
             }
             arrive(pools, order).await;
             Ok(Moved { downtime: None })
         }
-        Settled::Ended(at, trouble) => Err(MigrateError {
+        ResolveOutcome::Ended(at, trouble) => Err(MigrateError {
             at,
             why: why.or(trouble).unwrap_or_else(|| VmmError::Failed {
-                host: pools.name_of(order.way.to),
-                what: format!("moving {} there", order.way.vm),
+                host: pools.name_of(order.key.to),
+                what: format!("moving {} there", order.key.vm),
                 why: "the pool says that it was moved, but it does not run there".to_owned(),
             }),
         }),
-        Settled::UnderWay => Err(MigrateError {
-            at: Whereabouts::Unknown,
+        ResolveOutcome::UnderWay => Err(MigrateError {
+            at: VmLocation::Unknown,
             why: why.unwrap_or_else(|| VmmError::Failed {
-                host: pools.name_of(order.way.to),
-                what: format!("moving {} there", order.way.vm),
+                host: pools.name_of(order.key.to),
+                what: format!("moving {} there", order.key.vm),
                 why: "another move of it is under way in the pool".to_owned(),
             }),
         }),
     }
 }
 
-async fn attempt(pools: &Pools, order: &MigrateOrder, steering: &Steering) -> Result<(), VmmError> {
+async fn attempt(pools: &Pools, order: &MigrateOrder, control: &MigrationControl) -> Result<(), VmmError> {
     let m = Move::new(pools, order).await?;
     let limits = m.from.cfg.limits;
-    let patience =
-        Patience { limit: limits.migrate, cancel_limit: limits.cancel, cancel: steering.cancel.clone() };
-    let (seen, silent) = places::look(pools, order.way).await;
+    let timeouts =
+        Timeouts { limit: limits.migrate, cancel_limit: limits.cancel, cancel: control.cancel.clone() };
+    let (seen, silent) = locate::look(pools, order.key).await;
     // 1.
     for Seen { pool, ours } in &seen {
-        if let Some(task) = places::under_way(ours) {
-            let mut heard = Reporter::new(steering, ours.record.memory_dynamic_max);
-            let followed = task::follow(&pool.session, task, &patience, &mut |p| heard.report(p)).await;
+        if let Some(task) = locate::under_way(ours) {
+            let mut heard = Reporter::new(control, ours.record.memory_dynamic_max);
+            let followed = task::follow(&pool.session, task, &timeouts, &mut |p| heard.report(p)).await;
             return followed.map(drop).map_err(|e| m.ended(e));
         }
     }
     if let Some(error) = silent {
         return Err(error);
     }
-    let host = || pools.name_of(order.way.from);
+    let host = || pools.name_of(order.key.from);
     let Some(Seen { ours, .. }) = seen.into_iter().find(|s| Arc::ptr_eq(&s.pool, &m.from)) else {
-        return Err(VmmError::GoneBehindOurBack { host: host(), vm: order.way.vm });
+        return Err(VmmError::GoneBehindOurBack { host: host(), vm: order.key.vm });
     };
     if ours.record.resident_on == m.target.reference && m.one_pool() {
         return Ok(());
     }
     let route = m.route(&ours).await?;
     match order.manner {
-        MigrationMode::Live => live(&m, &ours, &route, &patience, steering).await,
-        MigrationMode::Cold => cold(&m, &ours, &route, &patience, steering).await,
+        MigrationMode::Live => live(&m, &ours, &route, &timeouts, control).await,
+        MigrationMode::Cold => cold(&m, &ours, &route, &timeouts, control).await,
     }
 }
 
@@ -329,10 +330,10 @@ async fn live(
     m: &Move<'_>,
     ours: &Ours,
     route: &Route,
-    patience: &Patience,
-    steering: &Steering,
+    timeouts: &Timeouts,
+    control: &MigrationControl,
 ) -> Result<(), VmmError> {
-    let mut heard = Reporter::new(steering, ours.record.memory_dynamic_max);
+    let mut heard = Reporter::new(control, ours.record.memory_dynamic_max);
     let (method, params) = match m.send(ours, true, route) {
         Some(params) => ("VM.migrate_send", params),
         None => {
@@ -340,40 +341,40 @@ async fn live(
             ("VM.pool_migrate", vec![json!(ours.reference), json!(m.target.reference), options])
         }
     };
-    m.run(ours, method, params, patience, &mut heard).await.map(drop)
+    m.run(ours, method, params, timeouts, &mut heard).await.map(drop)
 }
 
 async fn cold(
     m: &Move<'_>,
     ours: &Ours,
     route: &Route,
-    patience: &Patience,
-    steering: &Steering,
+    timeouts: &Timeouts,
+    control: &MigrationControl,
 ) -> Result<(), VmmError> {
-    let mut heard = Reporter::new(steering, ours.record.memory_dynamic_max);
-    if patience.cancel.is_cancelled() {
+    let mut heard = Reporter::new(control, ours.record.memory_dynamic_max);
+    if timeouts.cancel.is_cancelled() {
         return Err(VmmError::Cancelled);
     }
     let deed = m.from.deed(
-        m.order.way.from,
-        Some(m.order.way.vm),
-        format!("stopping {} for its move", m.order.way.vm),
+        m.order.key.from,
+        Some(m.order.key.vm),
+        format!("stopping {} for its move", m.order.key.vm),
     );
     super::destroy::stop(&m.from, &deed, &ours.reference).await?;
     let mut there = ours.reference.clone();
     if let Some(params) = m.send(ours, false, route) {
-        let sent = m.run(ours, "VM.migrate_send", params, patience, &mut heard).await?;
+        let sent = m.run(ours, "VM.migrate_send", params, timeouts, &mut heard).await?;
         if let Value::String(new) = sent {
             there = new;
         }
     }
-    if patience.cancel.is_cancelled() {
+    if timeouts.cancel.is_cancelled() {
         return Err(VmmError::Cancelled);
     }
     // From here on it starts there, or again where it was.
-    let _ = steering.reports.try_send(MigrationReport::Suspended);
+    let _ = control.reports.try_send(MigrationReport::Suspended);
     let params = vec![json!(there), json!(m.target.reference), json!(false), json!(false)];
-    let last = Patience { limit: m.to.cfg.limits.make, cancel: Default::default(), ..patience.clone() };
+    let last = Timeouts { limit: m.to.cfg.limits.make, cancel: Default::default(), ..timeouts.clone() };
     let done = task::run(&m.to.session, "VM.start_on", params, &last, &mut |_| {}).await;
     done.map(drop).map_err(|e| m.ended(e))
 }
@@ -381,32 +382,32 @@ async fn cold(
 /// What is not needed for the VM to run there, but for later: that it is held to its address, where
 /// it would rather be, and its network where the uplink differs.
 async fn arrive(pools: &Pools, order: &MigrateOrder) {
-    let Some(pool) = pools.of(order.way.to) else { return };
+    let Some(pool) = pools.of(order.key.to) else { return };
     let done = async {
-        let ours = pool.must_find(order.way.to, order.way.vm, "finding it after its move").await?;
-        let host = pool.host(order.way.to).await?;
-        let deed = pool.deed(order.way.to, Some(order.way.vm), "after its move");
+        let ours = pool.must_find(order.key.to, order.key.vm, "finding it after its move").await?;
+        let host = pool.host(order.key.to).await?;
+        let deed = pool.deed(order.key.to, Some(order.key.vm), "after its move");
         locking::ensure(pool, &deed, &ours.record, order.spec.address).await?;
         let affinity = vec![json!(ours.reference), json!(host.reference)];
         pool.session.call("VM.set_affinity", affinity).await.map_err(|e| deed.failed(e))?;
-        adjust::attach(pool, order.way.to, order.way.vm, order.spec.uplink_port).await
+        reconfigure::attach(pool, order.key.to, order.key.vm, order.spec.uplink_port).await
     };
     if let Err(error) = done.await {
-        tracing::error!("{}: {} runs on its new server, but: {error}", order.way.migration, order.way.vm);
+        tracing::error!("{}: {} runs on its new server, but: {error}", order.key.migration, order.key.vm);
     }
 }
 
 /// XAPI's share of 1 as bytes of the VM's memory.
 struct Reporter<'a> {
-    steering: &'a Steering,
+    control: &'a MigrationControl,
     memory: f64,
     start: Instant,
     last: Option<Instant>,
 }
 
 impl<'a> Reporter<'a> {
-    fn new(steering: &'a Steering, memory: i64) -> Reporter<'a> {
-        Reporter { steering, memory: memory.max(0) as f64, start: Instant::now(), last: None }
+    fn new(control: &'a MigrationControl, memory: i64) -> Reporter<'a> {
+        Reporter { control, memory: memory.max(0) as f64, start: Instant::now(), last: None }
     }
 
     fn report(&mut self, share: f64) {
@@ -426,6 +427,6 @@ impl<'a> Reporter<'a> {
             dirty: BitRate(0),
         };
         // A reader that is slow or has gone misses a report.
-        let _ = self.steering.reports.try_send(MigrationReport::Progress(progress));
+        let _ = self.control.reports.try_send(MigrationReport::Progress(progress));
     }
 }

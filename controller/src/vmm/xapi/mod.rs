@@ -1,7 +1,7 @@
 //! The driver for XAPI: XCP 1.6, XenServer, XCP-ng.
 //!
 //! ```text
-//!  Hypervisor trait -- mod.rs -- allocate, destroy, adjust, migrate + places, load + rrd, events
+//!  Hypervisor trait -- mod.rs -- allocate, destroy, reconfigure, migrate + locate, load + rrd, events
 //!                                   | task.rs: long calls        | pool.rs: hosts and VMs of ours
 //!                                   +-- session.rs: one session with a pool's master
 //!                                        +-- rpc/: the wire       tunnel.rs: the way to old hosts
@@ -19,18 +19,18 @@
 //! XAPI says how far a move is, but not when the VM is paused, nor in which round it is; and a
 //! move's rate cannot be set by it.
 
-mod adjust;
 mod allocate;
 pub mod config;
 mod destroy;
+pub mod errors;
 mod events;
-pub mod failure;
 pub mod kept;
 pub mod load;
+mod locate;
 mod locking;
 mod migrate;
-mod places;
 pub mod pool;
+mod reconfigure;
 pub mod records;
 pub mod rpc;
 pub mod rrd;
@@ -38,11 +38,11 @@ pub mod session;
 pub mod task;
 mod tunnel;
 
-use super::hosts::Image;
+use super::config::Image;
 use super::owner::Owner;
 use super::{
-    Capabilities, Found, FoundState, Hypervisor, MigrateError, MigrateOrder, Moved, Noticed, ServerLoad,
-    Settled, Steering, VmmError, Way, async_trait,
+    Capabilities, DiscoveredVm, FoundState, Hypervisor, MigrateError, MigrateOrder, MigrationControl,
+    MigrationKey, Moved, ResolveOutcome, ServerLoad, VmDown, VmmError, async_trait,
 };
 use config::PoolConfig;
 use load::Loads;
@@ -73,7 +73,7 @@ impl Pools {
     }
 }
 
-/// See the module.
+/// The driver: all pools of the hypervisors file, and what is under way in them.
 pub struct Xapi {
     name: String,
     servers: Vec<ServerId>,
@@ -200,13 +200,13 @@ impl Hypervisor for Xapi {
         kept::keep(&pool, &pool.deed(server, Some(vm), what), &ours.reference, spec).await
     }
 
-    async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError> {
+    async fn list(&self, server: ServerId) -> Result<Vec<DiscoveredVm>, VmmError> {
         let pool = self.pool(server)?;
         let deed = pool.deed(server, None, "listing its VMs");
         let host = pool.host(server).await?;
         let ours = pool.ours().await.map_err(|e| deed.failed(e))?;
         let here = ours.into_iter().filter(|o| place(&o.record) == host.reference);
-        let found = here.map(|Ours { vm, record, .. }| Found {
+        let found = here.map(|Ours { vm, record, .. }| DiscoveredVm {
             vm,
             server,
             state: match record.power_state.as_str() {
@@ -254,11 +254,11 @@ impl Hypervisor for Xapi {
     }
 
     async fn resize(&self, server: ServerId, vm: VmId, resources: Resources) -> Result<(), VmmError> {
-        adjust::resize(&*self.pool(server)?, server, vm, resources).await
+        reconfigure::resize(&*self.pool(server)?, server, vm, resources).await
     }
 
     async fn attach(&self, server: ServerId, vm: VmId, uplink: PortNo) -> Result<(), VmmError> {
-        adjust::attach(&*self.pool(server)?, server, vm, uplink).await
+        reconfigure::attach(&*self.pool(server)?, server, vm, uplink).await
     }
 
     async fn address(&self, server: ServerId, vm: VmId) -> Result<Option<Ipv4Addr>, VmmError> {
@@ -277,24 +277,24 @@ impl Hypervisor for Xapi {
         migrate::can_migrate(&self.pools, order).await
     }
 
-    async fn migrate(&self, order: &MigrateOrder, steering: Steering) -> Result<Moved, MigrateError> {
-        let (pools, order, busy) = (self.pools.clone(), order.clone(), self.busy(order.way.vm));
+    async fn migrate(&self, order: &MigrateOrder, control: MigrationControl) -> Result<Moved, MigrateError> {
+        let (pools, order, busy) = (self.pools.clone(), order.clone(), self.busy(order.key.vm));
         // Nobody waits any more: the controller ends, or has given the move up. It is cancelled,
         // and the VM stays where it is.
-        to_its_end(steering.cancel.clone(), async move {
+        to_its_end(control.cancel.clone(), async move {
             let _busy = busy;
-            migrate::migrate(&pools, &order, steering).await
+            migrate::migrate(&pools, &order, control).await
         })
         .await
     }
 
-    async fn settle(&self, way: Way, stop: bool) -> Settled {
-        let _busy = self.busy(way.vm);
-        places::settle(&self.pools, way, stop).await
+    async fn resolve(&self, key: MigrationKey, stop: bool) -> ResolveOutcome {
+        let _busy = self.busy(key.vm);
+        locate::resolve(&self.pools, key, stop).await
     }
 
-    async fn watch(&self, noticed: mpsc::Sender<Noticed>) {
-        let all = self.pools.all().map(|pool| Box::pin(events::listen(self, pool, &noticed)));
+    async fn watch(&self, vm_down: mpsc::Sender<VmDown>) {
+        let all = self.pools.all().map(|pool| Box::pin(events::listen(self, pool, &vm_down)));
         let mut running: Vec<_> = all.collect();
         // A handful of pools: each is polled on every wake-up.
         std::future::poll_fn(|cx| {

@@ -5,7 +5,7 @@
 //! their id: several sites may share a pool.
 
 use super::config::{PoolConfig, ServerConfig};
-use super::failure::Deed;
+use super::errors::Deed;
 use super::records::{Host, NULL, Network, Vm};
 use super::session::{CallError, Session};
 use crate::vmm::VmmError;
@@ -37,7 +37,7 @@ pub struct HostRef {
     pub record: Host,
 }
 
-/// See the module.
+/// A pool: its session, and which of its hosts are servers of the site.
 pub struct Pool {
     /// What is configured.
     pub cfg: PoolConfig,

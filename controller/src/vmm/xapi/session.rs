@@ -15,7 +15,7 @@
 //! are repeated.
 
 use super::config::{Access, Protocol, Transport};
-use super::rpc::http::{Http, HttpError, Way};
+use super::rpc::http::{Http, HttpError, Route};
 use super::rpc::{Answer, Failure, Malformed, Value, json, tls, typed, xml};
 use super::tunnel::Tunnels;
 use serde::de::DeserializeOwned;
@@ -36,18 +36,18 @@ const ASKED: u32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// There is no answer.
-    #[error("{way}: {cause}")]
+    #[error("{route}: {cause}")]
     NoAnswer {
         /// Who was asked.
-        way: String,
+        route: String,
         /// Why.
         cause: HttpError,
     },
     /// The answer is none.
-    #[error("{way}: {cause}")]
+    #[error("{route}: {cause}")]
     Malformed {
         /// Who was asked.
-        way: String,
+        route: String,
         /// What is wrong with it.
         cause: Malformed,
     },
@@ -106,7 +106,7 @@ struct State {
     learnt: Vec<String>,
 }
 
-/// See the module.
+/// A session with a pool: begun at the first call, and anew when the pool has ended it.
 pub struct Session {
     access: Access,
     tunnels: Tunnels,
@@ -190,7 +190,7 @@ impl Session {
     /// # Errors
     /// When it is of another one.
     pub fn read<T: DeserializeOwned>(&self, value: Value) -> Result<T, CallError> {
-        typed(value).map_err(|source| CallError::Malformed { way: self.access.name.clone(), cause: source })
+        typed(value).map_err(|source| CallError::Malformed { route: self.access.name.clone(), cause: source })
     }
 
     /// Gets a document from one host of the pool, which is not always the master: `path` without
@@ -204,7 +204,7 @@ impl Session {
         // References are of letters that need no escaping in a path.
         let path = format!("{path}&session_id={}", live.reference);
         let got = http.get(&path, self.access.limit).await;
-        got.map_err(|source| CallError::NoAnswer { way: http.way().to_string(), cause: source })
+        got.map_err(|source| CallError::NoAnswer { route: http.route().to_string(), cause: source })
     }
 
     /// Takes note of the addresses of the pool's hosts.
@@ -267,7 +267,7 @@ impl Session {
             let http = match state.hosts.get(&address) {
                 Some(http) => http.clone(),
                 None => {
-                    let http = Arc::new(Http::new(self.way(&address).await?));
+                    let http = Arc::new(Http::new(self.route(&address).await?));
                     state.hosts.insert(address.clone(), http.clone());
                     http
                 }
@@ -320,20 +320,20 @@ impl Session {
         if let Some(http) = state.hosts.get(address) {
             return Ok(http.clone());
         }
-        let http = Arc::new(Http::new(self.way(address).await?));
+        let http = Arc::new(Http::new(self.route(address).await?));
         state.hosts.insert(address.to_owned(), http.clone());
         Ok(http)
     }
 
-    async fn way(&self, address: &str) -> Result<Way, CallError> {
+    async fn route(&self, address: &str) -> Result<Route, CallError> {
         let (host, port) = (address.to_owned(), self.access.port);
         Ok(match &self.access.transport {
-            Transport::Plain => Way::Plain { host, port },
+            Transport::Plain => Route::Plain { host, port },
             Transport::Tls(known) => {
                 let connector = tls::connector(known).map_err(|e| CallError::NoMaster(e.to_string()))?;
-                Way::Tls { host, port, connector }
+                Route::Tls { host, port, connector }
             }
-            Transport::Ssh(ssh) => Way::Unix(self.tunnels.to(ssh, address, port).await?),
+            Transport::Ssh(ssh) => Route::Unix(self.tunnels.to(ssh, address, port).await?),
         })
     }
 
@@ -345,9 +345,9 @@ impl Session {
         params: &[Value],
         limit: Duration,
     ) -> Result<Answer, CallError> {
-        let way = || http.way().to_string();
-        let unanswered = |source| CallError::NoAnswer { way: way(), cause: source };
-        let malformed = |source| CallError::Malformed { way: way(), cause: source };
+        let route = || http.route().to_string();
+        let unanswered = |source| CallError::NoAnswer { route: route(), cause: source };
+        let malformed = |source| CallError::Malformed { route: route(), cause: source };
         match form {
             Form::Json => {
                 let id = self.calls.fetch_add(1, Ordering::Relaxed);

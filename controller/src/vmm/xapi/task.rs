@@ -48,7 +48,7 @@ pub enum TaskError {
 
 /// How long, and until when.
 #[derive(Debug, Clone)]
-pub struct Patience {
+pub struct Timeouts {
     /// For the whole task.
     pub limit: Duration,
     /// For it to end after it was cancelled.
@@ -65,10 +65,10 @@ pub async fn run(
     session: &Session,
     method: &str,
     params: Vec<Value>,
-    patience: &Patience,
+    timeouts: &Timeouts,
     progress: &mut (dyn FnMut(f64) + Send),
 ) -> Result<Value, TaskError> {
-    if patience.cancel.is_cancelled() {
+    if timeouts.cancel.is_cancelled() {
         return Err(TaskError::Cancelled);
     }
     let started = match session.call(&format!("Async.{method}"), params).await {
@@ -76,7 +76,7 @@ pub async fn run(
         Err(error) if error.is_in_doubt() => return Err(TaskError::InDoubt(error)),
         Err(error) => return Err(error.into()),
     };
-    follow(session, &started, patience, progress).await
+    follow(session, &started, timeouts, progress).await
 }
 
 /// Waits for the end of a task that has been started, by whomever.
@@ -86,7 +86,7 @@ pub async fn run(
 pub async fn follow(
     session: &Session,
     task: &str,
-    patience: &Patience,
+    timeouts: &Timeouts,
     progress: &mut (dyn FnMut(f64) + Send),
 ) -> Result<Value, TaskError> {
     let start = Instant::now();
@@ -101,20 +101,20 @@ pub async fn follow(
             },
             Err(error) if error.code() == "HANDLE_INVALID" => break Err(error),
             // The master is away for a while; the task goes on.
-            Err(error) if start.elapsed() >= patience.limit => return Err(TaskError::InDoubt(error)),
+            Err(error) if start.elapsed() >= timeouts.limit => return Err(TaskError::InDoubt(error)),
             Err(CallError::Refused(failure)) => return Err(CallError::Refused(failure).into()),
             Err(_) => sleep(POLL).await,
         }
         let deadline = match given_up {
-            Some((at, _)) => at + patience.cancel_limit,
-            None => start + patience.limit,
+            Some((at, _)) => at + timeouts.cancel_limit,
+            None => start + timeouts.limit,
         };
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() && given_up.is_some() {
-            return Err(TaskError::Hung(patience.limit));
+            return Err(TaskError::Hung(timeouts.limit));
         }
-        if given_up.is_none() && (left.is_zero() || patience.cancel.is_cancelled()) {
-            given_up = Some((Instant::now(), patience.cancel.is_cancelled()));
+        if given_up.is_none() && (left.is_zero() || timeouts.cancel.is_cancelled()) {
+            given_up = Some((Instant::now(), timeouts.cancel.is_cancelled()));
             // Refused for what cannot be cancelled any more: it ends by itself.
             if let Err(error) = session.call("task.cancel", vec![json!(task)]).await {
                 tracing::debug!("task.cancel {task}: {error}");
@@ -124,7 +124,7 @@ pub async fn follow(
         let wait = wait(session, task, &mut token, &mut events, WAIT.min(left));
         tokio::select! {
             () = wait => {}
-            () = patience.cancel.cancelled(), if given_up.is_none() => {}
+            () = timeouts.cancel.cancelled(), if given_up.is_none() => {}
         }
     };
     let record = match ended {
@@ -139,17 +139,17 @@ pub async fn follow(
         ("success", _) => {
             progress(1.0);
             result(&record.result).map_err(|source| {
-                CallError::Malformed { way: session.access().name.clone(), cause: source }.into()
+                CallError::Malformed { route: session.access().name.clone(), cause: source }.into()
             })
         }
         ("cancelled", Some((_, true)) | None) => Err(TaskError::Cancelled),
-        ("cancelled", Some((_, false))) => Err(TaskError::TimedOut(patience.limit)),
+        ("cancelled", Some((_, false))) => Err(TaskError::TimedOut(timeouts.limit)),
         _ => {
             let list = record.error_info.into_iter().map(Value::String).collect();
             let failure = Failure::from_list(list)
                 .unwrap_or(Failure { code: "UNKNOWN".to_owned(), args: vec![record.status] });
             match (failure.code.as_str(), given_up) {
-                ("TASK_CANCELLED", Some((_, false))) => Err(TaskError::TimedOut(patience.limit)),
+                ("TASK_CANCELLED", Some((_, false))) => Err(TaskError::TimedOut(timeouts.limit)),
                 ("TASK_CANCELLED", _) => Err(TaskError::Cancelled),
                 _ => Err(CallError::Refused(failure).into()),
             }

@@ -6,7 +6,7 @@
 //! all are gone with the connection.
 
 use super::session::CallError;
-use crate::vmm::hosts::{HostKeys, SshTarget};
+use crate::vmm::config::{HostKeys, SshTarget};
 use openssh::{ForwardType, KnownHosts, SessionBuilder, Socket};
 use std::collections::BTreeMap;
 use std::path::PathBuf;

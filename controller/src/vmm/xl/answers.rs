@@ -6,9 +6,9 @@ use super::job;
 use super::live::Watch;
 use super::load;
 use super::parse::{Nonsense, domains};
+use super::resolution::{Act, Place, Side, resolution, side};
 use super::tag::Tag;
-use super::verdict::{Act, Place, Side, side, verdict};
-use crate::vmm::{Found, ServerLoad};
+use crate::vmm::{DiscoveredVm, ServerLoad};
 use std::sync::Mutex;
 use tandem_model::{Bytes, Progress, ServerId, VmId};
 use tokio::time::Instant;
@@ -17,8 +17,9 @@ use tokio::time::Instant;
 ///
 /// # Errors
 /// As the driver's own.
-pub fn found(site: &str, server: ServerId, list: &str) -> Result<Vec<Found>, Nonsense> {
-    let found = |o: Ours| Found { vm: o.vm, server, state: o.state(), name: o.domain.name, spec: None };
+pub fn found(site: &str, server: ServerId, list: &str) -> Result<Vec<DiscoveredVm>, Nonsense> {
+    let found =
+        |o: Ours| DiscoveredVm { vm: o.vm, server, state: o.state(), name: o.domain.name, spec: None };
     Ok(sift(Tag::of(site), domains(list)?).into_iter().map(found).collect())
 }
 
@@ -49,7 +50,7 @@ pub type Settling = (Option<bool>, [bool; 2], [bool; 2]);
 ///
 /// # Errors
 /// As the driver's own.
-pub fn settled(
+pub fn resolved(
     site: &str,
     vm: VmId,
     source: Option<&str>,
@@ -62,7 +63,7 @@ pub fn settled(
             Ok(side(&ours.collect::<Vec<_>>()))
         }
     };
-    let (acts, place) = verdict(look(source)?, look(target)?);
+    let (acts, place) = resolution(look(source)?, look(target)?);
     let has = |act: Act| acts.contains(&act);
     let place = match place {
         Place::Source => Some(false),

@@ -8,11 +8,13 @@
 use super::guest::{self, REMOVE_DISK};
 use super::host::HostState;
 use super::job;
-use super::life::config_path;
+use super::lifecycle::config_path;
 use super::load::bytes_of;
 use super::{Xl, live};
-use crate::vmm::hosts::{CloneBy, Disk, Transport};
-use crate::vmm::{MigrateError, MigrateOrder, MigrationReport, Moved, Steering, VmmError, Way, Whereabouts};
+use crate::vmm::config::{CloneBy, Disk, Transport};
+use crate::vmm::{
+    MigrateError, MigrateOrder, MigrationControl, MigrationKey, MigrationReport, Moved, VmLocation, VmmError,
+};
 use std::time::Duration;
 use tandem_model::{Bytes, Progress};
 use tandem_testbed::ssh::quote;
@@ -29,14 +31,14 @@ pub(crate) const IDENTITY: &str = r#"if [ -b "$1" ]; then
 elif [ -f "$1" ]; then stat -c '%i %s %Y' "$1"; stat -c %s "$1"
 fi"#;
 
-pub(crate) fn folder(host: &HostState, way: Way) -> String {
-    format!("{}/moves/mig{}", host.host.keep, way.migration.0)
+pub(crate) fn folder(host: &HostState, key: MigrationKey) -> String {
+    format!("{}/moves/mig{}", host.host.keep, key.migration.0)
 }
 
 /// The VM's memory is in a file at the source.
-pub(crate) async fn saved(source: &HostState, way: Way) -> Result<bool, VmmError> {
+pub(crate) async fn saved(source: &HostState, key: MigrationKey) -> Result<bool, VmmError> {
     let script = "[ -s \"$1/state\" ] || [ -s \"$1/state.part\" ] && echo yes; :";
-    match source.ask("looking for its saved memory", script, &[&folder(source, way)]).await {
+    match source.ask("looking for its saved memory", script, &[&folder(source, key)]).await {
         Ok(text) => Ok(text.contains("yes")),
         Err(why) if why.is_away() => Ok(false),
         Err(why) => Err(why),
@@ -44,11 +46,11 @@ pub(crate) async fn saved(source: &HostState, way: Way) -> Result<bool, VmmError
 }
 
 /// Restores a saved VM at the source.
-pub(crate) async fn take_back(source: &HostState, way: Way) -> Result<(), VmmError> {
+pub(crate) async fn take_back(source: &HostState, key: MigrationKey) -> Result<(), VmmError> {
     let script =
         r#"[ -s "$1/state" ] || mv "$1/state.part" "$1/state" && xl restore "$2" "$1/state" && rm -rf "$1""#;
-    let (dir, config) = (folder(source, way), config_path(source, way.vm));
-    let what = format!("taking {} back", way.vm);
+    let (dir, config) = (folder(source, key), config_path(source, key.vm));
+    let what = format!("taking {} back", key.vm);
     let output = source.run(&what, script, &[&dir, &config], &[], source.host.times.start).await?;
     source.good(&what, output).map(drop)
 }
@@ -59,17 +61,17 @@ pub(crate) async fn clean(
     loser: &HostState,
     source: &HostState,
     target: &HostState,
-    way: Way,
+    key: MigrationKey,
 ) -> Result<(), VmmError> {
     let script = "cat \"$1/disks\" 2>/dev/null; :";
-    let text = loser.ask("looking for copied disks", script, &[&folder(loser, way)]).await?;
+    let text = loser.ask("looking for copied disks", script, &[&folder(loser, key)]).await?;
     for (word, path) in text.lines().filter_map(|l| l.split_once(' ')) {
         let what = format!("removing {path}");
         loser.ask(&what, REMOVE_DISK, &[path, word]).await?;
     }
-    loser.ask("removing its configuration", "rm -f \"$1\"", &[&config_path(loser, way.vm)]).await?;
+    loser.ask("removing its configuration", "rm -f \"$1\"", &[&config_path(loser, key.vm)]).await?;
     for host in [source, target] {
-        match host.ask("removing its saved memory", "rm -rf \"$1\"", &[&folder(host, way)]).await {
+        match host.ask("removing its saved memory", "rm -rf \"$1\"", &[&folder(host, key)]).await {
             Ok(_) => {}
             Err(why) if why.is_away() => {}
             Err(why) => return Err(why),
@@ -82,7 +84,7 @@ impl Xl {
     /// The VM's own disk, where its image has one.
     pub(crate) fn own_disk(&self, order: &MigrateOrder) -> Result<Option<(&Disk, String)>, VmmError> {
         let image = guest::image(&self.images, "this driver", order.spec.image.as_deref())?;
-        Ok(image.disk.as_ref().map(|d| (d, guest::disk_path(d, order.way.vm))))
+        Ok(image.disk.as_ref().map(|d| (d, guest::disk_path(d, order.key.vm))))
     }
 
     /// The VM's disk if the target does not reach the same one, and its size.
@@ -104,38 +106,38 @@ impl Xl {
         Ok(Some((disk, path, size)))
     }
 
-    /// See the module.
+    /// Moves a VM that is stopped for it: saved, copied with its disk, restored.
     pub(crate) async fn migrate_cold(
         &self,
         order: &MigrateOrder,
-        steering: &mut Steering,
+        control: &mut MigrationControl,
     ) -> Result<Moved, MigrateError> {
-        let way = order.way;
-        let here = |why| MigrateError { at: Whereabouts::At(way.from), why };
-        let unsure = |why| MigrateError { at: Whereabouts::Unknown, why };
-        let source = self.host(way.from).map_err(here)?;
-        let target = self.host(way.to).map_err(here)?;
+        let key = order.key;
+        let here = |why| MigrateError { at: VmLocation::At(key.from), why };
+        let unsure = |why| MigrateError { at: VmLocation::Unknown, why };
+        let source = self.host(key.from).map_err(here)?;
+        let target = self.host(key.to).map_err(here)?;
         let began = Instant::now();
-        let known = job::look(source, way.migration, 0, None).await.map_err(unsure)?;
+        let known = job::look(source, key.migration, 0, None).await.map_err(unsure)?;
         let begun = if known.alive {
             // Taken up again: how much there is in all is not known any more.
             Ok(0)
         } else {
-            self.begin_cold(source, target, order, steering).await
+            self.begin_cold(source, target, order, control).await
         };
         let result = match begun {
-            Ok(total) => self.follow_cold(source, way, steering, total).await,
+            Ok(total) => self.follow_cold(source, key, control, total).await,
             Err(why) => Err(why),
         };
         let result = match result {
             Ok(()) => {
-                let _ = steering.reports.send(MigrationReport::Suspended).await;
-                self.restore(target, way).await
+                let _ = control.reports.send(MigrationReport::Suspended).await;
+                self.restore(target, key).await
             }
             Err(why) => Err(why),
         };
         let downtime = Some(began.elapsed());
-        let ended = self.end(source, target, way, result.err()).await;
+        let ended = self.end(source, target, key, result.err()).await;
         ended.map(|_| Moved { downtime })
     }
 
@@ -144,22 +146,22 @@ impl Xl {
         source: &HostState,
         target: &HostState,
         order: &MigrateOrder,
-        steering: &mut Steering,
+        control: &mut MigrationControl,
     ) -> Result<u64, VmmError> {
-        let way = order.way;
-        let domain = source.running(way.vm).await?;
+        let key = order.key;
+        let domain = source.running(key.vm).await?;
         let local = self.local_disk(source, target, order).await?;
         let image = guest::image(&self.images, &target.host.name, order.spec.image.as_deref())?;
-        let config = guest::config(target.tag, &target.host, image, way.vm, &order.spec)?;
-        let keep = folder(source, way);
+        let config = guest::config(target.tag, &target.host, image, key.vm, &order.spec)?;
+        let keep = folder(source, key);
         let line = local
             .as_ref()
             .map_or_else(String::new, |(d, path, _)| format!("{} {path}\n", guest::clone_word(d)));
         for host in [source, target] {
-            host.put(&format!("{}/disks", folder(host, way)), &line, "0600").await?;
+            host.put(&format!("{}/disks", folder(host, key)), &line, "0600").await?;
         }
-        target.put(&config_path(target, way.vm), &config, "0600").await?;
-        target.keep(way.vm, &order.spec).await?;
+        target.put(&config_path(target, key.vm), &config, "0600").await?;
+        target.keep(key.vm, &order.spec).await?;
         if let Some((disk, path, size)) = &local {
             match disk.clone {
                 // A device has to be there to be written to.
@@ -184,37 +186,37 @@ impl Xl {
         if let Some((disk, ..)) = &local {
             receiver.push_str(&format!(" {}", quote(&disk.folder)));
         }
-        let rate = *steering.rate.borrow_and_update();
+        let rate = *control.rate.borrow_and_update();
         let words = ["sh", "-c", receiver.as_str()];
         let receive: &[&str] = if target.host.transport == Transport::Ssh { &words[2..] } else { &words };
-        let transport = live::open(source, target, way.migration, rate, receive).await?;
+        let transport = live::open(source, target, key.migration, rate, receive).await?;
         let script = r#"state=$1; id=$2; shift 2
 [ -s "$state" ] || { xl save "$id" "$state.part" && mv "$state.part" "$state"; } || exit 1
 exec python3 "$@""#;
         let (state, id, dir) =
-            (format!("{keep}/state"), domain.id.to_string(), job::folder(source, way.migration));
+            (format!("{keep}/state"), domain.id.to_string(), job::folder(source, key.migration));
         let mut command = vec!["sh", "-c", script, "tandem", &state, &id, &relay, "copy", &dir];
         command.extend(transport.iter().map(String::as_str));
-        let mut files = vec![format!("{state}={}/state", folder(target, way))];
+        let mut files = vec![format!("{state}={}/state", folder(target, key))];
         files.extend(local.iter().map(|(_, path, _)| format!("{path}={path}")));
         command.push("--");
         command.extend(files.iter().map(String::as_str));
-        job::start(source, way.migration, &command).await?;
+        job::start(source, key.migration, &command).await?;
         Ok(bytes_of(domain.memory_mib).saturating_add(local.as_ref().map_or(0, |l| l.2)))
     }
 
     async fn follow_cold(
         &self,
         source: &HostState,
-        way: Way,
-        steering: &mut Steering,
+        key: MigrationKey,
+        control: &mut MigrationControl,
         total: u64,
     ) -> Result<(), VmmError> {
         let (mut cut, mut last) = (false, (Instant::now(), 0));
         let mut progress = Progress { remaining: Bytes(total), ..Progress::default() };
-        let mut rate = Some(*steering.rate.borrow_and_update());
+        let mut rate = Some(*control.rate.borrow_and_update());
         loop {
-            let look = job::look(source, way.migration, u64::MAX / 2, rate).await?;
+            let look = job::look(source, key.migration, u64::MAX / 2, rate).await?;
             let sent = look.sent.unwrap_or(0);
             let took = last.0.elapsed();
             if took >= Duration::from_secs(1) {
@@ -224,34 +226,34 @@ exec python3 "$@""#;
             }
             progress.round = u32::from(sent > 0);
             (progress.sent, progress.remaining) = (Bytes(sent), Bytes(total.saturating_sub(sent)));
-            let _ = steering.reports.send(MigrationReport::Progress(progress)).await;
+            let _ = control.reports.send(MigrationReport::Progress(progress)).await;
             if !look.alive {
                 return match look.rc {
                     Some(0) => Ok(()),
                     _ if cut => Err(VmmError::Cancelled),
                     _ => Err(VmmError::Failed {
                         host: source.host.name.clone(),
-                        what: format!("copying {}", way.vm),
-                        why: job::why(source, way.migration).await,
+                        what: format!("copying {}", key.vm),
+                        why: job::why(source, key.migration).await,
                     }),
                 };
             }
-            if steering.cancel.is_cancelled() && !cut {
-                cut = job::cut(source, way.migration).await.is_ok();
+            if control.cancel.is_cancelled() && !cut {
+                cut = job::cut(source, key.migration).await.is_ok();
             }
             sleep(LOOK).await;
-            let changed = steering.rate.has_changed().unwrap_or(false);
-            rate = changed.then(|| *steering.rate.borrow_and_update());
+            let changed = control.rate.has_changed().unwrap_or(false);
+            rate = changed.then(|| *control.rate.borrow_and_update());
         }
     }
 
     /// Lets what was copied run at the target.
-    async fn restore(&self, target: &HostState, way: Way) -> Result<(), VmmError> {
+    async fn restore(&self, target: &HostState, key: MigrationKey) -> Result<(), VmmError> {
         let script = r#"mv "$1/state.part" "$1/state" || exit 1
 while read -r word path; do [ "$word" = lvm-snapshot ] || mv "$path.part" "$path" || exit 1; done < "$1/disks"
 xl restore "$2" "$1/state""#;
-        let (keep, config) = (folder(target, way), config_path(target, way.vm));
-        let what = format!("restoring {}", way.vm);
+        let (keep, config) = (folder(target, key), config_path(target, key.vm));
+        let what = format!("restoring {}", key.vm);
         let output = target.run(&what, script, &[&keep, &config], &[], target.host.times.start).await?;
         target.good(&what, output).map(drop)
     }

@@ -1,7 +1,7 @@
 //! A guest's configuration and its disk: texts for `xl create` and for the host's shell.
 
 use super::tag::{Tag, name};
-use crate::vmm::hosts::{Boot, CloneBy, Disk, Host, Image};
+use crate::vmm::config::{Boot, CloneBy, Disk, Host, Image};
 use crate::vmm::placeholders::fill;
 use crate::vmm::{VmSpec, VmmError};
 use tandem_model::VmId;

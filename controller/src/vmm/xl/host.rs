@@ -4,7 +4,7 @@ use super::guest::VIF_SCRIPT;
 use super::parse::{self, Domain, Info};
 use super::ssh::{Connection, Output, Remote};
 use super::tag::{INCOMING, Tag};
-use crate::vmm::hosts::Host;
+use crate::vmm::config::Host;
 use crate::vmm::{FoundState, VmmError};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Ours {
     }
 }
 
-/// See the module.
+/// A host: its connection, and what was found and put there.
 pub(crate) struct HostState {
     pub(crate) host: Host,
     pub(crate) tag: Tag,

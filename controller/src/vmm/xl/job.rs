@@ -102,11 +102,11 @@ pub(crate) fn read(text: &str, offset: u64) -> Look {
 }
 
 /// Ends a job's transport, so that `xl` fails and takes the guest back, and waits until it has;
-/// after `patience` all of it is killed.
+/// after `timeouts` all of it is killed.
 pub(crate) async fn stop(
     host: &HostState,
     migration: MigrationId,
-    patience: Duration,
+    timeouts: Duration,
 ) -> Result<(), VmmError> {
     let script = format!(
         r#"{ALIVE}alive "$1" pid || exit 0
@@ -119,8 +119,8 @@ while alive "$1" pid; do
   sleep 0.5
 done"#
     );
-    let limit = patience + Duration::from_secs(20);
-    let (dir, seconds) = (folder(host, migration), patience.as_secs().to_string());
+    let limit = timeouts + Duration::from_secs(20);
+    let (dir, seconds) = (folder(host, migration), timeouts.as_secs().to_string());
     let what = "ending the migration's process";
     let output = host.run(what, &script, &[&dir, &seconds], &[], limit).await?;
     host.good(what, output).map(drop)

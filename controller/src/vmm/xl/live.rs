@@ -7,16 +7,17 @@
 //! The relay holds the rate and counts; the suspension comes from xl's log. Both processes outlive
 //! our connection and a killed controller ([`super::job`]). To cancel, the relay is ended: then
 //! `xl` fails as it does when a cable is pulled, resumes the guest at the source and destroys the
-//! incoming one; what it does not clean up is found by [`super::settle`].
+//! incoming one; what it does not clean up is found by [`super::resolve`].
 
 use super::host::HostState;
 use super::job::{self, Look};
 use super::load::bytes_of;
 use super::parse::Log;
 use super::{Xl, guest};
-use crate::vmm::hosts::Transport;
+use crate::vmm::config::Transport;
 use crate::vmm::{
-    MigrateError, MigrateOrder, MigrationReport, Moved, Settled, Steering, VmmError, Way, Whereabouts,
+    MigrateError, MigrateOrder, MigrationControl, MigrationKey, MigrationReport, Moved, ResolveOutcome,
+    VmLocation, VmmError,
 };
 use std::time::Duration;
 use tandem_model::{BitRate, Bytes, MigrationId, Progress};
@@ -25,7 +26,7 @@ use tokio::time::{Instant, sleep};
 
 /// How often a transfer is looked at: a question costs a dom0 a few milliseconds.
 const LOOK: Duration = Duration::from_millis(500);
-/// A source that does not answer for so long is left to `settle`.
+/// A source that does not answer for so long is left to `resolve`.
 const SILENT: Duration = Duration::from_secs(60);
 
 /// What receives at the other end of an ssh connection, whatever its PATH.
@@ -132,31 +133,31 @@ pub(crate) async fn open(
 }
 
 impl Xl {
-    /// See the module. An order whose process is there already is only followed.
+    /// Moves a VM while it runs. An order whose process is there already is only followed.
     pub(crate) async fn migrate_live(
         &self,
         order: &MigrateOrder,
-        steering: &mut Steering,
+        control: &mut MigrationControl,
     ) -> Result<Moved, MigrateError> {
-        let way = order.way;
-        let here = |why| MigrateError { at: Whereabouts::At(way.from), why };
-        let source = self.host(way.from).map_err(here)?;
-        let target = self.host(way.to).map_err(here)?;
-        let known = job::look(source, way.migration, 0, None)
+        let key = order.key;
+        let here = |why| MigrateError { at: VmLocation::At(key.from), why };
+        let source = self.host(key.from).map_err(here)?;
+        let target = self.host(key.to).map_err(here)?;
+        let known = job::look(source, key.migration, 0, None)
             .await
-            .map_err(|why| MigrateError { at: Whereabouts::Unknown, why })?;
-        let rate = *steering.rate.borrow_and_update();
+            .map_err(|why| MigrateError { at: VmLocation::Unknown, why })?;
+        let rate = *control.rate.borrow_and_update();
         if !known.alive
             && known.rc.is_none()
             && let Err(why) = self.begin_live(source, target, order, rate).await
         {
             return Err(self
-                .end(source, target, way, Some(why))
+                .end(source, target, key, Some(why))
                 .await
                 .map_or_else(|e| e, |_| here(VmmError::Cancelled)));
         }
-        let cancelled = self.follow(source, way, steering).await;
-        self.end(source, target, way, cancelled).await
+        let cancelled = self.follow(source, key, control).await;
+        self.end(source, target, key, cancelled).await
     }
 
     async fn begin_live(
@@ -166,19 +167,19 @@ impl Xl {
         order: &MigrateOrder,
         rate: BitRate,
     ) -> Result<(), VmmError> {
-        let way = order.way;
-        let domain = source.running(way.vm).await?;
+        let key = order.key;
+        let domain = source.running(key.vm).await?;
         let image = guest::image(&self.images, &target.host.name, order.spec.image.as_deref())?;
-        let config = guest::config(target.tag, &target.host, image, way.vm, &order.spec)?;
-        let dir = job::folder(source, way.migration);
+        let config = guest::config(target.tag, &target.host, image, key.vm, &order.spec)?;
+        let dir = job::folder(source, key.migration);
         let path = format!("{dir}/config");
         source.put(&path, &config, "0600").await?;
         // What it is started from again, if it is: on the host where it will be.
-        target.put(&super::life::config_path(target, way.vm), &config, "0600").await?;
-        target.keep(way.vm, &order.spec).await?;
+        target.put(&super::lifecycle::config_path(target, key.vm), &config, "0600").await?;
+        target.keep(key.vm, &order.spec).await?;
         let receiver: &[&str] =
             if target.host.transport == Transport::Ssh { &[RECEIVE] } else { &["xl", "migrate-receive"] };
-        let transport = open(source, target, way.migration, rate, receiver).await?;
+        let transport = open(source, target, key.migration, rate, receiver).await?;
         let relayed = source.tools().is_some_and(|t| t.relay);
         let carry = if relayed {
             let mut words = vec!["python3".to_owned(), source.relay(), transport[0].clone(), dir.clone()];
@@ -189,40 +190,40 @@ impl Xl {
         };
         let id = domain.id.to_string();
         let command = ["xl", "-vvv", "migrate", "-C", &path, "-s", "", &id, &carry];
-        job::start(source, way.migration, &command).await
+        job::start(source, key.migration, &command).await
     }
 
     /// Looks until it has ended; says why it was given up, if it was.
     pub(crate) async fn follow(
         &self,
         source: &HostState,
-        way: Way,
-        steering: &mut Steering,
+        key: MigrationKey,
+        control: &mut MigrationControl,
     ) -> Option<VmmError> {
-        let all = source.of(way.vm).await.unwrap_or_default();
+        let all = source.of(key.vm).await.unwrap_or_default();
         let memory = all.iter().map(|o| o.domain.memory_mib).max().unwrap_or(0);
         let mut watch = Watch::new(Instant::now(), Bytes(bytes_of(memory)));
         let (mut offset, mut heard, mut cut, mut said) = (0, Instant::now(), false, false);
         // The first look sets it too: a transfer that is taken up has the rate of its former
         // controller.
-        let mut rate = Some(*steering.rate.borrow_and_update());
+        let mut rate = Some(*control.rate.borrow_and_update());
         loop {
-            match job::look(source, way.migration, offset, rate).await {
+            match job::look(source, key.migration, offset, rate).await {
                 Ok(look) => {
                     heard = Instant::now();
                     offset = look.offset;
                     let progress = watch.see(&look, heard);
                     if progress.sent.0 > 0 {
-                        let _ = steering.reports.send(MigrationReport::Progress(progress)).await;
+                        let _ = control.reports.send(MigrationReport::Progress(progress)).await;
                     }
                     if watch.log.suspended && !said {
                         said = true;
-                        let _ = steering.reports.send(MigrationReport::Suspended).await;
+                        let _ = control.reports.send(MigrationReport::Suspended).await;
                     }
                     if !look.alive {
                         tracing::debug!(
                             "{} ended after {:?}: {:?}",
-                            way.migration,
+                            key.migration,
                             watch.age(heard),
                             look.rc
                         );
@@ -230,19 +231,19 @@ impl Xl {
                     }
                 }
                 Err(why) if heard.elapsed() > SILENT || !why.is_away() => return Some(why),
-                Err(why) => tracing::warn!("{}: {why}; looking again", way.migration),
+                Err(why) => tracing::warn!("{}: {why}; looking again", key.migration),
             }
             // From its suspension on it is quicker to let it end, one way or the other; the
             // transport notices a dead peer by itself.
-            if steering.cancel.is_cancelled() && !cut && !watch.log.suspended {
-                cut = job::cut(source, way.migration).await.is_ok();
+            if control.cancel.is_cancelled() && !cut && !watch.log.suspended {
+                cut = job::cut(source, key.migration).await.is_ok();
             }
             tokio::select! {
                 () = sleep(LOOK) => {}
-                () = steering.cancel.cancelled(), if !cut && !watch.log.suspended && !steering.cancel.is_cancelled() => {}
+                () = control.cancel.cancelled(), if !cut && !watch.log.suspended && !control.cancel.is_cancelled() => {}
             }
-            let changed = steering.rate.has_changed().unwrap_or(false);
-            rate = changed.then(|| *steering.rate.borrow_and_update());
+            let changed = control.rate.has_changed().unwrap_or(false);
+            rate = changed.then(|| *control.rate.borrow_and_update());
         }
     }
 
@@ -251,27 +252,29 @@ impl Xl {
         &self,
         source: &HostState,
         target: &HostState,
-        way: Way,
+        key: MigrationKey,
         given_up: Option<VmmError>,
     ) -> Result<Moved, MigrateError> {
-        let mut told: Vec<String> = Vec::new();
+        let mut to_router: Vec<String> = Vec::new();
         for host in [source, target] {
-            let why = job::why(host, way.migration).await;
+            let why = job::why(host, key.migration).await;
             if !why.is_empty() {
-                told.push(format!("{}: {why}", host.host.name));
+                to_router.push(format!("{}: {why}", host.host.name));
             }
         }
-        match self.settle_way(way, true).await {
-            Settled::Ended(Whereabouts::At(at), _) if at == way.to => Ok(Moved { downtime: None }),
-            Settled::Ended(at, why) => {
+        match self.resolve_migration(key, true).await {
+            ResolveOutcome::Ended(VmLocation::At(at), _) if at == key.to => Ok(Moved { downtime: None }),
+            ResolveOutcome::Ended(at, why) => {
                 let failed = || VmmError::Failed {
                     host: source.host.name.clone(),
-                    what: format!("moving {} to {}", way.vm, target.host.name),
-                    why: told.join("; "),
+                    what: format!("moving {} to {}", key.vm, target.host.name),
+                    why: to_router.join("; "),
                 };
                 Err(MigrateError { at, why: given_up.or(why).unwrap_or_else(failed) })
             }
-            Settled::UnderWay => Err(MigrateError { at: Whereabouts::Unknown, why: VmmError::Cancelled }),
+            ResolveOutcome::UnderWay => {
+                Err(MigrateError { at: VmLocation::Unknown, why: VmmError::Cancelled })
+            }
         }
     }
 }

@@ -11,8 +11,8 @@
 //!
 //! - ssh, host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
 //! - kept: what is kept for controllers to come
-//! - guest, life: a VM on one host; load: what is used
-//! - live, cold: moves; job: their processes on the hosts; verdict, settle: what they have come to
+//! - guest, lifecycle: a VM on one host; load: what is used
+//! - live, cold: moves; job: their processes on the hosts; resolution, resolve: what they have come to
 //!
 //! What is not known: a live move's downtime (`xl` does not say), memory that is dirtied while no
 //! migration runs, the disk counters of disks that qemu serves. CPU time is counted in tenths of
@@ -26,22 +26,22 @@ mod guest;
 mod host;
 mod job;
 mod kept;
-mod life;
+mod lifecycle;
 mod live;
 mod load;
 pub mod parse;
-mod settle;
+mod resolution;
+mod resolve;
 mod ssh;
 mod tag;
 #[cfg(test)]
 mod tests;
-mod verdict;
 
-use super::hosts::{Host, Image, Transport};
+use super::config::{Host, Image, Transport};
 use super::owner::Owner;
 use super::{
-    Capabilities, Found, Hypervisor, MigrateError, MigrateOrder, Moved, ServerLoad, Settled, Steering,
-    VmmError, Way, async_trait,
+    Capabilities, DiscoveredVm, Hypervisor, MigrateError, MigrateOrder, MigrationControl, MigrationKey,
+    Moved, ResolveOutcome, ServerLoad, VmmError, async_trait,
 };
 use host::HostState;
 use std::collections::BTreeMap;
@@ -121,11 +121,11 @@ impl Hypervisor for Xl {
         self.host(server)?.keep(vm, spec).await
     }
 
-    async fn list(&self, server: ServerId) -> Result<Vec<Found>, VmmError> {
+    async fn list(&self, server: ServerId) -> Result<Vec<DiscoveredVm>, VmmError> {
         let seen = self.host(server)?.seen().await?;
         let found = |(o, spec): (host::Ours, Option<Box<VmSpec>>)| {
             let state = o.state();
-            Found { vm: o.vm, server, state, name: o.domain.name, spec }
+            DiscoveredVm { vm: o.vm, server, state, name: o.domain.name, spec }
         };
         Ok(seen.into_iter().map(found).collect())
     }
@@ -162,18 +162,18 @@ impl Hypervisor for Xl {
     }
 
     async fn can_migrate(&self, order: &MigrateOrder) -> Result<(), VmmError> {
-        let way = order.way;
-        let (source, target) = (self.host(way.from)?, self.host(way.to)?);
+        let key = order.key;
+        let (source, target) = (self.host(key.from)?, self.host(key.to)?);
         let refused = |why: String| VmmError::Refused {
-            what: format!("moving {} from {} to {}", way.vm, source.host.name, target.host.name),
+            what: format!("moving {} from {} to {}", key.vm, source.host.name, target.host.name),
             why,
         };
-        let domain = source.running(way.vm).await?;
-        if target.of(way.vm).await?.iter().any(|o| o.state() != super::FoundState::Dying) {
+        let domain = source.running(key.vm).await?;
+        if target.of(key.vm).await?.iter().any(|o| o.state() != super::FoundState::Dying) {
             return Err(refused("there is a domain of it there already; stop that first".to_owned()));
         }
         let image = guest::image(&self.images, &target.host.name, order.spec.image.as_deref())?;
-        guest::config(target.tag, &target.host, image, way.vm, &order.spec)?;
+        guest::config(target.tag, &target.host, image, key.vm, &order.spec)?;
         self.have_files(target, image).await?;
         for host in [source, target] {
             let relay = host.tools().is_some_and(|t| t.relay);
@@ -185,7 +185,7 @@ impl Hypervisor for Xl {
                 )));
             }
         }
-        self.enough_memory(target, way.vm, domain.memory_mib).await?;
+        self.enough_memory(target, key.vm, domain.memory_mib).await?;
         if order.manner == MigrationMode::Live
             && let Some((_, path, _)) = self.local_disk(source, target, order).await?
         {
@@ -196,14 +196,18 @@ impl Hypervisor for Xl {
         Ok(())
     }
 
-    async fn migrate(&self, order: &MigrateOrder, mut steering: Steering) -> Result<Moved, MigrateError> {
+    async fn migrate(
+        &self,
+        order: &MigrateOrder,
+        mut control: MigrationControl,
+    ) -> Result<Moved, MigrateError> {
         match order.manner {
-            MigrationMode::Live => self.migrate_live(order, &mut steering).await,
-            MigrationMode::Cold => self.migrate_cold(order, &mut steering).await,
+            MigrationMode::Live => self.migrate_live(order, &mut control).await,
+            MigrationMode::Cold => self.migrate_cold(order, &mut control).await,
         }
     }
 
-    async fn settle(&self, way: Way, stop: bool) -> Settled {
-        self.settle_way(way, stop).await
+    async fn resolve(&self, key: MigrationKey, stop: bool) -> ResolveOutcome {
+        self.resolve_migration(key, stop).await
     }
 }

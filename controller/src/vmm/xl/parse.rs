@@ -169,11 +169,11 @@ pub fn complaint(log: &str) -> String {
         "Ready to receive",
         "Saving to migration",
     ];
-    let told: Vec<&str> = log
+    let to_router: Vec<&str> = log
         .split(['\n', '\r'])
         .map(str::trim)
         .filter(|l| !l.is_empty() && !noise.iter().any(|n| l.contains(n)))
         .collect();
-    let tail = told.len().saturating_sub(3);
-    told[tail..].join("; ")
+    let tail = to_router.len().saturating_sub(3);
+    to_router[tail..].join("; ")
 }

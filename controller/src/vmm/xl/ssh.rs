@@ -7,7 +7,7 @@
 //! that nobody uses for a while ends: also that of a controller that was killed.
 
 use crate::vmm::VmmError;
-use crate::vmm::hosts::{Host, SshTarget};
+use crate::vmm::config::{Host, SshTarget};
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use std::io::Write as _;
 use std::num::NonZeroUsize;

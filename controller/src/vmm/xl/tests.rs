@@ -71,10 +71,11 @@ fn a_migration_that_was_captured_tells_its_suspension_and_no_trouble() {
 fn what_a_failed_migration_says_is_told_without_what_is_for_developers() {
     let text = "libxl: debug: x\nxc: info: y\nxc: error: Failed to write page data to stream (32 = Broken pipe): Internal error\n\
                 migration sender: libxl_domain_suspend failed (rc=-3)\nMigration failed, resuming at sender.\nxencall:buffer: debug: z\n";
-    let told = complaint(text);
+    let to_router = complaint(text);
     assert!(
-        told.starts_with("xc: error: Failed to write page data") && told.ends_with("resuming at sender."),
-        "{told}"
+        to_router.starts_with("xc: error: Failed to write page data")
+            && to_router.ends_with("resuming at sender."),
+        "{to_router}"
     );
 }
 
@@ -203,7 +204,7 @@ proptest! {
         let _ = super::answers::loads("testbed", all);
         let _ = super::answers::followed(Bytes(u64::MAX), all);
         if let Ok((place, runs, destroyed)) =
-            super::answers::settled("testbed", VmId(7), here.as_deref(), there.as_deref())
+            super::answers::resolved("testbed", VmId(7), here.as_deref(), there.as_deref())
         {
             prop_assert!(!(runs[0] && runs[1]));
             if let Some(at_target) = place {

@@ -30,7 +30,7 @@ const CONNECT: Duration = Duration::from_secs(20);
 
 /// How a host is reached.
 #[derive(Clone)]
-pub enum Way {
+pub enum Route {
     /// Without TLS. The password is readable on the wire: for a host on a network of its own.
     Plain {
         /// Name or address.
@@ -51,12 +51,12 @@ pub enum Way {
     Unix(PathBuf),
 }
 
-impl std::fmt::Display for Way {
+impl std::fmt::Display for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Way::Plain { host, port } => write!(f, "http://{host}:{port}"),
-            Way::Tls { host, port, .. } => write!(f, "https://{host}:{port}"),
-            Way::Unix(_) => f.write_str("its ssh tunnel"),
+            Route::Plain { host, port } => write!(f, "http://{host}:{port}"),
+            Route::Tls { host, port, .. } => write!(f, "https://{host}:{port}"),
+            Route::Unix(_) => f.write_str("its ssh tunnel"),
         }
     }
 }
@@ -84,21 +84,21 @@ pub enum HttpError {
     Status(StatusCode),
 }
 
-/// See the module.
+/// HTTP/1.1 to one host, with connections that are kept for the next call.
 pub struct Http {
-    way: Way,
+    route: Route,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
 impl Http {
     /// To a host; nothing is connected yet.
-    pub fn new(way: Way) -> Http {
-        Http { way, idle: Mutex::new(Vec::new()) }
+    pub fn new(route: Route) -> Http {
+        Http { route, idle: Mutex::new(Vec::new()) }
     }
 
     /// Where it leads, for people.
-    pub fn way(&self) -> &Way {
-        &self.way
+    pub fn route(&self) -> &Route {
+        &self.route
     }
 
     /// Posts, and gives the body of the answer.
@@ -125,9 +125,9 @@ impl Http {
     }
 
     fn request(&self, method: Method, path: &str) -> hyper::http::request::Builder {
-        let host = match &self.way {
-            Way::Plain { host, .. } | Way::Tls { host, .. } => host.as_str(),
-            Way::Unix(_) => "localhost",
+        let host = match &self.route {
+            Route::Plain { host, .. } | Route::Tls { host, .. } => host.as_str(),
+            Route::Unix(_) => "localhost",
         };
         let version = concat!("tandem/", env!("CARGO_PKG_VERSION"));
         Request::builder().method(method).uri(path).header("host", host).header("user-agent", version)
@@ -188,14 +188,14 @@ impl Http {
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, HttpError> {
         let unreachable = |e: std::io::Error| HttpError::Unreachable(e.to_string());
-        match &self.way {
-            Way::Unix(path) => shake(UnixStream::connect(path).await.map_err(unreachable)?).await,
-            Way::Plain { host, port } => {
+        match &self.route {
+            Route::Unix(path) => shake(UnixStream::connect(path).await.map_err(unreachable)?).await,
+            Route::Plain { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
                 let _ = stream.set_nodelay(true);
                 shake(stream).await
             }
-            Way::Tls { host, port, connector } => {
+            Route::Tls { host, port, connector } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
                 let _ = stream.set_nodelay(true);
                 // The name is not looked at: the certificate is known as a whole.

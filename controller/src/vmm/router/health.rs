@@ -15,22 +15,23 @@ const OWNER: Duration = Duration::from_secs(60);
 static LINES: LazyLock<PeerLines<ServerId>> = LazyLock::new(PeerLines::default);
 
 impl Router {
-    pub(super) fn reach_all(&mut self, drivers: Vec<Arc<dyn Hypervisor>>, owner: &Owner) {
+    pub(super) fn watch_all(&mut self, drivers: Vec<Arc<dyn Hypervisor>>, owner: &Owner) {
         for driver in drivers {
-            self.tasks.spawn(listen(driver.clone(), self.told.clone()));
+            self.tasks.spawn(listen(driver.clone(), self.to_router.clone()));
             for server in driver.servers().to_vec() {
                 let again = Arc::new(tokio::sync::Notify::new());
-                let reacher = Reacher {
+                let health_task = HealthTask {
                     driver: driver.clone(),
                     server,
-                    told: self.told.clone(),
+                    to_router: self.to_router.clone(),
                     event_loop: self.event_loop.clone(),
                     owner: owner.clone(),
-                    patience: self.patience,
+                    timeouts: self.timeouts,
                 };
-                self.tasks.spawn(reacher.run(again.clone(), self.loads.subscribe()));
+                self.tasks.spawn(health_task.run(again.clone(), self.loads.subscribe()));
                 let calls = Arc::new(Semaphore::new(CALLS));
-                self.servers.insert(server, Reach { driver: driver.clone(), calls, state: None, again });
+                self.servers
+                    .insert(server, ServerHealth { driver: driver.clone(), calls, state: None, again });
             }
         }
     }
@@ -50,9 +51,9 @@ impl Router {
         Some(inbox)
     }
 
-    pub(super) async fn listed(&mut self, server: ServerId, found: Vec<Found>, world: &str) {
-        // What waits in a line or moves is told by its job.
-        let busy = |vm: &VmId| self.lines.contains_key(vm);
+    pub(super) async fn listed(&mut self, server: ServerId, found: Vec<DiscoveredVm>, world: &str) {
+        // What waits in a queue or moves is told by its job.
+        let busy = |vm: &VmId| self.queues.contains_key(vm);
         let stale: Vec<VmId> = self
             .places
             .iter()
@@ -71,7 +72,7 @@ impl Router {
         for f in &found {
             match f.state {
                 FoundState::Running | FoundState::Paused => {
-                    if !self.lines.contains_key(&f.vm) {
+                    if !self.queues.contains_key(&f.vm) {
                         self.places.insert(f.vm, (server, 0));
                     }
                 }
@@ -85,17 +86,17 @@ impl Router {
             }
         }
         self.found.insert(server, found);
-        let Some(reach) = self.servers.get_mut(&server) else { return };
-        reach.state = Some(Ok(()));
+        let Some(health) = self.servers.get_mut(&server) else { return };
+        health.state = Some(Ok(()));
         if news {
             self.tell(world).await;
         }
     }
 
     pub(super) async fn away(&mut self, server: ServerId, why: VmmError, world: &str) {
-        let Some(reach) = self.servers.get_mut(&server) else { return };
-        let news = !matches!(reach.state, Some(Err(_)));
-        reach.state = Some(Err(why));
+        let Some(health) = self.servers.get_mut(&server) else { return };
+        let news = !matches!(health.state, Some(Err(_)));
+        health.state = Some(Err(why));
         if news {
             self.tell(world).await;
         }
@@ -144,10 +145,10 @@ impl Router {
     }
 
     /// A VM that somebody else has stopped or removed is looked for at once.
-    pub(super) fn noticed(&mut self, noticed: &Noticed) {
-        let Noticed { server, vm, why } = noticed;
+    pub(super) fn vm_down(&mut self, vm_down: &VmDown) {
+        let VmDown { server, vm, why } = vm_down;
         let ours = self.places.get(vm).is_some_and(|(at, _)| at == server);
-        if ours && !self.lines.contains_key(vm) {
+        if ours && !self.queues.contains_key(vm) {
             tracing::info!("{vm} on {server}: {why}");
             self.enqueue(*vm, Job::Missed { server: *server });
         }
@@ -157,7 +158,7 @@ impl Router {
     pub(super) fn seen(&mut self, server: ServerId, vms: &[VmId]) {
         let mut missed = Vec::new();
         for (vm, (at, times)) in &mut self.places {
-            if *at != server || self.lines.contains_key(vm) {
+            if *at != server || self.queues.contains_key(vm) {
                 continue;
             }
             *times = if vms.contains(vm) { 0 } else { *times + 1 };
@@ -173,7 +174,7 @@ impl Router {
 }
 
 /// What the core is told of a VM that was found; nothing of one that is on its way in or out.
-fn as_found(f: &Found) -> Option<FoundVm> {
+fn as_found(f: &DiscoveredVm) -> Option<FoundVm> {
     let runs = match f.state {
         FoundState::Running | FoundState::Paused => true,
         FoundState::Halted => false,
@@ -183,30 +184,30 @@ fn as_found(f: &Found) -> Option<FoundVm> {
 }
 
 /// The task of one driver: what it hears of.
-async fn listen(driver: Arc<dyn Hypervisor>, told: mpsc::Sender<Told>) {
-    let (noticed, mut heard) = mpsc::channel(64);
+async fn listen(driver: Arc<dyn Hypervisor>, to_router: mpsc::Sender<RouterMsg>) {
+    let (vm_down, mut heard) = mpsc::channel(64);
     let tell = async {
-        while let Some(noticed) = heard.recv().await {
-            if told.send(Told::Noticed(noticed)).await.is_err() {
+        while let Some(vm_down) = heard.recv().await {
+            if to_router.send(RouterMsg::VmDown(vm_down)).await.is_err() {
                 heard.close();
                 return;
             }
         }
     };
-    tokio::join!(driver.watch(noticed), tell);
+    tokio::join!(driver.watch(vm_down), tell);
 }
 
 /// The task of one server.
-struct Reacher {
+struct HealthTask {
     driver: Arc<dyn Hypervisor>,
     server: ServerId,
-    told: mpsc::Sender<Told>,
+    to_router: mpsc::Sender<RouterMsg>,
     event_loop: mpsc::Sender<Input>,
     owner: Owner,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
-impl Reacher {
+impl HealthTask {
     async fn run(self, again: Arc<tokio::sync::Notify>, mut period: watch::Receiver<Duration>) {
         loop {
             self.list().await;
@@ -233,7 +234,7 @@ impl Reacher {
     async fn hold(&self) -> VmmError {
         loop {
             sleep(OWNER).await;
-            if let Ok(Err(why @ VmmError::Owned { .. })) = timeout(self.patience.call, self.claim()).await {
+            if let Ok(Err(why @ VmmError::Owned { .. })) = timeout(self.timeouts.call, self.claim()).await {
                 return why;
             }
         }
@@ -241,13 +242,13 @@ impl Reacher {
 
     async fn claim(&self) -> Result<(), VmmError> {
         if let Some(rival) = self.driver.claim(self.server, &self.owner, false).await? {
-            let _ = self.told.send(Told::Rival(self.server, rival)).await;
+            let _ = self.to_router.send(RouterMsg::Rival(self.server, rival)).await;
         }
         Ok(())
     }
 
     /// Claims the host, puts it in order and lists it.
-    async fn look(&self) -> Result<Vec<Found>, VmmError> {
+    async fn look(&self) -> Result<Vec<DiscoveredVm>, VmmError> {
         self.claim().await?;
         self.driver.prepare(self.server).await?;
         self.driver.list(self.server).await
@@ -255,23 +256,23 @@ impl Reacher {
 
     /// Lists the server, again and again until it answers.
     async fn list(&self) {
-        let mut wait = self.patience.retry;
+        let mut wait = self.timeouts.retry;
         loop {
-            let result = match timeout(self.patience.call, self.look()).await {
+            let result = match timeout(self.timeouts.call, self.look()).await {
                 Ok(result) => result,
                 Err(_) => Err(VmmError::TimeOut {
                     host: self.driver.name().to_owned(),
                     what: "listing its VMs".to_owned(),
-                    after: self.patience.call,
+                    after: self.timeouts.call,
                 }),
             };
             let done = result.is_ok();
-            let _ = self.told.send(Told::Listed(self.server, result)).await;
+            let _ = self.to_router.send(RouterMsg::Listed(self.server, result)).await;
             if done {
                 return;
             }
             sleep(wait).await;
-            wait = (wait * 2).min(self.patience.longest_retry);
+            wait = (wait * 2).min(self.timeouts.longest_retry);
         }
     }
 
@@ -281,10 +282,10 @@ impl Reacher {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let why = match timeout(self.patience.call, self.driver.load(self.server)).await {
+            let why = match timeout(self.timeouts.call, self.driver.load(self.server)).await {
                 Ok(Ok(ServerLoad { server: sample, vms })) => {
                     let ids = vms.iter().map(|(vm, _)| *vm).collect();
-                    let _ = self.told.send(Told::Seen(self.server, ids)).await;
+                    let _ = self.to_router.send(RouterMsg::Seen(self.server, ids)).await;
                     let event = Event::ServerSamples { server: self.server, sample, vms };
                     let _ = self.event_loop.send(Input::Event(event)).await;
                     continue;
@@ -293,11 +294,11 @@ impl Reacher {
                 Err(_) => VmmError::TimeOut {
                     host: self.driver.name().to_owned(),
                     what: "reading its loads".to_owned(),
-                    after: self.patience.call,
+                    after: self.timeouts.call,
                 },
             };
             if why.is_away() {
-                let _ = self.told.send(Told::Away(self.server, why.clone())).await;
+                let _ = self.to_router.send(RouterMsg::Away(self.server, why.clone())).await;
                 return why;
             }
             if let Some(more) = LINES.take(self.server) {

@@ -92,7 +92,7 @@ migration = "pigeon"
 name = "p"
 url = "https://h"
 "#;
-    let told = faults(text);
+    let to_router = faults(text);
     for expected in [
         (2, "times.command"),
         (4, "image.name"),
@@ -113,7 +113,10 @@ url = "https://h"
         (25, "pool.fingerprints"),
         (25, "pool.server"),
     ] {
-        assert!(told.contains(&(expected.0, expected.1.to_owned())), "{expected:?} is not in {told:?}");
+        assert!(
+            to_router.contains(&(expected.0, expected.1.to_owned())),
+            "{expected:?} is not in {to_router:?}"
+        );
     }
     let text = read(text).expect_err("faults").to_string();
     assert!(text.contains("it has srv1, srv2, srv3, srv4"), "{text}");

@@ -62,8 +62,8 @@ pub(crate) fn side(domains: &[Ours]) -> Side {
     domains.iter().map(one).max().unwrap_or(Side::None)
 }
 
-/// See the module. Nothing of the move runs on either host any more.
-pub(crate) fn verdict(source: Side, target: Side) -> (Vec<Act>, Place) {
+/// What is to be done, and where the VM is then. Nothing of the move runs on either host any more.
+pub(crate) fn resolution(source: Side, target: Side) -> (Vec<Act>, Place) {
     use Act::{DestroySource, DestroyTarget, ResumeSource, UnpauseTarget};
     use Side::{Incoming, None, Paused, Running, Silent, Suspended};
     match (source, target) {
@@ -118,7 +118,7 @@ mod tests {
     fn no_pair_of_sides_ends_with_two_of_it_or_touches_a_silent_host() {
         for source in ALL {
             for target in ALL {
-                let (acts, place) = verdict(source, target);
+                let (acts, place) = resolution(source, target);
                 let on_source = [Act::DestroySource, Act::ResumeSource];
                 let on_target = [Act::DestroyTarget, Act::UnpauseTarget];
                 assert!(
@@ -150,29 +150,29 @@ mod tests {
                 }
                 // Asked again after the acts, the answer is the same.
                 if place != Place::Lost {
-                    assert_eq!(verdict(s, t), (vec![], place), "{source:?} {target:?}");
+                    assert_eq!(resolution(s, t), (vec![], place), "{source:?} {target:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn the_states_that_cut_migrations_leave_are_settled() {
+    fn the_states_that_cut_migrations_leave_are_resolved() {
         use Side::{Incoming, None, Running, Silent, Suspended};
         // The target's machine died during pre-copy.
-        assert_eq!(verdict(Running, Silent), (vec![], Place::Source));
+        assert_eq!(resolution(Running, Silent), (vec![], Place::Source));
         // The session was cut: an incoming domain stays paused.
-        assert_eq!(verdict(Running, Incoming), (vec![Act::DestroyTarget], Place::Source));
+        assert_eq!(resolution(Running, Incoming), (vec![Act::DestroyTarget], Place::Source));
         // A stalled hand-over: nobody runs it.
         let both = vec![Act::DestroyTarget, Act::ResumeSource];
-        assert_eq!(verdict(Suspended, Incoming), (both, Place::Source));
+        assert_eq!(resolution(Suspended, Incoming), (both, Place::Source));
         // The target's machine died during the hand-over: nobody can tell.
-        assert_eq!(verdict(Suspended, Silent), (vec![], Place::Unknown));
+        assert_eq!(resolution(Suspended, Silent), (vec![], Place::Unknown));
         // It was started anew since: it runs nothing any more.
-        assert_eq!(verdict(Suspended, None), (vec![Act::ResumeSource], Place::Source));
+        assert_eq!(resolution(Suspended, None), (vec![Act::ResumeSource], Place::Source));
         // The source's machine died.
-        assert_eq!(verdict(Silent, Incoming), (vec![Act::DestroyTarget], Place::Source));
-        assert_eq!(verdict(Silent, Running), (vec![], Place::Target));
-        assert_eq!(verdict(None, None), (vec![], Place::Lost));
+        assert_eq!(resolution(Silent, Incoming), (vec![Act::DestroyTarget], Place::Source));
+        assert_eq!(resolution(Silent, Running), (vec![], Place::Target));
+        assert_eq!(resolution(None, None), (vec![], Place::Lost));
     }
 }

@@ -9,8 +9,8 @@
 
 use super::Pools;
 use super::pool::{Ours, Pool};
-use super::task::{self, Patience};
-use crate::vmm::{Settled, VmmError, Way, Whereabouts};
+use super::task::{self, Timeouts};
+use crate::vmm::{MigrationKey, ResolveOutcome, VmLocation, VmmError};
 use serde_json::json;
 use std::sync::Arc;
 use tandem_model::ServerId;
@@ -29,22 +29,22 @@ pub(super) struct Seen {
 }
 
 /// What both pools have; and the error of one that does not answer.
-pub(super) async fn look(pools: &Pools, way: Way) -> (Vec<Seen>, Option<VmmError>) {
+pub(super) async fn look(pools: &Pools, key: MigrationKey) -> (Vec<Seen>, Option<VmmError>) {
     let mut seen = Vec::new();
     let mut silent = None;
     let mut asked: Vec<&str> = Vec::new();
-    for server in [way.from, way.to] {
+    for server in [key.from, key.to] {
         let Some(pool) = pools.of(server) else { continue };
         if asked.contains(&pool.cfg.access.name.as_str()) {
             continue;
         }
         asked.push(&pool.cfg.access.name);
-        match pool.find(way.vm).await {
+        match pool.find(key.vm).await {
             Ok(Some(ours)) => seen.push(Seen { pool: pool.clone(), ours }),
             Ok(None) => {}
             Err(error) => {
                 silent =
-                    Some(pool.deed(server, Some(way.vm), format!("looking for {}", way.vm)).failed(error));
+                    Some(pool.deed(server, Some(key.vm), format!("looking for {}", key.vm)).failed(error));
             }
         }
     }
@@ -60,55 +60,55 @@ pub(super) async fn look(pools: &Pools, way: Way) -> (Vec<Seen>, Option<VmmError
     (seen, silent)
 }
 
-/// See the module.
-pub(super) async fn settle(pools: &Pools, way: Way, stop: bool) -> Settled {
-    let (mut seen, mut silent) = look(pools, way).await;
+/// Finds out in both pools where the VM of a move is, and lets it run on there.
+pub(super) async fn resolve(pools: &Pools, key: MigrationKey, stop: bool) -> ResolveOutcome {
+    let (mut seen, mut silent) = look(pools, key).await;
     if stop {
         for s in &seen {
             if let Some(task) = under_way(&s.ours) {
                 give_up(&s.pool, task).await;
             }
         }
-        (seen, silent) = look(pools, way).await;
+        (seen, silent) = look(pools, key).await;
     }
     if seen.iter().any(|s| under_way(&s.ours).is_some()) {
-        return Settled::UnderWay;
+        return ResolveOutcome::UnderWay;
     }
     if let Some(n) = seen.iter().position(|s| s.ours.record.power_state == "Running") {
         let mut trouble = None;
         for (_, copy) in
             seen.iter().enumerate().filter(|(m, s)| *m != n && s.ours.record.power_state != "Running")
         {
-            let deed = copy.pool.deed(way.to, None, format!("removing what a move of {} has left", way.vm));
+            let deed = copy.pool.deed(key.to, None, format!("removing what a move of {} has left", key.vm));
             trouble = super::destroy::remove(&copy.pool, &deed, &copy.ours.reference).await.err().or(trouble);
         }
-        return at(&seen[n], way, trouble).await;
+        return at(&seen[n], key, trouble).await;
     }
     let Some(seen) = seen.into_iter().next() else {
         return match silent {
-            Some(error) => Settled::Ended(Whereabouts::Unknown, Some(error)),
+            Some(error) => ResolveOutcome::Ended(VmLocation::Unknown, Some(error)),
             None => {
-                let host = pools.name_of(way.from);
-                let why = VmmError::GoneBehindOurBack { host, vm: way.vm };
-                Settled::Ended(Whereabouts::Lost, Some(why))
+                let host = pools.name_of(key.from);
+                let why = VmmError::GoneBehindOurBack { host, vm: key.vm };
+                ResolveOutcome::Ended(VmLocation::Lost, Some(why))
             }
         };
     };
-    match revive(&seen, way).await {
+    match revive(&seen, key).await {
         Ok(()) => {
-            let again = seen.pool.find(way.vm).await.ok().flatten();
+            let again = seen.pool.find(key.vm).await.ok().flatten();
             let seen = Seen { ours: again.unwrap_or(seen.ours), pool: seen.pool };
-            at(&seen, way, None).await
+            at(&seen, key, None).await
         }
         // It is there, only it does not run: not lost, and not known to run anywhere.
-        Err(why) => Settled::Ended(Whereabouts::Unknown, Some(why)),
+        Err(why) => ResolveOutcome::Ended(VmLocation::Unknown, Some(why)),
     }
 }
 
-async fn at(seen: &Seen, way: Way, trouble: Option<VmmError>) -> Settled {
+async fn at(seen: &Seen, key: MigrationKey, trouble: Option<VmmError>) -> ResolveOutcome {
     // Both hosts are looked up, if they were not.
     let mut server: Option<ServerId> = None;
-    for candidate in [way.from, way.to] {
+    for candidate in [key.from, key.to] {
         if seen.pool.server(candidate).is_some()
             && let Ok(host) = seen.pool.host(candidate).await
             && host.reference == seen.ours.record.resident_on
@@ -117,11 +117,11 @@ async fn at(seen: &Seen, way: Way, trouble: Option<VmmError>) -> Settled {
         }
     }
     match server.or(seen.pool.server_of(&seen.ours.record.resident_on)) {
-        Some(server) => Settled::Ended(Whereabouts::At(server), trouble),
-        None => Settled::Ended(
-            Whereabouts::Unknown,
+        Some(server) => ResolveOutcome::Ended(VmLocation::At(server), trouble),
+        None => ResolveOutcome::Ended(
+            VmLocation::Unknown,
             Some(VmmError::Refused {
-                what: format!("pool {}: looking for {}", seen.pool.cfg.access.name, way.vm),
+                what: format!("pool {}: looking for {}", seen.pool.cfg.access.name, key.vm),
                 why: format!(
                     "it runs on a host that is no server of the site ({}); move it back by hand",
                     seen.ours.record.resident_on
@@ -136,21 +136,21 @@ async fn give_up(pool: &Pool, task: &str) {
     let cancel = CancellationToken::new();
     cancel.cancel();
     let limits = pool.cfg.limits;
-    let patience = Patience { limit: limits.cancel, cancel_limit: limits.cancel, cancel };
-    if let Err(error) = task::follow(&pool.session, task, &patience, &mut |_| {}).await {
+    let timeouts = Timeouts { limit: limits.cancel, cancel_limit: limits.cancel, cancel };
+    if let Err(error) = task::follow(&pool.session, task, &timeouts, &mut |_| {}).await {
         tracing::debug!("task {task}: {error}");
     }
 }
 
 /// Makes a VM run again that was paused, suspended or stopped by a move.
-async fn revive(seen: &Seen, way: Way) -> Result<(), VmmError> {
+async fn revive(seen: &Seen, key: MigrationKey) -> Result<(), VmmError> {
     let pool = &seen.pool;
     let it = json!(seen.ours.reference);
-    let server = if pool.server(way.from).is_some() { way.from } else { way.to };
-    let deed = pool.deed(server, Some(way.vm), format!("letting {} run again", way.vm));
+    let server = if pool.server(key.from).is_some() { key.from } else { key.to };
+    let deed = pool.deed(server, Some(key.vm), format!("letting {} run again", key.vm));
     let limits = pool.cfg.limits;
-    let patience =
-        Patience { limit: limits.make, cancel_limit: limits.cancel, cancel: CancellationToken::new() };
+    let timeouts =
+        Timeouts { limit: limits.make, cancel_limit: limits.cancel, cancel: CancellationToken::new() };
     let (method, params) = match seen.ours.record.power_state.as_str() {
         "Paused" => ("VM.unpause", vec![it]),
         state => {
@@ -159,6 +159,6 @@ async fn revive(seen: &Seen, way: Way) -> Result<(), VmmError> {
             (method, vec![it, json!(host), json!(false), json!(false)])
         }
     };
-    let done = task::run(&pool.session, method, params, &patience, &mut |_| {}).await;
+    let done = task::run(&pool.session, method, params, &timeouts, &mut |_| {}).await;
     done.map(drop).map_err(|e| deed.ended(e))
 }

@@ -6,7 +6,7 @@ use super::host::{HostState, Ours};
 use super::kept;
 use super::ssh::one_line;
 use super::tag::name;
-use crate::vmm::hosts::{Boot, Image};
+use crate::vmm::config::{Boot, Image};
 use crate::vmm::{FoundState, VmSpec, VmmError};
 use tandem_model::{Bytes, PortNo, Resources, Time, VmId};
 

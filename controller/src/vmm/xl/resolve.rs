@@ -1,11 +1,11 @@
-//! Finds out where the VM of a move is and cleans up: the acts of [`super::verdict`], on real
+//! Finds out where the VM of a move is and cleans up: the acts of [`super::resolution`], on real
 //! hosts.
 
 use super::host::{HostState, Ours};
+use super::resolution::{Act, Place, Side, resolution, side};
 use super::tag::name;
-use super::verdict::{Act, Place, Side, side, verdict};
 use super::{Xl, cold, job};
-use crate::vmm::{FoundState, Settled, VmmError, Way, Whereabouts};
+use crate::vmm::{FoundState, MigrationKey, ResolveOutcome, VmLocation, VmmError};
 use std::time::Duration;
 use tandem_model::{Time, VmId};
 
@@ -48,29 +48,29 @@ fn side_of(seen: &Seen) -> Side {
 }
 
 impl Xl {
-    pub(crate) async fn settle_way(&self, way: Way, stop: bool) -> Settled {
-        let (Ok(source), Ok(target)) = (self.host(way.from), self.host(way.to)) else {
+    pub(crate) async fn resolve_migration(&self, key: MigrationKey, stop: bool) -> ResolveOutcome {
+        let (Ok(source), Ok(target)) = (self.host(key.from), self.host(key.to)) else {
             let why = "one of its servers is not a host of this driver".to_owned();
-            let why = VmmError::Refused { what: format!("looking for {}", way.vm), why };
-            return Settled::Ended(Whereabouts::At(way.from), Some(why));
+            let why = VmmError::Refused { what: format!("looking for {}", key.vm), why };
+            return ResolveOutcome::Ended(VmLocation::At(key.from), Some(why));
         };
-        match self.settle_between(source, target, way, stop).await {
-            Ok(settled) => settled,
-            Err(why) => Settled::Ended(Whereabouts::Unknown, Some(why)),
+        match self.resolve_between(source, target, key, stop).await {
+            Ok(resolved) => resolved,
+            Err(why) => ResolveOutcome::Ended(VmLocation::Unknown, Some(why)),
         }
     }
 
-    async fn settle_between(
+    async fn resolve_between(
         &self,
         source: &HostState,
         target: &HostState,
-        way: Way,
+        key: MigrationKey,
         stop: bool,
-    ) -> Result<Settled, VmmError> {
+    ) -> Result<ResolveOutcome, VmmError> {
         // 1. Is it under way? The source's process knows; without it the target's does.
         let (at_source, at_target) = tokio::join!(
-            job::look(source, way.migration, 0, None),
-            job::look(target, way.migration, 0, None)
+            job::look(source, key.migration, 0, None),
+            job::look(target, key.migration, 0, None)
         );
         let alive = |l: &Result<job::Look, VmmError>| l.as_ref().is_ok_and(|l| l.alive);
         let away = |l: &Result<job::Look, VmmError>| l.as_ref().err().filter(|e| e.is_away()).cloned();
@@ -83,23 +83,23 @@ impl Xl {
         }
         let under_way = alive(&at_source) || (at_source.is_err() && alive(&at_target));
         if under_way && !stop {
-            return Ok(Settled::UnderWay);
+            return Ok(ResolveOutcome::UnderWay);
         }
         // 2. End it: the source first, so that it takes the guest back; then what waits at the
         //    target.
         if alive(&at_source) {
-            job::stop(source, way.migration, TAKE_BACK).await?;
+            job::stop(source, key.migration, TAKE_BACK).await?;
         }
         if alive(&at_target) {
-            job::stop(target, way.migration, Duration::from_secs(10)).await?;
+            job::stop(target, key.migration, Duration::from_secs(10)).await?;
         }
         // 3. Decide by what both have.
         let ((here, made_here), (mut there, made_there)) =
-            tokio::join!(look(source, way.vm), look(target, way.vm));
+            tokio::join!(look(source, key.vm), look(target, key.vm));
         // With the id of ours, but made for another request: none of this move's business.
         let foreign = made_here.is_some() && made_there.is_some() && made_here != made_there;
         if foreign {
-            tracing::warn!("{} has a {} that was made for another request", target.host.name, way.vm);
+            tracing::warn!("{} has a {} that was made for another request", target.host.name, key.vm);
             there = Ok(Vec::new());
         }
         for seen in [&here, &there] {
@@ -109,17 +109,17 @@ impl Xl {
                 return Err(why.clone());
             }
         }
-        let (mut acts, mut place) = verdict(side_of(&here), side_of(&there));
-        if place == Place::Lost && cold::saved(source, way).await? {
+        let (mut acts, mut place) = resolution(side_of(&here), side_of(&there));
+        if place == Place::Lost && cold::saved(source, key).await? {
             // It was saved for a cold move and is started again from that.
-            cold::take_back(source, way).await?;
+            cold::take_back(source, key).await?;
             (acts, place) = (Vec::new(), Place::Source);
         }
         if !acts.is_empty() {
             tracing::warn!(
                 "{} of {}: {:?} on {}, {:?} on {}: {acts:?}",
-                way.vm,
-                way.migration,
+                key.vm,
+                key.migration,
                 side_of(&here),
                 source.host.name,
                 side_of(&there),
@@ -127,7 +127,7 @@ impl Xl {
             );
         }
         for act in acts {
-            self.act(act, source, &here, target, &there, way.vm).await?;
+            self.act(act, source, &here, target, &there, key.vm).await?;
         }
         // 4. What the side that has lost it still keeps: its folder, its disks, its saved memory.
         let why = away(&at_source).or_else(|| away(&at_target));
@@ -138,24 +138,24 @@ impl Xl {
         };
         if at_source.as_ref().is_ok_and(|l| l.known) || at_target.as_ref().is_ok_and(|l| l.known) {
             if let Some(loser) = loser {
-                cold::clean(loser, source, target, way).await?;
+                cold::clean(loser, source, target, key).await?;
             }
             if place != Place::Unknown {
                 for (host, seen) in [(source, &here), (target, &there)] {
                     if seen.is_ok() {
-                        job::forget(host, way.migration).await?;
+                        job::forget(host, key.migration).await?;
                     }
                 }
             }
         }
         let at = match place {
-            Place::Source => Whereabouts::At(way.from),
-            Place::Target => Whereabouts::At(way.to),
-            Place::Lost => Whereabouts::Lost,
-            Place::Unknown => Whereabouts::Unknown,
+            Place::Source => VmLocation::At(key.from),
+            Place::Target => VmLocation::At(key.to),
+            Place::Lost => VmLocation::Lost,
+            Place::Unknown => VmLocation::Unknown,
         };
-        let lost = || VmmError::GoneBehindOurBack { host: source.host.name.clone(), vm: way.vm };
-        Ok(Settled::Ended(at, why.or_else(|| (at == Whereabouts::Lost).then(lost))))
+        let lost = || VmmError::GoneBehindOurBack { host: source.host.name.clone(), vm: key.vm };
+        Ok(ResolveOutcome::Ended(at, why.or_else(|| (at == VmLocation::Lost).then(lost))))
     }
 
     async fn act(

@@ -38,10 +38,10 @@ impl Deed<'_> {
                 todo: "if the host was installed anew, put its fingerprint into the hypervisors file; otherwise somebody is in between"
                     .to_owned(),
             },
-            CallError::NoAnswer { cause: HttpError::Status(status), way } => VmmError::BadAnswer {
+            CallError::NoAnswer { cause: HttpError::Status(status), route } => VmmError::BadAnswer {
                 host,
                 what,
-                why: format!("{way} answers with HTTP status {status}: is that a XAPI host?"),
+                why: format!("{route} answers with HTTP status {status}: is that a XAPI host?"),
             },
             CallError::NoAnswer { cause: HttpError::TooLong, .. } => {
                 VmmError::BadAnswer { host, what, why: HttpError::TooLong.to_string() }
