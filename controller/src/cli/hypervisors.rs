@@ -6,14 +6,14 @@ use super::store::Which;
 use super::table::table;
 use crate::server::serve::read_site;
 use crate::store;
-use crate::vmm::config::{Hypervisors, LoadError};
-use crate::vmm::owner::Owner;
-use crate::vmm::{self, Capabilities, Hypervisor};
 use clap::Subcommand;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tandem_hypervisor::config::{Hypervisors, LoadError};
+use tandem_hypervisor::owner::Owner;
+use tandem_hypervisor::{Capabilities, Hypervisor, registry};
 use tandem_model::{NodeId, ServerId};
 
 /// A host that takes longer to say what is on it is taken for gone.
@@ -92,7 +92,7 @@ pub async fn hypervisors(global: &GlobalArgs, command: HypervisorsCommand) -> an
         }
         return Ok(true);
     }
-    let drivers = vmm::drivers(&all, &site.name)?;
+    let drivers = registry::drivers(&all, &site.name)?;
     let mut tasks = Vec::new();
     for driver in &drivers {
         for server in driver.servers() {
@@ -134,7 +134,7 @@ async fn take_over(file: &Path, which: &Which, only: &[String]) -> anyhow::Resul
     let owner = Owner::of(&store::identity_of(&store, &site)?);
     let all = Hypervisors::load(file, &site)?;
     let name = |id: ServerId| site.topology.name(NodeId::Server(id)).to_owned();
-    let drivers = vmm::drivers(&all, &site.name)?;
+    let drivers = registry::drivers(&all, &site.name)?;
     let there: Vec<(Arc<dyn Hypervisor>, ServerId)> =
         drivers.iter().flat_map(|d| d.servers().iter().map(|s| (d.clone(), *s))).collect();
     if let Some(unknown) = only.iter().find(|wanted| !there.iter().any(|(_, s)| name(*s) == **wanted)) {

@@ -3,7 +3,7 @@
 
 use crate::agents::{Agents, authority::Authority};
 use crate::clock::now;
-use crate::event_loop::{EventLoop, Input, QUEUE};
+use crate::event_loop::{EventLoop, HypervisorInputs, Input, QUEUE};
 use crate::openflow_server::{self, Address, Server};
 use crate::server::http::guard::{Guard, HostName, guard};
 use crate::server::http::listen::{self, ApiListener};
@@ -11,12 +11,12 @@ use crate::server::{csv, http};
 use crate::store::place::{self, Surroundings};
 use crate::store::tokens::Tokens;
 use crate::store::{Sqlite, Writer};
-use crate::vmm::{self, config::Hypervisors, owner::Owner, router::Timeouts};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tandem_core::Core;
 use tandem_core::record_replay::{Header, Recording};
+use tandem_hypervisor::{config::Hypervisors, owner::Owner, registry, router};
 use tandem_model::{PersistedState, Site};
 use tandem_switch_driver::Config;
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,7 +93,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let site = Arc::new(read_site(&options.site)?);
     // Everything that can be refused is tried before anything is changed.
     let hypervisors = options.hypervisors.as_deref().map(|f| Hypervisors::load(f, &site)).transpose()?;
-    let drivers = hypervisors.as_ref().map(|h| vmm::drivers(h, &site.name)).transpose()?;
+    let drivers = hypervisors.as_ref().map(|h| registry::drivers(h, &site.name)).transpose()?;
     let descriptors = listen::raise_descriptors();
     let mut sockets = Sockets::default();
     let mut openflow = Vec::new();
@@ -161,17 +161,17 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         let routes = routes.layer(axum::middleware::from_fn_with_state(guarding, guard));
         tasks.spawn(listen::serve(listener, routes, most));
     }
+    let reports = Arc::new(HypervisorInputs(sender.clone()));
     if let Some(drivers) = drivers {
         if let Some(missing) = hypervisors.map(|h| h.missing(&site).join(", ")).filter(|m| !m.is_empty()) {
             tracing::warn!("no hypervisor is known for {missing}; VMs that are placed there will fail");
         }
-        let (timeouts, event_loop) = (Timeouts::new(site.migration.timeout), sender.clone());
-        tasks.spawn(
-            async move { vmm::router::run(drivers, "hypervisors", owner, timeouts, event_loop).await },
-        );
+        let timeouts = router::Timeouts::new(site.migration.timeout);
+        tasks.spawn(async move { router::run(drivers, "hypervisors", owner, timeouts, reports).await });
     } else {
-        let service = options.world.clone().unwrap_or_else(|| vmm::emulated::default_world(&site.name));
-        tasks.spawn(vmm::emulated::attach(service, owner, sender.clone()));
+        let service =
+            options.world.clone().unwrap_or_else(|| tandem_hypervisor::lab::default_world(&site.name));
+        tasks.spawn(tandem_hypervisor::lab::attach(service, owner, reports));
     }
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {
         tasks.spawn(csv::run(folder, site.statistics.period, handle.clone()));

@@ -8,9 +8,9 @@ mod take_over;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tandem_controller::vmm::config::Hypervisors;
-use tandem_controller::vmm::xl::Xl;
-use tandem_controller::vmm::{
+use tandem_hypervisor::config::Hypervisors;
+use tandem_hypervisor::xl::Xl;
+use tandem_hypervisor::{
     FoundState, Hypervisor, MigrateError, MigrateOrder, MigrationControl, MigrationKey, MigrationReport,
     Moved, ResolveOutcome, VmLocation, VmmError,
 };

@@ -3,7 +3,7 @@
 
 use super::*;
 use std::collections::BTreeMap;
-use tandem_controller::vmm::owner::Owner;
+use tandem_hypervisor::owner::Owner;
 use tandem_model::{StoreUid, Time, VmOrigin};
 
 fn made_at(placed_at: u64) -> VmSpec {
@@ -39,7 +39,7 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
     let wanted = made_at(5);
     bed.driver().allocate(A, VM, &wanted).await.expect("starts");
     let driver = bed.driver();
-    let kept = |found: &[tandem_controller::vmm::DiscoveredVm]| found[0].spec.as_deref().cloned();
+    let kept = |found: &[tandem_hypervisor::DiscoveredVm]| found[0].spec.as_deref().cloned();
     assert_eq!(kept(&driver.list(A).await.expect("listed")), Some(wanted.clone()));
     // Another controller's request with the same id, and what undoes it.
     let not_meant = VmmError::NotMeant { host: "srv1".into(), vm: VM };
