@@ -1,4 +1,5 @@
-//! What a driver is: the types that it and the router speak in, and the two traits of the two kinds.
+//! What a driver is: the types that it and the router speak in, and the two traits of the two
+//! kinds.
 //!
 //! A [`Hypervisor`] has some of the site's servers; a VM can be moved between servers of the same
 //! one. It keeps no state that a restart needs: what it made carries our tag and is found again by
@@ -10,11 +11,13 @@
 use crate::VmmError;
 use crate::errors::{MigrateError, VmLocation};
 use crate::owner::Owner;
+use crate::router::ServiceLink;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 use tandem_model::{
-    BitRate, LoadSample, MigrationId, MigrationMode, PortNo, Progress, Resources, ServerId, Time, VmId,
-    VmSpec,
+    BitRate, FoundVm, LoadSample, MigrationId, MigrationMode, PortNo, Progress, Resources, ServerId, Time,
+    VmId, VmSpec,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -220,8 +223,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// what is there is not meant.
     async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError>;
 
-    /// Keeps this with a VM, in place of what was kept before: [`DiscoveredVm::spec`]. Nothing else of the
-    /// VM changes.
+    /// Keeps this with a VM, in place of what was kept before: [`DiscoveredVm::spec`]. Nothing else
+    /// of the VM changes.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -282,6 +285,46 @@ pub trait Hypervisor: Send + Sync + 'static {
     async fn watch(&self, vm_down: mpsc::Sender<VmDown>) {
         vm_down.closed().await;
     }
+}
+
+/// A driver that keeps the order of what it does where its VMs are: a service of servers, on which
+/// orders go as they are, and whose reports are events.
+///
+/// It may have any number of the site's servers; all that is known of them comes by one connection.
+/// An order may be repeated, and one for what is already so is answered as done; a migration that
+/// has ended is answered as it ended. The answers for one VM come in the order of its orders.
+#[async_trait]
+pub trait HypervisorService: Send + Sync + 'static {
+    /// What it is, for people.
+    fn name(&self) -> &str;
+
+    /// Which servers of the site it has.
+    fn servers(&self) -> &[ServerId];
+
+    /// Keeps attached to the service, and attaches again whenever it has been away, until the link
+    /// is closed. Every attachment begins with [`ServiceLink::up`] and ends with
+    /// [`ServiceLink::down`]; an attempt that fails is a `down` too.
+    async fn attach(&self, owner: &Owner, link: ServiceLink);
+}
+
+/// What a service says when it is attached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceHello {
+    /// Its name, for people.
+    pub world: String,
+    /// The VMs that run there.
+    pub vms: Vec<FoundVm>,
+    /// It can generate traffic.
+    pub traffic: bool,
+}
+
+/// A driver, by who keeps the order of what it does.
+#[derive(Clone)]
+pub enum Driver {
+    /// The router does: it makes one call after the other for each VM.
+    Called(Arc<dyn Hypervisor>),
+    /// The driver does: it is given orders as they come.
+    Service(Arc<dyn HypervisorService>),
 }
 
 /// What became of a move.

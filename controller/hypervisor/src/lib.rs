@@ -2,17 +2,18 @@
 //! the deeds back into facts.
 //!
 //! ```text
-//!  event loop --Effect--> router (by server) --calls, in order per VM--> Hypervisor: xl (hosts over ssh), xapi (pools)
-//!      <--Event---          |                                  <-- results, MigrationReport
-//!                           +--orders as they are--> HypervisorService: lab (keeps its own order, over a Unix socket)
+//!  event loop --Effect--> router --calls, in order per VM--> Hypervisor: xl (hosts over ssh),
+//!      <--Event---          |    <-- results, MigrationReport            xapi (pools)
+//!                           +--orders as they are--> HypervisorService: lab (keeps its own order,
+//!                                <-- events                             over a Unix socket)
 //! ```
 //!
 //! There are two kinds of drivers ([`Driver`]), and one router. A [`Hypervisor`] is called: the
 //! router keeps the order, bounds and times what it does. A [`HypervisorService`] keeps order where
 //! its VMs are, and gets orders as they are. Both have some of the site's servers and say which.
 //!
-//! A driver is a folder and a line in [`registry`]; it reads its own section of the hypervisors file
-//! ([`config`]). Nothing here knows the controller: what hypervisors report goes to an
+//! A driver is a folder and a line in [`registry`]; it reads its own section of the hypervisors
+//! file ([`config`]). Nothing here knows the controller: what hypervisors report goes to an
 //! [`EventLoop`].
 
 pub mod config;

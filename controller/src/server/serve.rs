@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tandem_core::Core;
 use tandem_core::record_replay::{Header, Recording};
-use tandem_hypervisor::{config::Hypervisors, owner::Owner, registry, router};
+use tandem_hypervisor::lab::section::LabConfig;
+use tandem_hypervisor::{Driver, config::Hypervisors, owner::Owner, router};
 use tandem_model::{PersistedState, Site};
 use tandem_switch_driver::Config;
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,7 +94,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let site = Arc::new(read_site(&options.site)?);
     // Everything that can be refused is tried before anything is changed.
     let hypervisors = options.hypervisors.as_deref().map(|f| Hypervisors::load(f, &site)).transpose()?;
-    let drivers = hypervisors.as_ref().map(|h| registry::drivers(h, &site.name)).transpose()?;
+    let drivers = drivers(hypervisors.as_ref(), options.world.clone(), &site)?;
     let descriptors = listen::raise_descriptors();
     let mut sockets = Sockets::default();
     let mut openflow = Vec::new();
@@ -162,17 +163,8 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         tasks.spawn(listen::serve(listener, routes, most));
     }
     let reports = Arc::new(HypervisorInputs(sender.clone()));
-    if let Some(drivers) = drivers {
-        if let Some(missing) = hypervisors.map(|h| h.missing(&site).join(", ")).filter(|m| !m.is_empty()) {
-            tracing::warn!("no hypervisor is known for {missing}; VMs that are placed there will fail");
-        }
-        let timeouts = router::Timeouts::new(site.migration.timeout);
-        tasks.spawn(async move { router::run(drivers, "hypervisors", owner, timeouts, reports).await });
-    } else {
-        let service =
-            options.world.clone().unwrap_or_else(|| tandem_hypervisor::lab::default_world(&site.name));
-        tasks.spawn(tandem_hypervisor::lab::attach(service, owner, reports));
-    }
+    let timeouts = router::Timeouts::new(site.migration.timeout);
+    tasks.spawn(async move { router::run(drivers, "hypervisors", owner, timeouts, reports).await });
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {
         tasks.spawn(csv::run(folder, site.statistics.period, handle.clone()));
     }
@@ -197,6 +189,17 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     running.await?;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// The drivers of the hypervisors file; without one, that of a lab that serves the whole site.
+fn drivers(file: Option<&Hypervisors>, world: Option<PathBuf>, site: &Site) -> anyhow::Result<Vec<Driver>> {
+    let Some(file) = file else { return Ok(vec![LabConfig::of_site(site, world).open()]) };
+    let missing = file.missing(site);
+    if !missing.is_empty() {
+        let names = missing.join(", ");
+        tracing::warn!("no hypervisor is known for {names}; VMs that are placed there will fail");
+    }
+    file.drivers(&site.name)
 }
 
 /// Finds, opens and checks the site's store, and says where it is.

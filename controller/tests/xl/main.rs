@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_hypervisor::config::Hypervisors;
 use tandem_hypervisor::xl::Xl;
+use tandem_hypervisor::xl::section::XlSection;
 use tandem_hypervisor::{
     FoundState, Hypervisor, MigrateError, MigrateOrder, MigrationControl, MigrationKey, MigrationReport,
     Moved, ResolveOutcome, VmLocation, VmmError,
@@ -139,7 +140,8 @@ impl Bed {
     fn driver_of(&self, text: &str) -> Xl {
         let all = Hypervisors::read(text, "hypervisors.toml", Path::new("/"), &self.site)
             .unwrap_or_else(|f| panic!("{f}"));
-        Xl::new(&self.site.name, &all.hosts, &all.images).expect("a folder")
+        let hosts = &all.section::<XlSection>().expect("the driver's").hosts;
+        Xl::new(&self.site.name, hosts, &all.images).expect("a folder")
     }
 
     /// What is left on a host besides what every connection puts there.

@@ -5,28 +5,31 @@
 #![doc = include_str!("../../../../docs/hypervisors/hypervisors.toml")]
 //! ```
 //!
-//! All faults are reported at once, with line, column and what to write instead. No secret is in it: it names files, and those that
+//! Images, ssh and times are for all drivers and read here; each driver reads its own sections, with
+//! what [`read::Shared`] has for it. All faults are reported at once, with line, column and what to write instead. No secret is in it: it names files, and those that
 //! others may read are refused.
 
-mod read;
+pub mod read;
 #[cfg(test)]
 mod tests;
 
+use crate::Driver;
+use crate::registry::{DRIVERS, DriverConfig};
+use std::any::Any;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_model::site::Faults;
-use tandem_model::{Bytes, PortNo, ServerId, Site};
+use tandem_model::{Bytes, ServerId, Site};
 pub use tandem_testbed::inventory::HostKeys;
 
 /// The hypervisors as checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Hypervisors {
     /// What VMs are made from.
     pub images: Vec<Image>,
-    /// Hosts with `xl`.
-    pub hosts: Vec<Host>,
-    /// Pools with XAPI.
-    pub pools: Vec<Pool>,
+    /// What each driver has read, in the order of [`DRIVERS`].
+    pub sections: Vec<Box<dyn DriverConfig>>,
 }
 
 /// What a VM is made from.
@@ -112,44 +115,6 @@ pub struct SshTarget {
     pub options: Vec<String>,
 }
 
-/// How a VM's memory goes from host to host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// By ssh from dom0 to dom0: encrypted, slow.
-    Ssh,
-    /// By a TCP connection of its own: plain, quick, for a network that only hypervisors are on.
-    Tcp,
-}
-
-/// A host with `xl`: plain Xen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
-    /// Which server it is.
-    pub server: ServerId,
-    /// Its name in the site.
-    pub name: String,
-    /// How it is reached.
-    pub ssh: SshTarget,
-    /// The bridge behind each of the server's ports.
-    pub uplinks: Vec<(PortNo, String)>,
-    /// A vif script that is there; `None` is ours, which is put there.
-    pub vif_script: Option<String>,
-    /// Where what runs for us is, on the host: gone when it is started anew, as its domains are.
-    pub run: String,
-    /// Where what must outlive that is: cold moves under way.
-    pub keep: String,
-    /// How memory goes to and from it.
-    pub transport: Transport,
-    /// Where other hosts reach it for that.
-    pub migration_address: String,
-    /// The first TCP port for that; as many more as there are migrations at once.
-    pub migration_port: u16,
-    /// Options of the ssh between hosts, as after ssh's `-o`.
-    pub migration_options: Vec<String>,
-    /// How long its calls may take.
-    pub times: Times,
-}
-
 /// How long calls may take before they are given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
@@ -161,40 +126,6 @@ pub struct Times {
     pub start: Duration,
     /// A VM's own shutdown, before it is stopped hard.
     pub shutdown: Duration,
-}
-
-/// A pool with XAPI.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pool {
-    /// Its name, for people.
-    pub name: String,
-    /// `https://ADDRESS` or `http://ADDRESS` of any of its hosts.
-    pub url: String,
-    /// Who logs in.
-    pub user: String,
-    /// The file with the password.
-    pub password_file: PathBuf,
-    /// SHA-256 of the certificates that are believed, lower-case hexadecimal without colons.
-    pub fingerprints: Vec<String>,
-    /// A way through ssh to the plain port, for hosts that are too old for today's TLS.
-    pub tunnel: Option<SshTarget>,
-    /// Its hosts.
-    pub servers: Vec<PoolServer>,
-    /// How long its calls may take.
-    pub times: Times,
-}
-
-/// A host of a pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolServer {
-    /// Which server it is.
-    pub server: ServerId,
-    /// Its name in the site.
-    pub name: String,
-    /// Its name in the pool (`name_label`).
-    pub host: String,
-    /// The network (`name_label`) behind each of the server's ports.
-    pub uplinks: Vec<(PortNo, String)>,
 }
 
 /// Why there are no hypervisors.
@@ -249,8 +180,8 @@ impl Hypervisors {
             .map_err(|source| LoadError::Read { file: path.to_owned(), source })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let all = Hypervisors::read(&text, &path.display().to_string(), folder, site)?;
-        for pool in &all.pools {
-            pool.password()?;
+        for section in &all.sections {
+            section.check_secrets()?;
         }
         Ok(all)
     }
@@ -260,39 +191,33 @@ impl Hypervisors {
     /// # Errors
     /// All faults, each with its line and column.
     pub fn read(text: &str, file: &str, folder: &Path, site: &Site) -> Result<Hypervisors, Faults> {
-        tandem_model::site::read_by(text, file, |root, c| read::root(root, c, folder, site))
+        tandem_model::site::read_by(text, file, |root, c| read::root(root, c, DRIVERS, folder, site))
+    }
+
+    /// What a driver has read: `file.section::<xl::section::XlSection>()`. `None` for a type that is
+    /// no driver's.
+    pub fn section<T: DriverConfig>(&self) -> Option<&T> {
+        self.sections.iter().find_map(|s| (&**s as &dyn Any).downcast_ref())
+    }
+
+    /// The drivers; nothing is connected yet. `site` is the site's name, which marks its VMs.
+    ///
+    /// # Errors
+    /// When a driver cannot be made: a secret cannot be read, or no folder can be had.
+    pub fn drivers(&self, site: &str) -> anyhow::Result<Vec<Driver>> {
+        let used = self.sections.iter().filter(|s| s.parts() > 0);
+        let drivers: Vec<Vec<Driver>> =
+            used.map(|s| s.open(site, &self.images)).collect::<anyhow::Result<_>>()?;
+        Ok(drivers.into_iter().flatten().collect())
     }
 
     /// Servers of the site that are on no hypervisor.
     pub fn missing<'s>(&self, site: &'s Site) -> Vec<&'s str> {
-        let there: Vec<ServerId> = self
-            .hosts
-            .iter()
-            .map(|h| h.server)
-            .chain(self.pools.iter().flat_map(|p| p.servers.iter().map(|s| s.server)))
-            .collect();
+        let there: BTreeSet<ServerId> = self.sections.iter().flat_map(|s| s.servers()).collect();
         (0..)
             .zip(&site.topology.servers)
             .filter(|(n, _)| !there.contains(&ServerId(*n)))
             .map(|(_, s)| s.name.as_str())
             .collect()
-    }
-}
-
-impl Pool {
-    /// Its password, without the line's end.
-    ///
-    /// # Errors
-    /// When it cannot be read, or others may read it.
-    pub fn password(&self) -> Result<String, SecretError> {
-        use std::os::unix::fs::PermissionsExt;
-        let fail =
-            |source| SecretError::Read { pool: self.name.clone(), file: self.password_file.clone(), source };
-        let mode = std::fs::metadata(&self.password_file).map_err(fail)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(SecretError::Open { file: self.password_file.clone(), mode });
-        }
-        let text = std::fs::read_to_string(&self.password_file).map_err(fail)?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 }

@@ -2,46 +2,131 @@
 
 use super::*;
 use crate::placeholders;
-use std::collections::BTreeSet;
-use tandem_model::NodeId;
+use crate::registry::DriverKind;
 use tandem_model::site::{Collector, Section};
+use tandem_model::{NodeId, PortNo};
 
 /// Keys of a guest's configuration that the driver writes itself.
 const OURS: [&str; 9] = ["name", "uuid", "memory", "maxmem", "vcpus", "maxvcpus", "vif", "disk", "kernel"];
 
-/// What is said for all hosts.
-struct Defaults<'f> {
-    folder: &'f Path,
-    ssh: SshTarget,
-    times: Times,
+/// What the file says for all drivers, and which servers have been named so far.
+pub struct Shared<'f> {
+    /// The file's folder: files that it names are relative to it.
+    pub folder: &'f Path,
+    /// The site whose servers these are.
+    pub site: &'f Site,
+    /// How hosts are reached by ssh, where they do not say otherwise.
+    pub ssh: SshTarget,
+    /// How long calls may take, where hosts do not say otherwise.
+    pub times: Times,
+    /// Servers that are on a hypervisor already: each is written once.
+    pub taken: BTreeSet<String>,
+}
+
+impl<'f> Shared<'f> {
+    fn read(root: &mut Section<'_>, c: &mut Collector<'_>, folder: &'f Path, site: &'f Site) -> Shared<'f> {
+        let none = SshTarget {
+            user: "root".to_owned(),
+            address: String::new(),
+            port: 22,
+            key: None,
+            known_hosts: None,
+            host_keys: HostKeys::Strict,
+            options: Vec::new(),
+        };
+        let mut s = root.section(c, "ssh");
+        let ssh = ssh_options(&mut s, c, folder, none);
+        s.finish(c);
+        let times = Times {
+            connect: Duration::from_secs(15),
+            command: Duration::from_secs(60),
+            start: Duration::from_secs(300),
+            shutdown: Duration::from_secs(30),
+        };
+        let times = read_times(root, c, times);
+        Shared { folder, site, ssh, times, taken: BTreeSet::new() }
+    }
+
+    /// The server of the site that the key `server` names; each can be named once.
+    pub fn server(&mut self, s: &mut Section<'_>, c: &mut Collector<'_>) -> (ServerId, String) {
+        let instead = "server = \"srv1\", as the site file calls it";
+        let name = required(s, c, "server", "which server it is", instead);
+        (self.take(s, c, "server", &name), name)
+    }
+
+    /// The servers that a key names; all that nobody has named before, where it is left out.
+    pub fn servers(
+        &mut self,
+        s: &mut Section<'_>,
+        c: &mut Collector<'_>,
+        key: &'static str,
+    ) -> Vec<ServerId> {
+        let all = &self.site.topology.servers;
+        let left = || all.iter().map(|s| s.name.clone()).filter(|n| !self.taken.contains(n)).collect();
+        let names: Vec<String> = s.texts(c, key).unwrap_or_else(left);
+        names.iter().map(|name| self.take(s, c, key, name)).collect()
+    }
+
+    /// The server of that name; each can be named once.
+    fn take(
+        &mut self,
+        s: &mut Section<'_>,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        name: &str,
+    ) -> ServerId {
+        if !name.is_empty() && !self.taken.insert(name.to_owned()) {
+            s.fault(c, key, format!("{name:?} is written twice"), "write each server once");
+        }
+        if let Some(NodeId::Server(id)) = self.site.topology.by_name(name) {
+            return id;
+        }
+        if !name.is_empty() {
+            let all = &self.site.topology.servers;
+            let more = if all.len() > 8 { ", ..." } else { "" };
+            let few: Vec<&str> = all.iter().take(8).map(|s| s.name.as_str()).collect();
+            let problem = format!("the site {} has no server {name:?}", self.site.name);
+            s.fault(c, key, problem, format!("it has {}{more}", few.join(", ")));
+        }
+        ServerId(u32::MAX)
+    }
+
+    /// What is behind a server's ports, port 1 first, in names of at most `longest` bytes.
+    pub fn uplinks(
+        &self,
+        s: &mut Section<'_>,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        server: ServerId,
+        longest: usize,
+    ) -> Vec<(PortNo, String)> {
+        uplinks(s, c, key, self.site, server, longest)
+    }
+
+    /// Where ssh goes by this key (`USER@ADDRESS:PORT`), with the section's own options.
+    pub fn ssh(&self, s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) -> SshTarget {
+        let options = ssh_options(s, c, self.folder, self.ssh.clone());
+        let Some(text) = s.text(c, key) else { return options };
+        target(&text, options.clone()).unwrap_or_else(|| {
+            s.fault(c, key, format!("{text:?} is no place for ssh"), "write \"root@192.0.2.11:22\"");
+            options
+        })
+    }
+
+    /// The section's `times`.
+    pub fn times(&self, s: &mut Section<'_>, c: &mut Collector<'_>) -> Times {
+        read_times(s, c, self.times)
+    }
 }
 
 pub(super) fn root(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
+    kinds: &[DriverKind],
     folder: &Path,
     site: &Site,
 ) -> Option<Hypervisors> {
-    let none = SshTarget {
-        user: "root".to_owned(),
-        address: String::new(),
-        port: 22,
-        key: None,
-        known_hosts: None,
-        host_keys: HostKeys::Strict,
-        options: Vec::new(),
-    };
-    let mut s = root.section(c, "ssh");
-    let ssh = ssh_options(&mut s, c, folder, none);
-    s.finish(c);
-    let times = Times {
-        connect: Duration::from_secs(15),
-        command: Duration::from_secs(60),
-        start: Duration::from_secs(300),
-        shutdown: Duration::from_secs(30),
-    };
-    let times = read_times(root, c, times);
-    let defaults = Defaults { folder, ssh, times };
+    let mut shared = Shared::read(root, c, folder, site);
     let mut images: Vec<Image> = Vec::new();
     for s in root.list(c, "image") {
         let image = image(s, c, &images);
@@ -52,28 +137,30 @@ pub(super) fn root(
     {
         first.default = true;
     }
-    let mut taken = BTreeSet::new();
-    let hosts: Vec<Host> =
-        root.list(c, "host").into_iter().map(|s| host(s, c, &defaults, site, &mut taken)).collect();
-    let pools: Vec<Pool> =
-        root.list(c, "pool").into_iter().map(|s| pool(s, c, &defaults, site, &mut taken)).collect();
-    if hosts.is_empty() && pools.is_empty() {
-        root.fault(c, "host", "there is no hypervisor", "write a section [[host]] or [[pool]] for each");
+    let sections: Vec<Box<dyn DriverConfig>> =
+        kinds.iter().map(|kind| (kind.read)(root, c, &mut shared)).collect();
+    if sections.iter().all(|s| s.parts() == 0) {
+        let names: Vec<String> = kinds.iter().map(|kind| format!("[[{}]]", kind.section)).collect();
+        let instead = format!("write a section for each: {}", names.join(", "));
+        root.fault(c, kinds[0].section, "there is no hypervisor", instead);
     }
-    if images.is_empty() {
+    let needs_images = sections.iter().all(|s| s.parts() == 0 || s.needs_images());
+    if images.is_empty() && needs_images {
         root.fault(c, "image", "there is nothing to make a VM from", "write a section [[image]]");
     }
-    Some(Hypervisors { images, hosts, pools })
+    Some(Hypervisors { images, sections })
 }
 
-fn plain(text: &str, longest: usize) -> bool {
+/// True for a name of letters, digits and `-_.` that no shell takes for anything else.
+pub fn plain(text: &str, longest: usize) -> bool {
     !text.is_empty()
         && text.len() <= longest
         && !text.starts_with('-')
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-fn required(
+/// A text that has to be there.
+pub fn required(
     s: &mut Section<'_>,
     c: &mut Collector<'_>,
     key: &'static str,
@@ -88,7 +175,7 @@ fn required(
 }
 
 /// A file of a host: absolute, and of characters that mean nothing to a shell or to `xl`.
-fn remote_path(s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) -> Option<String> {
+pub fn remote_path(s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) -> Option<String> {
     let text = s.text(c, key)?;
     if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.+:@".contains(&b)) {
         let instead = "write its whole path on the host: letters, digits and / - _ . + : @";
@@ -116,7 +203,8 @@ fn read_times(parent: &mut Section<'_>, c: &mut Collector<'_>, default: Times) -
     times
 }
 
-fn options(s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) -> Option<Vec<String>> {
+/// Options of ssh, as after its `-o`.
+pub fn options(s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) -> Option<Vec<String>> {
     let options = s.texts(c, key)?;
     let good = |o: &String| {
         let name = o.split_once('=').map_or("", |(name, _)| name);
@@ -155,15 +243,6 @@ fn target(text: &str, default: SshTarget) -> Option<SshTarget> {
     let port = port.parse::<u16>().ok().filter(|p| *p > 0)?;
     let good = plain(user, 32) && (plain(address, 253) || address.parse::<std::net::IpAddr>().is_ok());
     good.then(|| SshTarget { user: user.to_owned(), address: address.to_owned(), port, ..default })
-}
-
-fn ssh(s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str, d: &Defaults<'_>) -> SshTarget {
-    let options = ssh_options(s, c, d.folder, d.ssh.clone());
-    let Some(text) = s.text(c, key) else { return options };
-    target(&text, options.clone()).unwrap_or_else(|| {
-        s.fault(c, key, format!("{text:?} is no place for ssh"), "write \"root@192.0.2.11:22\"");
-        options
-    })
 }
 
 fn image(mut s: Section<'_>, c: &mut Collector<'_>, before: &[Image]) -> Image {
@@ -249,32 +328,6 @@ fn disk(parent: &mut Section<'_>, c: &mut Collector<'_>) -> Disk {
     Disk { clone, source, folder, device }
 }
 
-/// The server of that name, each once.
-fn server(
-    s: &mut Section<'_>,
-    c: &mut Collector<'_>,
-    site: &Site,
-    taken: &mut BTreeSet<String>,
-) -> (ServerId, String) {
-    let name = required(s, c, "server", "which server it is", "server = \"srv1\", as the site file calls it");
-    if !name.is_empty() && !taken.insert(name.clone()) {
-        s.fault(c, "server", format!("{name:?} is written twice"), "write each server once");
-    }
-    match site.topology.by_name(&name) {
-        Some(NodeId::Server(id)) => (id, name),
-        _ => {
-            if !name.is_empty() {
-                let all = &site.topology.servers;
-                let more = if all.len() > 8 { ", ..." } else { "" };
-                let few: Vec<&str> = all.iter().take(8).map(|s| s.name.as_str()).collect();
-                let problem = format!("the site {} has no server {name:?}", site.name);
-                s.fault(c, "server", problem, format!("it has {}{more}", few.join(", ")));
-            }
-            (ServerId(u32::MAX), name)
-        }
-    }
-}
-
 /// What is behind a server's ports, port 1 first.
 fn uplinks(
     s: &mut Section<'_>,
@@ -297,113 +350,4 @@ fn uplinks(
         s.fault(c, key, problem, "write one for each of the server's ports, port 1 first");
     }
     (1..).map(PortNo).zip(names).collect()
-}
-
-fn host(
-    mut s: Section<'_>,
-    c: &mut Collector<'_>,
-    d: &Defaults<'_>,
-    site: &Site,
-    taken: &mut BTreeSet<String>,
-) -> Host {
-    s.word(c, "driver", &[("xl", ())]);
-    let (server, name) = server(&mut s, c, site, taken);
-    if !s.has("ssh") {
-        s.fault(c, "ssh", "how it is reached is not said", "write ssh = \"root@192.0.2.11:22\"");
-    }
-    let ssh = ssh(&mut s, c, "ssh", d);
-    let uplinks = uplinks(&mut s, c, "bridges", site, server, 15);
-    let vif_script = remote_path(&mut s, c, "vif_script");
-    let run = remote_path(&mut s, c, "run").unwrap_or_else(|| "/run/tandem-xl".to_owned());
-    let keep = remote_path(&mut s, c, "keep").unwrap_or_else(|| "/var/lib/tandem".to_owned());
-    let words = [("ssh", Transport::Ssh), ("tcp", Transport::Tcp)];
-    let transport = s.word(c, "migration", &words).unwrap_or(Transport::Tcp);
-    let migration_address = s.text(c, "migration_address").unwrap_or_else(|| ssh.address.clone());
-    if s.has("migration_address") && !plain(&migration_address.replace(':', ""), 253) {
-        let instead = "write the address at which the other hosts reach it";
-        s.fault(c, "migration_address", format!("{migration_address:?} is no address"), instead);
-    }
-    let port = s.count(c, "migration_port", 1..=65_000).unwrap_or(8900);
-    let migration_options = options(&mut s, c, "migration_options").unwrap_or_default();
-    let times = read_times(&mut s, c, d.times);
-    s.finish(c);
-    let migration_port = u16::try_from(port).unwrap_or(u16::MAX);
-    Host {
-        server,
-        name,
-        ssh,
-        uplinks,
-        vif_script,
-        run,
-        keep,
-        transport,
-        migration_address,
-        migration_port,
-        migration_options,
-        times,
-    }
-}
-
-fn pool(
-    mut s: Section<'_>,
-    c: &mut Collector<'_>,
-    d: &Defaults<'_>,
-    site: &Site,
-    taken: &mut BTreeSet<String>,
-) -> Pool {
-    let name = required(&mut s, c, "name", "the pool's name", "name = \"pool1\"");
-    let url = required(&mut s, c, "url", "where it is", "url = \"https://192.0.2.21\"");
-    let tls = url.starts_with("https://");
-    if s.has("url") && !tls && !url.starts_with("http://") {
-        s.fault(
-            c,
-            "url",
-            format!("{url:?} is no URL of a pool"),
-            "write \"https://ADDRESS\" or \"http://ADDRESS\"",
-        );
-    }
-    let user = s.text(c, "user").unwrap_or_else(|| "root".to_owned());
-    let file = required(
-        &mut s,
-        c,
-        "password_file",
-        "the file of the password",
-        "password_file = \"pool1.password\"",
-    );
-    let fingerprints: Vec<String> = s
-        .texts(c, "fingerprints")
-        .unwrap_or_default()
-        .iter()
-        .map(|f| f.replace([':', ' '], "").to_ascii_lowercase())
-        .collect();
-    if fingerprints.iter().any(|f| f.len() != 64 || !f.bytes().all(|b| b.is_ascii_hexdigit())) {
-        let instead = "write what `openssl x509 -noout -fingerprint -sha256` prints: 64 hexadecimal digits";
-        s.fault(c, "fingerprints", "this is no SHA-256 of a certificate", instead);
-    }
-    if tls && fingerprints.is_empty() {
-        let instead =
-            "write fingerprints = [\"5F:0C: ...\"]: pools have certificates that nobody else has signed";
-        s.fault(c, "fingerprints", "which certificates are believed is not said", instead);
-    }
-    let tunnel = ssh(&mut s, c, "tunnel", d);
-    let tunnel = s.has("tunnel").then_some(tunnel);
-    let times = read_times(&mut s, c, d.times);
-    let mut servers = Vec::new();
-    for mut p in s.list(c, "server") {
-        let (server, name) = server(&mut p, c, site, taken);
-        let host = p.text(c, "host").unwrap_or_else(|| name.clone());
-        let uplinks = uplinks(&mut p, c, "networks", site, server, 255);
-        p.finish(c);
-        servers.push(PoolServer { server, name, host, uplinks });
-    }
-    if servers.is_empty() {
-        s.fault(
-            c,
-            "server",
-            "the pool has no server",
-            "write a section [[pool.server]] for each of its hosts",
-        );
-    }
-    s.finish(c);
-    Pool { name, url, user, password_file: d.folder.join(file), fingerprints, tunnel, servers, times }
 }

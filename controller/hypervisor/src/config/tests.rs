@@ -1,6 +1,10 @@
 //! What the hypervisors file may say, and what is said of a bad one.
 
 use super::*;
+use crate::lab::section::{LabConfig, LabSection};
+use crate::xapi::section::{Pool, XapiSection};
+use crate::xl::section::{Host, Transport, XlSection};
+use tandem_model::PortNo;
 use tandem_model::site;
 
 const EXAMPLE: &str = include_str!("../../../../docs/hypervisors/hypervisors.toml");
@@ -14,6 +18,14 @@ fn read(text: &str) -> Result<Hypervisors, Faults> {
     Hypervisors::read(text, "hypervisors.toml", Path::new("/etc/tandem"), &site())
 }
 
+fn hosts(file: &Hypervisors) -> &[Host] {
+    &file.section::<XlSection>().expect("the driver's").hosts
+}
+
+fn pools(file: &Hypervisors) -> &[Pool] {
+    &file.section::<XapiSection>().expect("the driver's").pools
+}
+
 /// Line and key of each fault.
 fn faults(text: &str) -> Vec<(usize, String)> {
     read(text).err().into_iter().flat_map(|f| f.faults).map(|f| (f.line, f.key)).collect()
@@ -23,13 +35,13 @@ fn faults(text: &str) -> Vec<(usize, String)> {
 fn the_example_is_read_and_its_defaults_are_those_it_says() {
     let full = read(EXAMPLE).unwrap_or_else(|f| panic!("{f}"));
     assert_eq!(full.missing(&site()), ["srv4"]);
-    let host = &full.hosts[0];
+    let host = &hosts(&full)[0];
     assert_eq!((host.name.as_str(), host.server, host.migration_port), ("srv1", ServerId(0), 8900));
     assert_eq!(host.ssh.key.as_deref(), Some(Path::new("/etc/tandem/id_ed25519")));
     assert_eq!(host.uplinks, [(PortNo(1), "xenbr0".to_owned())]);
-    assert_eq!(full.hosts[1].ssh.options.len(), 3);
-    assert_eq!(full.hosts[1].transport, Transport::Ssh);
-    assert_eq!(full.pools[0].fingerprints[0].len(), 64);
+    assert_eq!(hosts(&full)[1].ssh.options.len(), 3);
+    assert_eq!(hosts(&full)[1].transport, Transport::Ssh);
+    assert_eq!(pools(&full)[0].fingerprints[0].len(), 64);
     let said = [
         "host_keys = \"strict\"",
         "options = []",
@@ -59,7 +71,9 @@ fn the_example_is_read_and_its_defaults_are_those_it_says() {
     let disk = short.images[1].disk.as_mut().expect("a disk");
     assert_eq!(disk.folder, "/var/lib/tandem");
     disk.folder = "/var/lib/tandem/disks".to_owned();
-    assert_eq!(full, short);
+    assert_eq!(full.images, short.images);
+    assert_eq!(hosts(&full), hosts(&short));
+    assert_eq!(pools(&full), pools(&short));
 }
 
 #[test]
@@ -92,7 +106,7 @@ migration = "pigeon"
 name = "p"
 url = "https://h"
 "#;
-    let to_router = faults(text);
+    let found = faults(text);
     for expected in [
         (2, "times.command"),
         (4, "image.name"),
@@ -113,14 +127,37 @@ url = "https://h"
         (25, "pool.fingerprints"),
         (25, "pool.server"),
     ] {
-        assert!(
-            to_router.contains(&(expected.0, expected.1.to_owned())),
-            "{expected:?} is not in {to_router:?}"
-        );
+        assert!(found.contains(&(expected.0, expected.1.to_owned())), "{expected:?} is not in {found:?}");
     }
     let text = read(text).expect_err("faults").to_string();
     assert!(text.contains("it has srv1, srv2, srv3, srv4"), "{text}");
     assert_eq!(faults("[ssh]\n"), [(1, "host".to_owned()), (1, "image".to_owned())]);
+}
+
+/// Without servers, a lab has those that nobody else has; it needs no image.
+#[test]
+fn a_lab_has_its_servers_or_all_that_are_left() {
+    let labs = |text: &str| {
+        let file = read(text).unwrap_or_else(|f| panic!("{f}"));
+        assert_eq!(
+            file.drivers("small").expect("nothing is opened").len(),
+            file.sections.iter().map(|s| s.parts().min(1)).sum::<usize>()
+        );
+        file.section::<LabSection>().expect("the driver's").labs.clone()
+    };
+    let all: Vec<ServerId> = (0..4).map(ServerId).collect();
+    let own = LabConfig::of_site(&site(), None);
+    assert_eq!(labs("[[lab]]\n"), std::slice::from_ref(&own));
+    assert_eq!(own.servers, all);
+    let one = "[[image]]\nname = \"i\"\nkernel = \"/k\"\n[[host]]\nserver = \"srv2\"\nssh = \"h\"\nbridges = [\"b\"]\n";
+    let rest = labs(&format!("{one}[[lab]]\nservice = \"lab.sock\"\n"));
+    assert_eq!(rest[0].service, Path::new("/etc/tandem/lab.sock"));
+    assert_eq!(rest[0].servers, [ServerId(0), ServerId(2), ServerId(3)]);
+    let named = labs(&format!("{one}[[lab]]\nservice = \"@x\"\nservers = [\"srv4\"]\n"));
+    assert_eq!((named[0].service.as_path(), &*named[0].servers), (Path::new("@x"), &[ServerId(3)][..]));
+    let twice = format!("{one}[[lab]]\nservers = [\"srv2\", \"srv9\"]\n");
+    assert_eq!(faults(&twice), [(9, "lab.servers".to_owned()), (9, "lab.servers".to_owned())]);
+    assert_eq!(faults("[[lab]]\n[[lab]]\n"), [(2, "lab.servers".to_owned())]);
 }
 
 #[test]
@@ -138,7 +175,7 @@ fn a_password_that_others_may_read_is_refused() {
     assert!(open.contains("mode 0640") && open.contains("chmod 600"), "{open}");
     std::fs::set_permissions(&password, PermissionsExt::from_mode(0o600)).expect("changed");
     let all = Hypervisors::load(&file, &site()).expect("good");
-    assert_eq!(all.pools[0].password().expect("read"), "secret");
+    assert_eq!(pools(&all)[0].password().expect("read"), "secret");
 }
 
 #[test]
@@ -147,9 +184,7 @@ fn places_for_ssh_are_read_in_all_their_forms() {
         let text = format!(
             "[[image]]\nname = \"i\"\nkernel = \"/k\"\n[[host]]\nserver = \"srv1\"\nbridges = [\"b\"]\nssh = \"{ssh}\"\n"
         );
-        read(&text)
-            .ok()
-            .map(|h| (h.hosts[0].ssh.user.clone(), h.hosts[0].ssh.address.clone(), h.hosts[0].ssh.port))
+        read(&text).ok().map(|h| hosts(&h)[0].ssh.clone()).map(|ssh| (ssh.user, ssh.address, ssh.port))
     };
     let place = |u: &str, a: &str, p| Some((u.to_owned(), a.to_owned(), p));
     assert_eq!(with("h"), place("root", "h", 22));
@@ -212,7 +247,7 @@ proptest! {
             Ok(file) => {
                 let _ = file.missing(&site());
                 // Passwords are missing, or others may read them: an error in words.
-                if let Err(why) = crate::registry::drivers(&file, "small") {
+                if let Err(why) = file.drivers("small") {
                     prop_assert!(!why.to_string().is_empty());
                 }
             }

@@ -1,12 +1,16 @@
 //! The client against a service of the test's own: whose hello it takes, and what becomes of
 //! messages.
 
+use super::messages::{event, order};
 use super::*;
+use crate::router::{Timeouts, run};
+use crate::{Driver, HypervisorReport};
 use proptest::prelude::*;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tandem_agent_protocol::hypervisor::hypervisor_server::{Hypervisor, HypervisorServer};
-use tandem_model::{FixedAddress, Mac, PortNo, VmSpec};
+use tandem_model::{BitRate, Bytes, Effect, FixedAddress, Mac, PortNo, Resources, VmId, VmSpec};
 use tonic::{Request, Response, Status, Streaming};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -55,7 +59,9 @@ fn begin(site: &'static str, own: &str) -> (tempfile::TempDir, Service, mpsc::Re
     tokio::spawn(server.serve_with_incoming(incoming));
     let (event_loop, heard) = mpsc::channel(64);
     let owner = Owner { store: tandem_model::StoreUid(7), site: own.to_owned() };
-    tokio::spawn(attach(path, owner, Arc::new(event_loop)));
+    let driver = Driver::Service(Arc::new(Lab::new(path, vec![ServerId(0), ServerId(1)])));
+    let timeouts = Timeouts::new(Duration::from_secs(300));
+    tokio::spawn(async move { run(vec![driver], "", owner, timeouts, Arc::new(event_loop)).await });
     (folder, service, heard)
 }
 

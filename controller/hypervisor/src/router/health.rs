@@ -57,19 +57,35 @@ impl Router {
         }
     }
 
-    /// The event loop has let go of us because the queue of wishes was full: the core is told that the
-    /// hypervisors are gone, and then what is known again. `None` when the event loop is gone.
-    pub(super) async fn attach_again(&mut self, world: &str, depth: usize) -> Option<mpsc::Receiver<Effect>> {
+    /// Attaches to the event loop; false when it is gone.
+    pub(super) async fn attach(&mut self) -> bool {
+        let (effects, inbox) = mpsc::channel(self.depth);
+        let attached = self.event_loop.report(HypervisorReport::Attached(effects)).await.is_ok();
+        self.inbox = attached.then_some(inbox);
+        attached
+    }
+
+    /// The event loop has let go of us because the queue of orders was full: the core is told that
+    /// the hypervisors are gone, and then what is known again. False when the event loop is gone.
+    pub(super) async fn attach_again(&mut self, world: &str) -> bool {
+        self.inbox = None;
         if self.event_loop.is_gone() {
-            return None;
+            return false;
         }
-        let why = format!("more than {depth} wishes were waiting for them");
-        self.event_loop.report(HypervisorReport::Detached(why)).await.ok()?;
-        let (effects, inbox) = mpsc::channel(depth);
-        self.event_loop.report(HypervisorReport::Attached(effects)).await.ok()?;
+        let why = format!("more than {} orders were waiting for them", self.depth);
+        if self.event_loop.report(HypervisorReport::Detached(why)).await.is_err() {
+            return false;
+        }
         self.up = false;
-        self.tell(world).await;
-        Some(inbox)
+        self.renew(|_| true);
+        // With services alone, the first of them that is back attaches.
+        if !self.servers.is_empty() {
+            if !self.attach().await {
+                return false;
+            }
+            self.tell(world).await;
+        }
+        true
     }
 
     pub(super) async fn listed(&mut self, server: ServerId, found: Vec<DiscoveredVm>, world: &str) {
@@ -125,38 +141,59 @@ impl Router {
     }
 
     /// Says what is known, once every server was asked: who is away, and what runs.
-    async fn tell(&mut self, world: &str) {
-        if self.servers.values().any(|r| r.state.is_none()) {
+    pub(super) async fn tell(&mut self, world: &str) {
+        let is_open = self.servers.values().any(|s| s.state.is_none());
+        if is_open || self.services.iter().any(|s| s.state().is_none()) {
             return;
         }
-        let away: Vec<(ServerId, String)> = self
-            .servers
-            .iter()
-            .filter_map(|(id, r)| r.state.as_ref()?.as_ref().err().map(|e| (*id, e.to_string())))
-            .collect();
+        let away = self.all_away();
         let gone: BTreeSet<ServerId> = away.iter().map(|(id, _)| *id).collect();
-        let returned = self.known_away.difference(&gone).next().is_some();
-        if self.up && gone == self.known_away {
-            return;
+        // Servers that went away change nothing of what runs elsewhere; those that are back do.
+        self.is_owed |= !self.up || self.known_away.difference(&gone).next().is_some();
+        if gone != self.known_away || (!self.up && !self.servers.is_empty()) {
+            self.known_away = gone;
+            self.say(Event::ServersUnreachable { servers: away }).await;
         }
-        self.known_away = gone;
-        self.say(Event::ServersUnreachable { servers: away }).await;
-        // Servers that went away change nothing of what runs elsewhere.
-        if self.up && !returned {
+        if !self.is_owed || self.renew(ServiceState::is_stale) {
             return;
         }
         self.up = true;
-        // What was known on a server that is away now still counts: it is not to be started
-        // elsewhere or again.
-        let vms = self.places.iter().map(|(vm, (server, _))| (*vm, *server)).collect();
+        self.is_owed = false;
         tracing::info!(
             "hypervisors: {} of {} servers answer",
-            self.servers.len() - self.known_away.len(),
-            self.servers.len()
+            self.servers.len() + self.service_of.len() - self.known_away.len(),
+            self.servers.len() + self.service_of.len()
         );
-        let found = self.found.values().flatten().filter_map(as_found).collect();
+        // What was known on a server that is away now still counts: it is not to be started
+        // elsewhere or again.
+        let mut vms: Vec<(VmId, ServerId)> =
+            self.places.iter().map(|(vm, (server, _))| (*vm, *server)).collect();
+        let mut found: Vec<FoundVm> = self.found.values().flatten().filter_map(as_found).collect();
+        let hellos: Vec<_> = self.services.iter_mut().filter_map(ServiceState::take_hello).collect();
+        let traffic = hellos.iter().any(|h| h.traffic);
+        let worlds: Vec<String> = match self.servers.is_empty() {
+            true => hellos.iter().map(|h| h.world.clone()).collect(),
+            false => vec![world.to_owned()],
+        };
+        for hello in hellos {
+            vms.extend(hello.vms.iter().map(|f| (f.vm, f.server)));
+            found.extend(hello.vms);
+        }
         self.say(Event::VmsFound { vms: found }).await;
-        self.say(Event::WorldUp { world: world.to_owned(), vms, traffic: false }).await;
+        self.say(Event::WorldUp { world: worlds.join(", "), vms, traffic }).await;
+    }
+
+    /// Every server that does not answer, and why.
+    fn all_away(&self) -> Vec<(ServerId, String)> {
+        let called = self
+            .servers
+            .iter()
+            .filter_map(|(id, s)| s.state.as_ref()?.as_ref().err().map(|why| (*id, why.to_string())));
+        let services = self.services.iter().filter_map(|s| Some((s, s.state()?.err()?)));
+        let services = services.flat_map(|(s, why)| s.servers().iter().map(move |id| (*id, why.to_owned())));
+        let mut away: Vec<(ServerId, String)> = called.chain(services).collect();
+        away.sort_unstable_by_key(|(id, _)| *id);
+        away
     }
 
     /// Another controller has asked for the host of one of our servers.

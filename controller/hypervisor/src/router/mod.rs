@@ -1,35 +1,40 @@
-//! The router: turns the core's wishes into calls of drivers, and their results into facts.
+//! The router: turns the core's orders into calls of drivers, and their results into facts.
 //!
 //! ```text
-//!  event loop --Effect--> Router --spawns--> job (jobs.rs): one per VM at a time, in the order of its wishes; VMs side by side
-//!      <--Event-----------------------+
-//!                    +-----spawns--> health (health.rs): one per server: lists it, tries it again while it is away, reads its loads
+//!  event loop --Effect--> Router --spawns--> job (jobs.rs): one per VM at a time, in the order
+//!      <--Event---------------+              of its orders; VMs side by side
+//!                             +--spawns--> health (health.rs): one per server: lists it, tries
+//!                             |            it again while it is away, reads its loads
+//!                             +--orders--> services.rs: services that keep order themselves
 //! ```
 //!
 //! 0. Every server's host is claimed for this controller: one that serves another one is away.
-//! 1. Every server is listed. When all have answered or are known to be away, `ServersUnreachable` and
-//!    `WorldUp` are sent.
-//! 2. A wish that is repeated while it waits or runs changes nothing; a migration that has ended is
-//!    answered as it ended.
+//! 1. Every server is listed. When all have answered or are known to be away,
+//!    `ServersUnreachable` and `WorldUp` are sent.
+//! 2. An order that is repeated while it waits or runs changes nothing; a migration that has ended
+//!    is answered as it ended.
 //! 3. A server that answers again is listed, and another `WorldUp` tells all that is known: the
 //!    core repeats what it still wants.
 //! 4. A VM that ran and is no longer counted among its server's is looked for; when it is gone, it
 //!    has failed.
 //!
 //! At most [`CALLS`] calls at a time go to one server (sshd's MaxSessions is 10, sshd_config(5));
-//! further ones wait. Nothing here blocks the event loop: its wishes come by a queue of [`ORDERS`]; when
-//! that is full, the core is told that the hypervisors are gone and, as soon as the router can take
-//! wishes again, that they are back, and says anew what it wants.
+//! further ones wait. Nothing here blocks the event loop: its orders come by a queue of [`ORDERS`];
+//! when that is full, the core is told that the hypervisors are gone and, as soon as the router can
+//! take orders again, that they are back, and says anew what it wants.
 
 mod health;
 mod jobs;
+mod services;
 #[cfg(test)]
 mod tests;
 
 use crate::owner::Owner;
 use crate::{DiscoveredVm, FoundState, Hypervisor, MigrateOrder, MigrationKey, ServerLoad, VmDown, VmmError};
-use crate::{EventLoop, HypervisorReport, ORDERS};
+use crate::{Driver, EventLoop, HypervisorReport, HypervisorService, ORDERS};
 use jobs::{Job, Next};
+pub use services::ServiceLink;
+use services::{ServiceMsg, ServiceState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +98,8 @@ enum RouterMsg {
     VmDown(VmDown),
     /// A call found a server away.
     Away(ServerId, VmmError),
+    /// The driver of a service reports, by the service's number.
+    Service(usize, ServiceMsg),
 }
 
 /// What is known of a server.
@@ -134,15 +141,25 @@ pub struct Router {
     loads: watch::Sender<Duration>,
     to_router: mpsc::Sender<RouterMsg>,
     tasks: JoinSet<()>,
+    /// Services that keep order by themselves, and which of them has a server.
+    services: Vec<ServiceState>,
+    service_of: BTreeMap<ServerId, usize>,
+    /// Where the event loop's orders come from; `None` while the router is not attached to it.
+    inbox: Option<mpsc::Receiver<Effect>>,
+    /// So many orders may wait there.
+    depth: usize,
     /// `WorldUp` was sent.
     up: bool,
+    /// `WorldUp` is to be sent as soon as all servers are known.
+    is_owed: bool,
     /// Servers that are away, as the core knows it.
     known_away: BTreeSet<ServerId>,
 }
 
-/// Runs until the event loop is gone. `world` is its name, for people.
+/// Runs until the event loop is gone. `world` is the name of the drivers that are called, for
+/// people; a service has its own.
 pub async fn run(
-    drivers: Vec<Arc<dyn Hypervisor>>,
+    drivers: Vec<Driver>,
     world: &str,
     owner: Owner,
     timeouts: Timeouts,
@@ -152,17 +169,13 @@ pub async fn run(
 }
 
 async fn run_with(
-    drivers: Vec<Arc<dyn Hypervisor>>,
+    drivers: Vec<Driver>,
     world: &str,
     owner: Owner,
     timeouts: Timeouts,
     event_loop: Arc<dyn EventLoop>,
     depth: usize,
 ) {
-    let (effects, mut inbox) = mpsc::channel(depth);
-    if event_loop.report(HypervisorReport::Attached(effects)).await.is_err() {
-        return;
-    }
     let (to_router, mut reports) = mpsc::channel(QUEUE);
     let mut router = Router {
         servers: BTreeMap::new(),
@@ -176,20 +189,38 @@ async fn run_with(
         loads: watch::channel(Duration::ZERO).0,
         to_router,
         tasks: JoinSet::new(),
+        services: Vec::new(),
+        service_of: BTreeMap::new(),
+        inbox: None,
+        depth,
         up: false,
+        is_owed: false,
         known_away: BTreeSet::new(),
     };
-    router.watch_all(drivers, &owner);
+    let (mut called, mut services) = (Vec::new(), Vec::new());
+    for driver in drivers {
+        match driver {
+            Driver::Called(driver) => called.push(driver),
+            Driver::Service(service) => services.push(service),
+        }
+    }
+    if !called.is_empty() && !router.attach().await {
+        return;
+    }
+    router.watch_all(called, &owner);
+    router.attach_services(services, &owner, depth);
     loop {
         tokio::select! {
-            effect = inbox.recv() => match effect {
+            effect = next_order(&mut router.inbox) => match effect {
                 Some(effect) => router.order(effect).await,
-                None => {
-                    let Some(again) = router.attach_again(world, depth).await else { return };
-                    inbox = again;
-                }
+                None => if !router.attach_again(world).await { return },
             },
-            Some(report) = reports.recv() => router.hear(report, world).await,
+            Some(report) = reports.recv() => {
+                router.hear(report, world).await;
+                if router.event_loop.is_gone() {
+                    return;
+                }
+            }
             // Tasks that have ended are forgotten; one that panicked is told, its VM is not left
             // waiting by it: see `Router::start`.
             Some(ended) = router.tasks.join_next() => if let Err(error) = ended {
@@ -199,13 +230,22 @@ async fn run_with(
     }
 }
 
+/// The next order; none comes while the router is not attached.
+async fn next_order(inbox: &mut Option<mpsc::Receiver<Effect>>) -> Option<Effect> {
+    match inbox {
+        Some(inbox) => inbox.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Router {
     async fn say(&self, event: Event) {
         let _ = self.event_loop.report(HypervisorReport::Event(event)).await;
     }
 
-    /// Takes a wish.
+    /// Takes an order.
     async fn order(&mut self, effect: Effect) {
+        let Some(effect) = self.route_to_services(effect).await else { return };
         match effect {
             Effect::AllocateVm { vm, server, spec } => self.enqueue(vm, Job::Allocate { server, spec }),
             Effect::StopVm { vm, server, placed_at } => self.enqueue(vm, Job::Stop { server, placed_at }),
@@ -318,6 +358,7 @@ impl Router {
             }
             RouterMsg::Seen(server, vms) => self.seen(server, &vms),
             RouterMsg::Rival(server, who) => self.rival(server, &who).await,
+            RouterMsg::Service(number, message) => self.hear_service(number, message, world).await,
             RouterMsg::VmDown(vm_down) => self.vm_down(&vm_down),
         }
     }

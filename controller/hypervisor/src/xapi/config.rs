@@ -2,7 +2,8 @@
 //! that are used here.
 
 use super::rpc::tls::Fingerprint;
-use crate::config::{Image, Pool, SshTarget};
+use super::section::Pool;
+use crate::config::{Image, SshTarget};
 use std::fmt;
 use std::time::Duration;
 use tandem_model::{PortNo, ServerId};

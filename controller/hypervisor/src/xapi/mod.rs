@@ -34,6 +34,7 @@ mod reconfigure;
 pub mod records;
 pub mod rpc;
 pub mod rrd;
+pub mod section;
 pub mod session;
 pub mod task;
 mod tunnel;

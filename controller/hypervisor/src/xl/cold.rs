@@ -10,8 +10,9 @@ use super::host::HostState;
 use super::job;
 use super::lifecycle::config_path;
 use super::load::bytes_of;
+use super::section::Transport;
 use super::{Xl, live};
-use crate::config::{CloneBy, Disk, Transport};
+use crate::config::{CloneBy, Disk};
 use crate::{
     MigrateError, MigrateOrder, MigrationControl, MigrationKey, MigrationReport, Moved, VmLocation, VmmError,
 };

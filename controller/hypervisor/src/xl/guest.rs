@@ -1,8 +1,9 @@
 //! A guest's configuration and its disk: texts for `xl create` and for the host's shell.
 
+use super::section::Host;
 use super::tag::{Tag, name};
 use crate::VmmError;
-use crate::config::{Boot, CloneBy, Disk, Host, Image};
+use crate::config::{Boot, CloneBy, Disk, Image};
 use crate::placeholders::fill;
 use tandem_model::VmId;
 use tandem_model::VmSpec;

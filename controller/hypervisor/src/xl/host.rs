@@ -2,9 +2,9 @@
 
 use super::guest::VIF_SCRIPT;
 use super::parse::{self, Domain, Info};
+use super::section::Host;
 use super::ssh::{Connection, Output, Remote};
 use super::tag::{INCOMING, Tag};
-use crate::config::Host;
 use crate::{FoundState, VmmError};
 use std::collections::BTreeMap;
 use std::time::Duration;

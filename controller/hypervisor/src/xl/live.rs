@@ -13,8 +13,8 @@ use super::host::HostState;
 use super::job::{self, Look};
 use super::load::bytes_of;
 use super::parse::Log;
+use super::section::Transport;
 use super::{Xl, guest};
-use crate::config::Transport;
 use crate::{
     MigrateError, MigrateOrder, MigrationControl, MigrationKey, MigrationReport, Moved, ResolveOutcome,
     VmLocation, VmmError,

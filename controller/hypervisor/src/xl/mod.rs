@@ -32,18 +32,20 @@ mod load;
 pub mod parse;
 mod resolution;
 mod resolve;
+pub mod section;
 mod ssh;
 mod tag;
 #[cfg(test)]
 mod tests;
 
-use super::config::{Host, Image, Transport};
 use super::owner::Owner;
 use super::{
     Capabilities, DiscoveredVm, Hypervisor, MigrateError, MigrateOrder, MigrationControl, MigrationKey,
     Moved, ResolveOutcome, ServerLoad, VmmError, async_trait,
 };
+use crate::config::Image;
 use host::HostState;
+use section::{Host, Transport};
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use tag::Tag;

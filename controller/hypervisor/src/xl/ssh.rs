@@ -6,8 +6,9 @@
 //! confuses tools there), and end there by themselves at their time-out (timeout(1)). A connection
 //! that nobody uses for a while ends: also that of a controller that was killed.
 
+use super::section::Host;
 use crate::VmmError;
-use crate::config::{Host, SshTarget};
+use crate::config::SshTarget;
 use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
 use std::io::Write as _;
 use std::num::NonZeroUsize;

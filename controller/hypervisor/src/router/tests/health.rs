@@ -85,7 +85,7 @@ async fn a_router_that_was_let_go_attaches_again_and_tells_what_runs() {
     let mut inputs = inputs;
     let detached = inputs.recv().await;
     assert!(
-        matches!(&detached, Some(HypervisorReport::Detached(why)) if why.contains("64 wishes")),
+        matches!(&detached, Some(HypervisorReport::Detached(why)) if why.contains("64 orders")),
         "{detached:?}"
     );
     let Some(HypervisorReport::Attached(effects)) = inputs.recv().await else { panic!("it attaches again") };

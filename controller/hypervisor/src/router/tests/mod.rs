@@ -4,11 +4,13 @@
 mod health;
 mod lifecycle;
 mod migration;
+mod services;
 mod strays;
 
 use super::{CALLS, Timeouts, run_with};
 use crate::HypervisorReport;
 use crate::owner::Owner;
+use crate::router::ServiceLink;
 use crate::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -269,7 +271,15 @@ impl Bed {
         let (event_loop, mut inputs) = mpsc::channel(1024);
         let driver: Arc<dyn Hypervisor> = Arc::new(memory.clone());
         let task = tokio::spawn(async move {
-            run_with(vec![driver], "hypervisors", owner(), timeouts(), Arc::new(event_loop), 64).await
+            run_with(
+                vec![Driver::Called(driver)],
+                "hypervisors",
+                owner(),
+                timeouts(),
+                Arc::new(event_loop),
+                64,
+            )
+            .await
         });
         let effects = match inputs.recv().await {
             Some(HypervisorReport::Attached(effects)) => effects,
