@@ -31,3 +31,8 @@ pub mod xl;
 pub use driver::*;
 pub use errors::{MigrateError, VmLocation, VmmError};
 pub use event_loop::{EventLoop, Gone, HypervisorReport, ORDERS};
+
+/// The driver of the how-to is compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/howto/add-a-hypervisor.md")]
+struct HowTo;
