@@ -11,7 +11,11 @@ use tandem_model::site::{Collector, Section};
 
 /// All drivers, in the order in which they read the hypervisors file: a lab, which may have all
 /// servers that are left, is the last.
-pub const DRIVERS: &[DriverKind] = &[xl::section::DRIVER, xapi::section::DRIVER, lab::section::DRIVER];
+pub const DRIVERS: &[DriverKind] = &[
+    xl::section::DRIVER,   // [[host]]: plain Xen over ssh
+    xapi::section::DRIVER, // [[pool]]: XCP, XenServer, XCP-ng
+    lab::section::DRIVER,  // [[lab]]: the service of a lab
+];
 
 /// A kind of driver.
 pub struct DriverKind {
