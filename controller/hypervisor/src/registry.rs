@@ -3,7 +3,6 @@
 use crate::Driver;
 use crate::config::read::Shared;
 use crate::config::{Image, SecretError};
-use crate::{lab, xapi, xl};
 use std::any::Any;
 use std::fmt::Debug;
 use tandem_model::ServerId;
@@ -12,9 +11,9 @@ use tandem_model::site::{Collector, Section};
 /// All drivers, in the order in which they read the hypervisors file: a lab, which may have all
 /// servers that are left, is the last.
 pub const DRIVERS: &[DriverKind] = &[
-    xl::section::DRIVER,   // [[host]]: plain Xen over ssh
-    xapi::section::DRIVER, // [[pool]]: XCP, XenServer, XCP-ng
-    lab::section::DRIVER,  // [[lab]]: the service of a lab
+    crate::xl::section::DRIVER,   // [[host]]: plain Xen over ssh
+    crate::xapi::section::DRIVER, // [[pool]]: XCP, XenServer, XCP-ng
+    crate::lab::section::DRIVER,  // [[lab]]: the service of a lab
 ];
 
 /// A kind of driver.
