@@ -15,21 +15,18 @@ use std::io::BufWriter;
 use std::sync::Arc;
 use tandem_core::record_replay::Recording;
 use tandem_core::{Core, Snapshot};
+use tandem_hypervisor::{Gone, HypervisorReport};
 use tandem_model::{
     AgentDesired, Dpid, Effect, Event, Level, Request, RequestId, Response, SiteEvent, StoreId, Time,
 };
 use tokio::sync::{mpsc, oneshot, watch};
+use tonic::async_trait;
 
 /// Events that may wait for the core; a full queue stops the switches' connections from reading
 /// (back-pressure).
 pub const QUEUE: usize = 4096;
 /// Events that are handled before a snapshot is published.
 const BATCH: usize = 256;
-/// Wishes that may wait for the hypervisors: when they attach, several for each VM of a large data
-/// centre come at once (5,000 servers with three or four VMs each). More wait only when nobody
-/// takes any: then whoever is attached is let go, and is told everything anew when it attaches
-/// again.
-pub const WISHES: usize = 128 * 1024;
 
 /// Where an agent's session hears what the agent is to make: only the latest is of use, so that
 /// nothing queues. `None` before the first.
@@ -48,7 +45,8 @@ pub enum Input {
     Connected(Dpid, u64, SwitchLine),
     /// A switch's connection ended.
     Disconnected(Dpid, u64, String),
-    /// A hypervisor service is attached; its effects go here, [`WISHES`] deep. Closed while it is
+    /// A hypervisor service is attached; its effects go here, [`tandem_hypervisor::ORDERS`] deep.
+    /// Closed while it is
     /// attached, it is to attach again.
     WorldAttached(mpsc::Sender<Effect>),
     /// It is gone.
@@ -64,6 +62,25 @@ pub enum Input {
     Ping(oneshot::Sender<()>),
     /// Stop.
     Stop,
+}
+
+/// The event loop, as hypervisors know it.
+pub struct HypervisorInputs(pub mpsc::Sender<Input>);
+
+#[async_trait]
+impl tandem_hypervisor::EventLoop for HypervisorInputs {
+    async fn report(&self, report: HypervisorReport) -> Result<(), Gone> {
+        let input = match report {
+            HypervisorReport::Event(event) => Input::Event(event),
+            HypervisorReport::Attached(orders) => Input::WorldAttached(orders),
+            HypervisorReport::Detached(why) => Input::WorldDetached(why),
+        };
+        self.0.send(input).await.map_err(|_| Gone)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 /// What others see of the event loop.

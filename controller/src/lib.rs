@@ -3,7 +3,7 @@
 //! ```text
 //!  switches --OpenFlow--> connection tasks (a driver each) --events--+
 //!  agents <--gRPC, mutual TLS--> agents (a session each) --events-----+
-//!  vmm: hypervisors (ssh, XAPI), or a lab's service (gRPC) ----------+ --> event loop (the core) --effects--> back to all of them
+//!  hypervisors (ssh, XAPI, a lab's service) --router-----------------+ --> event loop (the core) --effects--> back to all of them
 //!  tandem, browsers --HTTP--> server::http --requests----------------+        |
 //!  SQLite <--> store thread ------------------------------------------        +--> snapshot (read by the API, the exporters)
 //! ```
@@ -19,4 +19,3 @@ pub mod server;
 mod service_manager;
 pub mod site_events;
 pub mod store;
-pub mod vmm;

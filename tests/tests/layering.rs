@@ -68,9 +68,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tandem-core", &["tandem-model"]),
     ("tandem-api", &["tandem-core", "tandem-model"]),
     ("tandem-testbed", &["tandem-model"]),
+    ("tandem-hypervisor", &["tandem-model", "tandem-agent-protocol", "tandem-testbed"]),
     (
         "tandem-controller",
         &[
+            "tandem-hypervisor",
             "tandem-api",
             "tandem-core",
             "tandem-openflow",
@@ -290,7 +292,7 @@ const WALL_CLOCK: &[(&str, &str)] = &[
     ),
     ("controller/src/store/tokens.rs", "how long tokens of the API are good"),
     (
-        "controller/src/vmm/xapi/load.rs",
+        "controller/hypervisor/src/xapi/load.rs",
         "from when on a host is asked the first time; then its own clock counts",
     ),
     ("controller/testbed/src/lease.rs", "since when a testbed is held, for people on other machines"),

@@ -6,14 +6,15 @@ use super::store::Which;
 use super::table::table;
 use crate::server::serve::read_site;
 use crate::store;
-use crate::vmm::hosts::{Hypervisors, LoadError};
-use crate::vmm::owner::Owner;
-use crate::vmm::{self, Capabilities, Hypervisor};
 use clap::Subcommand;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tandem_hypervisor::config::{Hypervisors, LoadError};
+use tandem_hypervisor::owner::Owner;
+use tandem_hypervisor::registry::DRIVERS;
+use tandem_hypervisor::{Capabilities, Driver, Hypervisor};
 use tandem_model::{NodeId, ServerId};
 
 /// A host that takes longer to say what is on it is taken for gone.
@@ -76,23 +77,22 @@ pub async fn hypervisors(global: &GlobalArgs, command: HypervisorsCommand) -> an
     let missing = all.missing(&site);
     if !connect {
         if global.json {
-            print_json(
-                &json!({ "ok": true, "hosts": all.hosts.len(), "pools": all.pools.len(), "images": all.images.len(), "missing": missing }),
-            )?;
+            let mut found = json!({ "ok": true, "images": all.images.len(), "missing": missing });
+            for (kind, section) in DRIVERS.iter().zip(&all.sections) {
+                found[kind.parts] = section.parts().into();
+            }
+            print_json(&found)?;
         } else {
-            println!(
-                "{} hosts, {} pools, {} images; no faults",
-                all.hosts.len(),
-                all.pools.len(),
-                all.images.len()
-            );
+            let counted = DRIVERS.iter().zip(&all.sections);
+            let counted: Vec<String> = counted.map(|(k, s)| format!("{} {}", s.parts(), k.parts)).collect();
+            println!("{}, {} images; no faults", counted.join(", "), all.images.len());
             if !missing.is_empty() {
                 println!("on no hypervisor: {}", missing.join(", "));
             }
         }
         return Ok(true);
     }
-    let drivers = vmm::drivers(&all, &site.name)?;
+    let (drivers, services) = called(all.drivers(&site.name)?);
     let mut tasks = Vec::new();
     for driver in &drivers {
         for server in driver.servers() {
@@ -121,11 +121,27 @@ pub async fn hypervisors(global: &GlobalArgs, command: HypervisorsCommand) -> an
         ]);
     }
     if global.json {
-        print_json(&json!({ "ok": good, "servers": found, "missing": missing }))?;
+        let services = json!(services);
+        print_json(&json!({ "ok": good, "servers": found, "missing": missing, "services": services }))?;
     } else {
         print!("{}", table(&["SERVER", "DRIVER", "VMS", "CAN"], &rows));
+        for name in services {
+            println!("{name} is not asked: to connect is to attach, which only its controller does");
+        }
     }
     Ok(good)
+}
+
+/// The drivers that can be called, and the names of those that cannot: services.
+fn called(drivers: Vec<Driver>) -> (Vec<Arc<dyn Hypervisor>>, Vec<String>) {
+    let (mut called, mut services) = (Vec::new(), Vec::new());
+    for driver in drivers {
+        match driver {
+            Driver::Called(driver) => called.push(driver),
+            Driver::Service(service) => services.push(service.name().to_owned()),
+        }
+    }
+    (called, services)
 }
 
 /// `tandem hypervisors take-over`; false when a host could not be taken over.
@@ -134,7 +150,10 @@ async fn take_over(file: &Path, which: &Which, only: &[String]) -> anyhow::Resul
     let owner = Owner::of(&store::identity_of(&store, &site)?);
     let all = Hypervisors::load(file, &site)?;
     let name = |id: ServerId| site.topology.name(NodeId::Server(id)).to_owned();
-    let drivers = vmm::drivers(&all, &site.name)?;
+    let (drivers, services) = called(all.drivers(&site.name)?);
+    for name in services {
+        println!("{name} serves whoever attaches, while nobody else is attached: nothing to take over");
+    }
     let there: Vec<(Arc<dyn Hypervisor>, ServerId)> =
         drivers.iter().flat_map(|d| d.servers().iter().map(|s| (d.clone(), *s))).collect();
     if let Some(unknown) = only.iter().find(|wanted| !there.iter().any(|(_, s)| name(*s) == **wanted)) {

@@ -3,7 +3,7 @@
 
 use crate::agents::{Agents, authority::Authority};
 use crate::clock::now;
-use crate::event_loop::{EventLoop, Input, QUEUE};
+use crate::event_loop::{EventLoop, HypervisorInputs, Input, QUEUE};
 use crate::openflow_server::{self, Address, Server};
 use crate::server::http::guard::{Guard, HostName, guard};
 use crate::server::http::listen::{self, ApiListener};
@@ -11,12 +11,13 @@ use crate::server::{csv, http};
 use crate::store::place::{self, Surroundings};
 use crate::store::tokens::Tokens;
 use crate::store::{Sqlite, Writer};
-use crate::vmm::{self, hosts::Hypervisors, owner::Owner, router::Patience};
 use anyhow::Context;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tandem_core::Core;
 use tandem_core::record_replay::{Header, Recording};
+use tandem_hypervisor::lab::section::LabConfig;
+use tandem_hypervisor::{Driver, config::Hypervisors, owner::Owner, router};
 use tandem_model::{PersistedState, Site};
 use tandem_switch_driver::Config;
 use tokio::signal::unix::{SignalKind, signal};
@@ -93,7 +94,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let site = Arc::new(read_site(&options.site)?);
     // Everything that can be refused is tried before anything is changed.
     let hypervisors = options.hypervisors.as_deref().map(|f| Hypervisors::load(f, &site)).transpose()?;
-    let drivers = hypervisors.as_ref().map(|h| vmm::drivers(h, &site.name)).transpose()?;
+    let drivers = drivers(hypervisors.as_ref(), options.world.clone(), &site)?;
     let descriptors = listen::raise_descriptors();
     let mut sockets = Sockets::default();
     let mut openflow = Vec::new();
@@ -161,18 +162,9 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         let routes = routes.layer(axum::middleware::from_fn_with_state(guarding, guard));
         tasks.spawn(listen::serve(listener, routes, most));
     }
-    if let Some(drivers) = drivers {
-        if let Some(missing) = hypervisors.map(|h| h.missing(&site).join(", ")).filter(|m| !m.is_empty()) {
-            tracing::warn!("no hypervisor is known for {missing}; VMs that are placed there will fail");
-        }
-        let (patience, event_loop) = (Patience::new(site.migration.timeout), sender.clone());
-        tasks.spawn(
-            async move { vmm::router::run(drivers, "hypervisors", owner, patience, event_loop).await },
-        );
-    } else {
-        let service = options.world.clone().unwrap_or_else(|| vmm::emulated::default_world(&site.name));
-        tasks.spawn(vmm::emulated::attach(service, owner, sender.clone()));
-    }
+    let reports = Arc::new(HypervisorInputs(sender.clone()));
+    let timeouts = router::Timeouts::new(site.migration.timeout);
+    tasks.spawn(async move { router::run(drivers, "hypervisors", owner, timeouts, reports).await });
     if let Some(folder) = options.csv.clone().filter(|_| site.modules.exporter) {
         tasks.spawn(csv::run(folder, site.statistics.period, handle.clone()));
     }
@@ -197,6 +189,17 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     running.await?;
     tasks.shutdown().await;
     Ok(())
+}
+
+/// The drivers of the hypervisors file; without one, that of a lab that serves the whole site.
+fn drivers(file: Option<&Hypervisors>, world: Option<PathBuf>, site: &Site) -> anyhow::Result<Vec<Driver>> {
+    let Some(file) = file else { return Ok(vec![LabConfig::of_site(site, world).open()]) };
+    let missing = file.missing(site);
+    if !missing.is_empty() {
+        let names = missing.join(", ");
+        tracing::warn!("no hypervisor is known for {names}; VMs that are placed there will fail");
+    }
+    file.drivers(&site.name)
 }
 
 /// Finds, opens and checks the site's store, and says where it is.

@@ -8,11 +8,12 @@ mod take_over;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tandem_controller::vmm::hosts::Hypervisors;
-use tandem_controller::vmm::xl::Xl;
-use tandem_controller::vmm::{
-    FoundState, Hypervisor, MigrateError, MigrateOrder, MigrationReport, Moved, Settled, Steering, VmmError,
-    Way, Whereabouts,
+use tandem_hypervisor::config::Hypervisors;
+use tandem_hypervisor::xl::Xl;
+use tandem_hypervisor::xl::section::XlSection;
+use tandem_hypervisor::{
+    FoundState, Hypervisor, MigrateError, MigrateOrder, MigrationControl, MigrationKey, MigrationReport,
+    Moved, ResolveOutcome, VmLocation, VmmError,
 };
 use tandem_model::{
     BitRate, Bytes, FixedAddress, Mac, MigrationId, MigrationMode, PortNo, Resources, ServerId, Site, VmId,
@@ -139,7 +140,8 @@ impl Bed {
     fn driver_of(&self, text: &str) -> Xl {
         let all = Hypervisors::read(text, "hypervisors.toml", Path::new("/"), &self.site)
             .unwrap_or_else(|f| panic!("{f}"));
-        Xl::new(&self.site.name, &all.hosts, &all.images).expect("a folder")
+        let hosts = &all.section::<XlSection>().expect("the driver's").hosts;
+        Xl::new(&self.site.name, hosts, &all.images).expect("a folder")
     }
 
     /// What is left on a host besides what every connection puts there.
@@ -177,7 +179,7 @@ fn spec(image: Option<&str>) -> VmSpec {
 
 fn order(manner: MigrationMode, image: Option<&str>) -> MigrateOrder {
     MigrateOrder {
-        way: Way { migration: MigrationId(3), vm: VM, from: A, to: B },
+        key: MigrationKey { migration: MigrationId(3), vm: VM, from: A, to: B },
         manner,
         spec: spec(image),
         downtime: Duration::from_millis(300),
@@ -198,8 +200,8 @@ fn go(driver: Xl, order: MigrateOrder, rate: BitRate) -> Going {
     let (reports, heard) = mpsc::channel(1024);
     let (sender, seen) = watch::channel(rate);
     let cancel = CancellationToken::new();
-    let steering = Steering { reports, rate: seen, cancel: cancel.clone() };
-    let task = tokio::spawn(async move { driver.migrate(&order, steering).await });
+    let control = MigrationControl { reports, rate: seen, cancel: cancel.clone() };
+    let task = tokio::spawn(async move { driver.migrate(&order, control).await });
     Going {
         task: tokio_util::task::AbortOnDropHandle::new(task),
         reports: heard,
@@ -327,7 +329,7 @@ async fn a_vm_moves_live_by_either_transport_and_leaves_nothing() {
         driver.allocate(A, VM, &spec(None)).await.expect("starts");
         let order = order(MigrationMode::Live, None);
         driver.can_migrate(&order).await.expect("can");
-        assert_eq!(driver.settle(order.way, false).await, Settled::Ended(Whereabouts::At(A), None));
+        assert_eq!(driver.resolve(order.key, false).await, ResolveOutcome::Ended(VmLocation::At(A), None));
         let mut going = go(bed.driver(), order.clone(), BitRate::mbit(400));
         going.sent(16 << 20).await;
         let mut suspended = going.suspended;
@@ -344,7 +346,7 @@ async fn a_vm_moves_live_by_either_transport_and_leaves_nothing() {
         assert_eq!(bed.left(1), ["run/guests/tandem-vm7.cfg"], "{migration}");
         let there = std::fs::read_to_string(bed.state(1, "domains")).expect("there");
         assert!(there.contains(HELD), "the target holds it to its address, too: {there}");
-        assert_eq!(driver.settle(order.way, false).await, Settled::Ended(Whereabouts::At(B), None));
+        assert_eq!(driver.resolve(order.key, false).await, ResolveOutcome::Ended(VmLocation::At(B), None));
     }
 }
 
@@ -359,7 +361,7 @@ async fn a_transfer_is_held_to_its_rate_given_up_and_nothing_is_left() {
         going.sent(100_000).await;
         going.cancel.cancel();
         let failed = going.end().await.expect_err("given up");
-        assert_eq!((failed.at, failed.why), (Whereabouts::At(A), VmmError::Cancelled), "{migration}");
+        assert_eq!((failed.at, failed.why), (VmLocation::At(A), VmmError::Cancelled), "{migration}");
         assert_eq!(states(&driver, A).await, [(VM, FoundState::Running)]);
         assert_eq!(states(&driver, B).await, []);
         assert_eq!(bed.left(1), [""; 0], "{migration}");
@@ -376,7 +378,7 @@ async fn a_controller_that_is_killed_finds_its_transfer_under_way() {
     going.sent(100_000).await;
     drop(going);
     let driver = bed.driver();
-    assert_eq!(driver.settle(order.way, false).await, Settled::UnderWay);
+    assert_eq!(driver.resolve(order.key, false).await, ResolveOutcome::UnderWay);
     let going = go(driver, order.clone(), BitRate::mbit(1));
     going.rate.send_replace(BitRate::mbit(800));
     assert!(going.end().await.is_ok());
@@ -386,11 +388,11 @@ async fn a_controller_that_is_killed_finds_its_transfer_under_way() {
         (vec![], vec![(VM, FoundState::Running)])
     );
     // One that nobody wants any more is ended by its id alone.
-    let back = Way { migration: MigrationId(4), vm: VM, from: B, to: A };
-    let mut going = go(bed.driver(), MigrateOrder { way: back, ..order }, BitRate::mbit(1));
+    let back = MigrationKey { migration: MigrationId(4), vm: VM, from: B, to: A };
+    let mut going = go(bed.driver(), MigrateOrder { key: back, ..order }, BitRate::mbit(1));
     going.sent(100_000).await;
     drop(going);
-    assert_eq!(driver.settle(back, true).await, Settled::Ended(Whereabouts::At(B), None));
+    assert_eq!(driver.resolve(back, true).await, ResolveOutcome::Ended(VmLocation::At(B), None));
     assert_eq!(
         (states(&driver, A).await, states(&driver, B).await),
         (vec![], vec![(VM, FoundState::Running)])
@@ -399,7 +401,7 @@ async fn a_controller_that_is_killed_finds_its_transfer_under_way() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_cut_hand_over_leaves_is_settled() {
+async fn what_a_cut_hand_over_leaves_is_resolved() {
     let Some(bed) = Bed::start("tcp") else { return };
     let driver = bed.driver();
     driver.allocate(A, VM, &spec(None)).await.expect("starts");
@@ -413,18 +415,18 @@ async fn what_a_cut_hand_over_leaves_is_settled() {
     set(0, "tandem-vm7--migratedaway", "---s--");
     set(1, "tandem-vm7--incoming", "--p---");
     assert_eq!(states(&driver, A).await, [(VM, FoundState::Paused)]);
-    let way = order(MigrationMode::Live, None).way;
+    let key = order(MigrationMode::Live, None).key;
     // While the target does not answer nobody can tell, and nothing is touched.
     bed.sshds[1].set_deaf(true);
     bed.sshds[1].cut_after(0);
-    let Settled::Ended(Whereabouts::Unknown, Some(why)) = driver.settle(way, true).await else {
+    let ResolveOutcome::Ended(VmLocation::Unknown, Some(why)) = driver.resolve(key, true).await else {
         panic!("known?")
     };
     assert!(why.is_away(), "{why}");
     assert_eq!(states(&driver, A).await, [(VM, FoundState::Paused)]);
     bed.sshds[1].set_deaf(false);
     bed.sshds[1].mend();
-    assert_eq!(driver.settle(way, true).await, Settled::Ended(Whereabouts::At(A), None));
+    assert_eq!(driver.resolve(key, true).await, ResolveOutcome::Ended(VmLocation::At(A), None));
     assert_eq!(states(&driver, A).await, [(VM, FoundState::Running)]);
     assert_eq!(states(&driver, B).await, []);
     assert_eq!(driver.list(A).await.expect("listed")[0].name, "tandem-vm7");
@@ -454,7 +456,7 @@ async fn a_cold_move_takes_the_memory_along_or_takes_it_back() {
             .end()
             .await
             .expect_err("broken");
-        assert_eq!(failed.at, Whereabouts::At(A), "{failed}");
+        assert_eq!(failed.at, VmLocation::At(A), "{failed}");
         assert!(failed.why.to_string().contains("it cannot be"), "{failed}");
         assert_eq!(
             (states(&driver, A).await, states(&driver, B).await),
@@ -465,7 +467,7 @@ async fn a_cold_move_takes_the_memory_along_or_takes_it_back() {
         going.sent(100_000).await;
         going.cancel.cancel();
         let failed = going.end().await.expect_err("given up");
-        assert_eq!((failed.at, failed.why), (Whereabouts::At(A), VmmError::Cancelled));
+        assert_eq!((failed.at, failed.why), (VmLocation::At(A), VmmError::Cancelled));
         assert_eq!(
             (states(&driver, A).await, states(&driver, B).await),
             (vec![(VM, FoundState::Running)], vec![])

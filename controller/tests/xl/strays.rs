@@ -3,7 +3,7 @@
 
 use super::*;
 use std::collections::BTreeMap;
-use tandem_controller::vmm::owner::Owner;
+use tandem_hypervisor::owner::Owner;
 use tandem_model::{StoreUid, Time, VmOrigin};
 
 fn made_at(placed_at: u64) -> VmSpec {
@@ -39,7 +39,7 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
     let wanted = made_at(5);
     bed.driver().allocate(A, VM, &wanted).await.expect("starts");
     let driver = bed.driver();
-    let kept = |found: &[tandem_controller::vmm::Found]| found[0].spec.as_deref().cloned();
+    let kept = |found: &[tandem_hypervisor::DiscoveredVm]| found[0].spec.as_deref().cloned();
     assert_eq!(kept(&driver.list(A).await.expect("listed")), Some(wanted.clone()));
     // Another controller's request with the same id, and what undoes it.
     let not_meant = VmmError::NotMeant { host: "srv1".into(), vm: VM };
@@ -157,8 +157,8 @@ async fn a_move_leaves_a_stray_at_its_end_alone() {
             std::fs::remove_dir_all(bed.host(1).join("keep/vms")).expect("it was kept there");
         }
         for stop in [false, true] {
-            let settled = driver.settle(order.way, stop).await;
-            assert_eq!(settled, Settled::Ended(Whereabouts::At(A), None), "{tagged} {stop}");
+            let resolved = driver.resolve(order.key, stop).await;
+            assert_eq!(resolved, ResolveOutcome::Ended(VmLocation::At(A), None), "{tagged} {stop}");
         }
         let refused = driver.can_migrate(&order).await.expect_err("there is one").to_string();
         assert!(refused.contains("there already"), "{refused}");

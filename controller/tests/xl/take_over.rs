@@ -4,7 +4,7 @@
 use super::*;
 use serde_json::Value;
 use std::process::{Child, Command, Output, Stdio};
-use tandem_controller::vmm::owner::Owner;
+use tandem_hypervisor::owner::Owner;
 
 /// Nothing that is waited for takes this long.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What Tandem puts on Xen hosts as a vif script (`controller/src/vmm/xl/scripts/vif-tandem`).
+//! What Tandem puts on Xen hosts as a vif script (`controller/hypervisor/src/xl/scripts/vif-tandem`).
 
 use crate::support::{self, is_root};
 use crate::{bed, judged};
@@ -21,7 +21,8 @@ fn by_the_vif_script_of_xen_hosts_only_honest_packets_leave_a_device() {
     }
     let bed = bed(None);
     assert!(judged(&bed).len() > 20, "without a filter nearly everything gets out");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../controller/src/vmm/xl/scripts/vif-tandem");
+    let script =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../controller/hypervisor/src/xl/scripts/vif-tandem");
     for _ in 0..2 {
         // Once more changes nothing: a host is prepared again whenever it is connected to again.
         let arguments = [script, "guard", "port0", "02:00:00:00:00:07", "10.0.0.7"];
@@ -59,7 +60,8 @@ fn the_vif_script_takes_away_nothing_of_others() {
             std::os::unix::fs::symlink(path, bin.join(tool)).expect("a link");
         }
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../controller/src/vmm/xl/scripts/vif-tandem");
+    let script =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../../controller/hypervisor/src/xl/scripts/vif-tandem");
     let say = |path: Option<&std::path::Path>, words: &[&str]| {
         let mut command = Command::new("/bin/bash");
         command.arg(script).args(words).env("TANDEM_VIF_RECORDS", folder.join("records"));

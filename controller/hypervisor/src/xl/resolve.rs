@@ -1,0 +1,185 @@
+//! Finds out where the VM of a move is and cleans up: the acts of [`super::resolution`], on real
+//! hosts.
+
+use super::host::{HostState, Ours};
+use super::resolution::{Act, Place, Side, resolution, side};
+use super::tag::name;
+use super::{Xl, cold, job};
+use crate::{FoundState, MigrationKey, ResolveOutcome, VmLocation, VmmError};
+use std::time::Duration;
+use tandem_model::{Time, VmId};
+
+/// So long `xl` may take to take a guest back after its transport has ended.
+const TAKE_BACK: Duration = Duration::from_secs(60);
+
+/// Lets a domain that was suspended for a migration run on. `xl` has a word for it from Xen 4.19
+/// on; before that its Python bindings do it: the hypervisor's resume with the guest's suspend call
+/// answered as cancelled, and xenstore told so.
+const RESUME: &str = r#"case $(xl list "$1" | tail -n 1) in
+*--p---*|*-bp---*) xl unpause "$1" || exit 1 ;;
+*) xl resume "$1" 2>/dev/null || python3 -c '
+import glob, sys
+sys.path[:0] = glob.glob("/usr/lib/xen-*/lib/python*") + glob.glob("/usr/lib/xen-*/lib/python*/*-packages") + glob.glob("/usr/lib/python3/dist-packages")
+from xen.lowlevel import xc, xs
+domain = int(sys.argv[1])
+xc.xc().domain_resume(domain, 1)
+xs.xs().resume_domain(domain)
+' "$1" || { echo "it cannot be resumed; destroy it, and it is started anew" >&2; exit 1; } ;;
+esac
+[ "$(xl domname "$1")" = "$2" ] || xl rename "$1" "$2""#;
+
+/// A host's domains of the VM; an error when it does not answer.
+type Seen = Result<Vec<Ours>, VmmError>;
+
+/// The same, and for which request they were made, where that is known.
+async fn look(host: &HostState, vm: VmId) -> (Seen, Option<Time>) {
+    match host.seen().await {
+        Ok(all) => {
+            let of_it: Vec<_> = all.into_iter().filter(|(ours, _)| ours.vm == vm).collect();
+            let made_for = of_it.iter().find_map(|(_, spec)| Some(spec.as_ref()?.origin.placed_at));
+            (Ok(of_it.into_iter().map(|(ours, _)| ours).collect()), made_for)
+        }
+        Err(why) => (Err(why), None),
+    }
+}
+
+fn side_of(seen: &Seen) -> Side {
+    seen.as_ref().map_or(Side::Silent, |all| side(all))
+}
+
+impl Xl {
+    pub(crate) async fn resolve_migration(&self, key: MigrationKey, stop: bool) -> ResolveOutcome {
+        let (Ok(source), Ok(target)) = (self.host(key.from), self.host(key.to)) else {
+            let why = "one of its servers is not a host of this driver".to_owned();
+            let why = VmmError::Refused { what: format!("looking for {}", key.vm), why };
+            return ResolveOutcome::Ended(VmLocation::At(key.from), Some(why));
+        };
+        match self.resolve_between(source, target, key, stop).await {
+            Ok(resolved) => resolved,
+            Err(why) => ResolveOutcome::Ended(VmLocation::Unknown, Some(why)),
+        }
+    }
+
+    async fn resolve_between(
+        &self,
+        source: &HostState,
+        target: &HostState,
+        key: MigrationKey,
+        stop: bool,
+    ) -> Result<ResolveOutcome, VmmError> {
+        // 1. Is it under way? The source's process knows; without it the target's does.
+        let (at_source, at_target) = tokio::join!(
+            job::look(source, key.migration, 0, None),
+            job::look(target, key.migration, 0, None)
+        );
+        let alive = |l: &Result<job::Look, VmmError>| l.as_ref().is_ok_and(|l| l.alive);
+        let away = |l: &Result<job::Look, VmmError>| l.as_ref().err().filter(|e| e.is_away()).cloned();
+        for look in [&at_source, &at_target] {
+            if let Err(why) = look
+                && !why.is_away()
+            {
+                return Err(why.clone());
+            }
+        }
+        let under_way = alive(&at_source) || (at_source.is_err() && alive(&at_target));
+        if under_way && !stop {
+            return Ok(ResolveOutcome::UnderWay);
+        }
+        // 2. End it: the source first, so that it takes the guest back; then what waits at the
+        //    target.
+        if alive(&at_source) {
+            job::stop(source, key.migration, TAKE_BACK).await?;
+        }
+        if alive(&at_target) {
+            job::stop(target, key.migration, Duration::from_secs(10)).await?;
+        }
+        // 3. Decide by what both have.
+        let ((here, made_here), (mut there, made_there)) =
+            tokio::join!(look(source, key.vm), look(target, key.vm));
+        // With the id of ours, but made for another request: none of this move's business.
+        let foreign = made_here.is_some() && made_there.is_some() && made_here != made_there;
+        if foreign {
+            tracing::warn!("{} has a {} that was made for another request", target.host.name, key.vm);
+            there = Ok(Vec::new());
+        }
+        for seen in [&here, &there] {
+            if let Err(why) = seen
+                && !why.is_away()
+            {
+                return Err(why.clone());
+            }
+        }
+        let (mut acts, mut place) = resolution(side_of(&here), side_of(&there));
+        if place == Place::Lost && cold::saved(source, key).await? {
+            // It was saved for a cold move and is started again from that.
+            cold::take_back(source, key).await?;
+            (acts, place) = (Vec::new(), Place::Source);
+        }
+        if !acts.is_empty() {
+            tracing::warn!(
+                "{} of {}: {:?} on {}, {:?} on {}: {acts:?}",
+                key.vm,
+                key.migration,
+                side_of(&here),
+                source.host.name,
+                side_of(&there),
+                target.host.name
+            );
+        }
+        for act in acts {
+            self.act(act, source, &here, target, &there, key.vm).await?;
+        }
+        // 4. What the side that has lost it still keeps: its folder, its disks, its saved memory.
+        let why = away(&at_source).or_else(|| away(&at_target));
+        let loser = match place {
+            Place::Source => (there.is_ok() && !foreign).then_some(target),
+            Place::Target => here.is_ok().then_some(source),
+            Place::Lost | Place::Unknown => None,
+        };
+        if at_source.as_ref().is_ok_and(|l| l.known) || at_target.as_ref().is_ok_and(|l| l.known) {
+            if let Some(loser) = loser {
+                cold::clean(loser, source, target, key).await?;
+            }
+            if place != Place::Unknown {
+                for (host, seen) in [(source, &here), (target, &there)] {
+                    if seen.is_ok() {
+                        job::forget(host, key.migration).await?;
+                    }
+                }
+            }
+        }
+        let at = match place {
+            Place::Source => VmLocation::At(key.from),
+            Place::Target => VmLocation::At(key.to),
+            Place::Lost => VmLocation::Lost,
+            Place::Unknown => VmLocation::Unknown,
+        };
+        let lost = || VmmError::GoneBehindOurBack { host: source.host.name.clone(), vm: key.vm };
+        Ok(ResolveOutcome::Ended(at, why.or_else(|| (at == VmLocation::Lost).then(lost))))
+    }
+
+    async fn act(
+        &self,
+        act: Act,
+        source: &HostState,
+        here: &Seen,
+        target: &HostState,
+        there: &Seen,
+        vm: VmId,
+    ) -> Result<(), VmmError> {
+        let (host, seen) = match act {
+            Act::DestroySource | Act::ResumeSource => (source, here),
+            Act::DestroyTarget | Act::UnpauseTarget => (target, there),
+        };
+        for ours in seen.iter().flatten().filter(|o| o.state() != FoundState::Dying) {
+            match act {
+                Act::DestroySource | Act::DestroyTarget => host.destroy_domain(&ours.domain).await?,
+                Act::ResumeSource | Act::UnpauseTarget => {
+                    let id = ours.domain.id.to_string();
+                    host.ask(&format!("letting {vm} run on"), RESUME, &[&id, &name(vm)]).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
