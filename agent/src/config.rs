@@ -43,6 +43,9 @@
 //! interface = "nf2c0"
 //! card_port = 0                                 # without: a plain NIC
 //! ```
+//!
+//! A kind of datapath may have settings of its own for a switch, as a table `[switch.settings]`
+//! that its folder describes; none of the kinds above has any.
 
 use crate::datapath::netfpga::CardConfig;
 use crate::datapath::ovs::OvsConfig;
