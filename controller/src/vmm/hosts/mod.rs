@@ -12,11 +12,14 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_model::site::Faults;
 use tandem_model::{Bytes, PortNo, ServerId, Site};
 pub use tandem_testbed::inventory::HostKeys;
+use tandem_testbed::inventory::SshConfig;
+use tandem_testbed::ssh::Target;
 
 /// The hypervisors as checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +113,32 @@ pub struct SshTarget {
     pub host_keys: HostKeys,
     /// Further options, as after ssh's `-o`: algorithms of old hosts.
     pub options: Vec<String>,
+}
+
+/// A connection to a host that nobody uses ends after so many seconds.
+const IDLE: NonZeroUsize = NonZeroUsize::new(120).expect("it is more than 0");
+
+impl SshTarget {
+    /// As the ssh layer has it. `name` is what errors call the host, `connect` how long it may take
+    /// to accept a connection.
+    pub(crate) fn to_target(&self, name: &str, connect: Duration) -> Target {
+        Target {
+            name: name.to_owned(),
+            address: self.address.clone(),
+            ssh: SshConfig {
+                user: self.user.clone(),
+                port: self.port,
+                key: self.key.clone(),
+                known_hosts: self.known_hosts.clone(),
+                host_keys: self.host_keys,
+                options: self.options.clone(),
+            },
+            connect,
+            idle: IDLE,
+            // A controller is no user: how it reaches hosts is said in its own files.
+            reads_user_configuration: false,
+        }
+    }
 }
 
 /// How a VM's memory goes from host to host.
