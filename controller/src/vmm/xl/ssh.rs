@@ -46,14 +46,14 @@ pub(crate) struct Remote {
 pub(crate) type Connection = (Arc<ssh::Connection>, u64);
 
 impl Remote {
-    pub(crate) fn new(host: &Host) -> std::io::Result<Remote> {
-        Ok(Remote {
+    pub(crate) fn new(host: &Host) -> Remote {
+        Remote {
             name: host.name.clone(),
             target: host.ssh.to_target(&host.name, host.times.connect),
             session: Mutex::new(None),
             used: std::sync::Mutex::new(Instant::now()),
             last: std::sync::atomic::AtomicU64::new(0),
-        })
+        }
     }
 
     /// The connection, made anew if it has broken.
