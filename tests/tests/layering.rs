@@ -290,7 +290,7 @@ const WALL_CLOCK: &[(&str, &str)] = &[
         "controller/src/vmm/xapi/load.rs",
         "from when on a host is asked the first time; then its own clock counts",
     ),
-    ("controller/testbed/src/lock.rs", "since when a testbed is held, for people on other machines"),
+    ("controller/testbed/src/lease.rs", "since when a testbed is held, for people on other machines"),
     ("fpga-config/card/src/memory_card.rs", "the moment at which its monotonic clock starts"),
     ("lab/src/node/probe.rs", "the kernel's time stamps of packets are by it"),
 ];
