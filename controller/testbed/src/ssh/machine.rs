@@ -35,7 +35,7 @@ const THREADS: usize = 2;
 #[derive(Debug)]
 pub struct Ssh {
     machine: Machine,
-    connection: Arc<Connection>,
+    connection: Mutex<Arc<Connection>>,
     keeper: Option<u32>,
     /// Its input is closed before its connection.
     keeper_program: Mutex<Option<Remote>>,
@@ -87,7 +87,7 @@ impl Ssh {
             wait_for(&machine.name, "connecting", async move { Connection::open(&target).await })?;
         let mut ssh = Ssh {
             machine: machine.clone(),
-            connection: Arc::new(connection),
+            connection: Mutex::new(Arc::new(connection)),
             keeper: None,
             keeper_program: Mutex::new(None),
         };
@@ -117,10 +117,28 @@ impl Ssh {
         self.keeper
     }
 
+    /// The connection that was made last.
+    fn latest(&self) -> Arc<Connection> {
+        self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// A connection for something new: another one where the last has ended. What a cut connection
+    /// has left on the machine, such as its lock, is given back by that.
+    fn open(&self, what: &str) -> Result<Arc<Connection>, SshError> {
+        let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // ssh's master removes its socket when it ends.
+        if !connection.control_socket().exists() {
+            let target = connection.target().clone();
+            let another = async move { Connection::open(&target).await };
+            *connection = Arc::new(wait_for(&self.machine.name, what, another)?);
+        }
+        Ok(connection.clone())
+    }
+
     /// The words by which another process of this user runs a command line over this connection;
     /// the command line comes behind them.
     pub fn words(&self) -> Vec<String> {
-        let socket = self.connection.control_socket().to_string_lossy().into_owned();
+        let socket = self.latest().control_socket().to_string_lossy().into_owned();
         // Port 9 discards (RFC 863): where the connection has ended, no other is made.
         let words = ["ssh", "-S", &socket, "-o", "BatchMode=yes", "-T", "-p", "9", "--", "none"];
         words.map(str::to_owned).into()
@@ -139,7 +157,7 @@ impl Ssh {
         stdin: &[u8],
         limit: Duration,
     ) -> Result<Output, SshError> {
-        let connection = self.connection.clone();
+        let connection = self.open(what)?;
         let (said, command, input) = (what.to_owned(), for_sh(script), stdin.to_vec());
         wait_for(&self.machine.name, what, async move {
             let call = Call { what: &said, command: &command, input: &input, limit, most: MOST_OUTPUT };
@@ -191,7 +209,7 @@ impl Ssh {
         let (give_up, given_up) = oneshot::channel();
         let (sender, ended) = mpsc::sync_channel(1);
         let (started, start) = mpsc::sync_channel(1);
-        let connection = self.connection.clone();
+        let connection = self.open(what)?;
         let (said, command) = (what.to_owned(), for_sh(script));
         runtime().map_err(io)?.spawn(async move {
             let child = match connection.start(&command, its_input.into(), its_output.into()).await {
@@ -287,7 +305,7 @@ impl Drop for Ssh {
         drop(keeper.take());
         // Programs that somebody still holds lose their connection, as when a cable is pulled.
         let mut exit = Command::new("ssh");
-        exit.arg("-S").arg(self.connection.control_socket()).args(["-O", "exit", "none"]);
+        exit.arg("-S").arg(self.latest().control_socket()).args(["-O", "exit", "none"]);
         let _ = exit.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
