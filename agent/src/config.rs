@@ -43,6 +43,9 @@
 //! interface = "nf2c0"
 //! card_port = 0                                 # without: a plain NIC
 //! ```
+//!
+//! A kind of datapath may have settings of its own for a switch, as a table `[switch.settings]`
+//! that its folder describes; none of the kinds above has any.
 
 use crate::datapath::netfpga::CardConfig;
 use crate::datapath::ovs::OvsConfig;
@@ -106,6 +109,9 @@ pub struct SwitchConfig {
     /// The section of `netfpga`: the card under it.
     #[serde(default)]
     pub card: Option<CardConfig>,
+    /// Settings of its kind of datapath, which its `check` reads; only for a kind that has some.
+    #[serde(default)]
+    pub settings: toml::Table,
     /// Its ports.
     #[serde(default, rename = "port")]
     pub ports: Vec<PortConfig>,
@@ -128,7 +134,7 @@ pub struct PortConfig {
 }
 
 fn ovs() -> DatapathKind {
-    DatapathKind::Ovs
+    DatapathKind::OVS
 }
 
 fn yes() -> bool {
@@ -207,7 +213,13 @@ impl Config {
             if !switches.insert(&switch.name) {
                 return Err(format!("switch {:?} is described twice", switch.name));
             }
-            for entry in REGISTRY {
+            for (kind, entry) in REGISTRY {
+                if kind == switch.datapath && !entry.has_settings && !switch.settings.is_empty() {
+                    return Err(format!(
+                        "switch {:?} has [switch.settings], and datapath {kind} takes none; remove that section",
+                        switch.name
+                    ));
+                }
                 (entry.check)(switch)?;
             }
             let mut numbers = std::collections::BTreeSet::new();
@@ -250,6 +262,9 @@ mod tests {
             "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"e\"\n[[switch]]\nname = \"e\"\n";
         let config: Config = toml::from_str(twice).expect("well-formed");
         assert!(config.check().expect_err("twice").contains("twice"));
+        let settings = "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"e\"\n[switch.settings]\nspeed = 1\n";
+        let error = Config::parse(settings).expect_err("Open vSwitch has none").to_string();
+        assert!(error.contains("datapath ovs takes none; remove that section"), "{error}");
     }
 
     use proptest::prelude::*;

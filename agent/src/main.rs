@@ -77,6 +77,9 @@ enum Command {
     /// Look at kernel, Open vSwitch, interfaces and the way to the controller, and say what to
     /// mend; changes nothing.
     Doctor,
+    /// The kinds of datapaths that this program has (`datapath = "..."` in agent.toml and in site
+    /// files); with `--json` also what a lab sets up for each.
+    Datapaths,
     /// Give every bridge and queueing back as it was found. Stop the agent before
     /// (`systemctl stop tandem-agent`).
     Release,
@@ -150,6 +153,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             print_counters(&serde_json::to_value(worker.report().await?.switches)?, cli.json)?;
         }
         Some(Command::Doctor) => return print_doctor(&cli.config, cli.json),
+        Some(Command::Datapaths) => print_datapaths(cli.json)?,
         Some(Command::Release) => release(&config()?).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -354,6 +358,16 @@ fn print_counters(report: &Value, json: bool) -> anyhow::Result<()> {
                 );
             }
         }
+    }
+    Ok(())
+}
+
+fn print_datapaths(json: bool) -> anyhow::Result<()> {
+    let all = tandem_agent::datapath::registry::describe();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    } else {
+        all.iter().for_each(|d| println!("{:<10} {}", d.name, d.about));
     }
     Ok(())
 }

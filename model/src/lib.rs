@@ -7,10 +7,12 @@
 //! - [`text`]: foreign text made safe to show; [`rate_limit`]: what one peer may cost.
 //! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that
 //!   a controller has no record of.
+//! - [`datapath`]: what a switch can be made of, by name.
 //! - [`event`]: the door of the core: facts in, effects out; [`site_event`]: what has changed in the
 //!   data centre, for whoever follows it.
 
 pub mod counters;
+pub mod datapath;
 pub mod event;
 pub mod ids;
 pub mod migration;
@@ -31,6 +33,7 @@ pub mod units;
 pub mod vm;
 
 pub use counters::*;
+pub use datapath::{DatapathKind, UnknownDatapath};
 pub use event::*;
 pub use ids::*;
 pub use migration::*;

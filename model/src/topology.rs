@@ -3,7 +3,7 @@
 //! Inert data, made by `shapes` from a site file and never changed afterwards. What is alive of it
 //! is the core's business (`tandem-core`), what is real of it a world's.
 
-use crate::{BitRate, Bytes, Dpid, GatewayId, LinkId, Mac, PortNo, Prefix, ServerId, SwitchId};
+use crate::{BitRate, Bytes, DatapathKind, Dpid, GatewayId, LinkId, Mac, PortNo, Prefix, ServerId, SwitchId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -112,33 +112,6 @@ pub struct Switch {
     /// What it is made of, where the site says so.
     #[serde(default)]
     pub datapath: Option<DatapathKind>,
-}
-
-/// What a switch is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DatapathKind {
-    /// Open vSwitch.
-    Ovs,
-    /// The agent's own switch.
-    Soft,
-    /// A NetFPGA card, in a lab its model.
-    Netfpga,
-}
-
-impl DatapathKind {
-    /// Every kind, in the order in which they are listed to people.
-    pub const ALL: [DatapathKind; 3] = [DatapathKind::Ovs, DatapathKind::Soft, DatapathKind::Netfpga];
-}
-
-impl std::fmt::Display for DatapathKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            DatapathKind::Ovs => "ovs",
-            DatapathKind::Soft => "soft",
-            DatapathKind::Netfpga => "netfpga",
-        })
-    }
 }
 
 /// A machine that holds VMs.

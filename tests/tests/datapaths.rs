@@ -124,13 +124,13 @@ fn one_that_ends_early_leaves_nothing() -> Result<()> {
     let folder = Folder::new("early");
     for signal in ["-INT", "-TERM", "-KILL"] {
         let mut child = Command::new(program("tandem-lab")?)
-            .args(["experiment", "datapaths", "--datapath", "netfpga-model", "--pings", "60000", "--out"])
+            .args(["experiment", "datapaths", "--datapath", "netfpga", "--pings", "60000", "--out"])
             .arg(&folder.0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let scratch = std::env::temp_dir().join(format!("tandem-datapaths-netfpga-model-{}", child.id()));
+        let scratch = std::env::temp_dir().join(format!("tandem-datapaths-netfpga-{}", child.id()));
         let agent = scratch.join("agent.toml").display().to_string();
         let up = wait("the measurement's agent", || Ok((processes(&agent)? > 0).then_some(())));
         Command::new("kill").args([signal, &child.id().to_string()]).status()?;

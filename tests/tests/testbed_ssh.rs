@@ -121,6 +121,10 @@ fn a_file_arrives_whole_or_not_at_all() {
     assert!(matches!(cut, SshError::Cut { .. }), "{cut}");
     assert!(lab.sshd.was_cut());
     lab.sshd.mend();
+    // What comes next makes another connection: a machine that was cut off can be given back.
+    assert_eq!(ssh.get(&path).expect("connected anew").as_deref(), Some(&b"old"[..]));
+    let missing = ssh.run("looking", "no-such-program").expect_err("there is none");
+    assert!(matches!(missing, SshError::Failed { status: 127, .. }), "{missing}");
     let folder = path.parent().expect("a folder").to_owned();
     wait("the half file's end", || Ok((std::fs::read_dir(&folder)?.count() == 1).then_some(())))
         .expect("is removed");

@@ -1,6 +1,7 @@
 //! Contracts between the controller, its agents and a world's hypervisor service, as generated from
 //! `proto/`.
 
+pub mod datapaths;
 pub mod lab_sockets;
 pub mod local_peers;
 pub mod token;

@@ -1,10 +1,11 @@
 //! What a switch is made of. A datapath makes switches as they are desired, reports what they do,
 //! and gives back what it made.
 //!
-//! Each kind has a folder here and a line in [`registry::REGISTRY`], which holds all that the rest
-//! of the agent asks of a kind before there is one: how its part of agent.toml is checked, how it
-//! is opened, what the doctor looks at for it. `docs/howto/add-a-datapath.md` adds one step by
-//! step.
+//! Each kind has a folder here and a line in the model's list
+//! ([`tandem_model::with_datapath_kinds`]), from which [`registry::REGISTRY`] is made. The folder's
+//! `ENTRY` holds all that is asked of a kind before there is one: how its part of agent.toml is
+//! checked, how it is opened, what the doctor looks at for it, what a lab sets up for it.
+//! `docs/howto/add-a-datapath.md` adds one step by step.
 
 mod mgmt_interfaces;
 pub mod netfpga;

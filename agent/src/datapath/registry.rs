@@ -1,26 +1,36 @@
-//! Which kinds of datapath there are, one line each, and all datapaths of a host behind one door.
+//! All kinds of datapaths behind one door: what is asked of a kind before there is one, and the
+//! open datapaths of a host.
 
-use super::{
-    Adopt, ApplyResult, Datapath, RunMode, SwitchCapabilities, SwitchDump, SwitchReport, netfpga, ovs,
-    shaping, soft,
-};
+use super::{Adopt, ApplyResult, Datapath, RunMode, SwitchCapabilities, SwitchDump, SwitchReport, shaping};
 use crate::config::{Config, SwitchConfig};
 use crate::desired::{Fault, Switch};
 use crate::doctor::Findings;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use tandem_model::DatapathKind;
+use tandem_agent_protocol::datapaths::{DatapathDescription, LabSetup};
+use tandem_model::{DatapathKind, with_datapath_kinds};
 
-/// Every kind, in the order in which they are opened and applied.
-pub static REGISTRY: [&DatapathEntry; 3] = [&ovs::ENTRY, &soft::ENTRY, &netfpga::ENTRY];
+macro_rules! entries_of {
+    ($($constant:ident: $name:ident,)*) => {
+        [$((DatapathKind::$constant, &super::$name::ENTRY)),*]
+    };
+}
+
+/// Every kind, in the order in which they are opened and applied: the `ENTRY` of each folder that
+/// the model's list names ([`with_datapath_kinds`]).
+pub static REGISTRY: [(DatapathKind, &DatapathEntry); DatapathKind::ALL.len()] =
+    with_datapath_kinds!(entries_of);
 
 /// Opens a datapath for its switches of a host.
 pub type OpenDatapath = fn(&Config, Vec<SwitchConfig>, RunMode) -> Option<Box<dyn Datapath>>;
 
 /// What the agent asks of a kind of datapath before there is one.
 pub struct DatapathEntry {
-    /// Its name in agent.toml (`datapath = "..."`) and in site files.
-    pub kind: DatapathKind,
+    /// What it is, in one line for people.
+    pub about: &'static str,
+    /// True if it has settings of its own for a switch: the table `[switch.settings]` of agent.toml,
+    /// which `check` reads. Elsewhere such a table is refused.
+    pub has_settings: bool,
     /// What contradicts itself in a switch of agent.toml. It is asked for switches of every kind,
     /// since its settings in a switch of another kind are a mistake, too.
     pub check: fn(&SwitchConfig) -> Result<(), String>,
@@ -31,15 +41,35 @@ pub struct DatapathEntry {
     pub doctor: fn(Option<&Config>, &mut Findings),
     /// True if its ports' packets are read in user space, where merged packets are lost.
     pub reads_in_user_space: fn(&Config) -> bool,
+    /// True if its switches are bridges of Open vSwitch: a port may then be one of a bridge of the
+    /// switch's name already.
+    pub makes_bridges: bool,
     /// Where below the state folder it records what it has to give back.
     pub records: fn(&Path) -> PathBuf,
+    /// What a lab sets up for its switches on this machine.
+    pub lab: fn() -> LabSetup,
+}
+
+/// The entry of a kind.
+pub fn entry(kind: DatapathKind) -> Option<&'static DatapathEntry> {
+    REGISTRY.iter().find(|(of, _)| *of == kind).map(|(_, entry)| *entry)
+}
+
+/// What `tandem-agent datapaths` prints: every kind of this program, in the registry's order.
+pub fn describe() -> Vec<DatapathDescription> {
+    let describe = |(kind, entry): &(DatapathKind, &DatapathEntry)| DatapathDescription {
+        name: kind.name().to_owned(),
+        about: entry.about.to_owned(),
+        lab: (entry.lab)(),
+    };
+    REGISTRY.iter().map(describe).collect()
 }
 
 /// The interfaces whose queueing the records of a state folder call ours; `None` when one is
 /// damaged.
 pub fn queueing_in_record(state: &Path) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
-    for entry in REGISTRY {
+    for (_, entry) in REGISTRY {
         all.extend(shaping::in_record(&(entry.records)(state))?);
     }
     Some(all)
@@ -64,8 +94,8 @@ impl Datapaths {
     /// Opens the datapaths that a configuration names, and those that may have something to give
     /// back.
     pub fn open(config: &Config, mode: RunMode) -> Datapaths {
-        let open = |entry: &&DatapathEntry| {
-            let of_kind = config.switches.iter().filter(|s| s.datapath == entry.kind);
+        let open = |(kind, entry): &(DatapathKind, &DatapathEntry)| {
+            let of_kind = config.switches.iter().filter(|s| s.datapath == *kind);
             let own: Vec<SwitchConfig> = of_kind.cloned().collect();
             let switches = own.iter().map(|s| s.name.clone()).collect();
             Some(Opened { switches, datapath: (entry.open)(config, own, mode)? })
@@ -154,11 +184,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_that_a_site_file_may_name_has_one_line_and_records_of_its_own() {
-        for kind in DatapathKind::ALL {
-            assert_eq!(REGISTRY.iter().filter(|e| e.kind == kind).count(), 1, "{kind}");
-        }
-        let folders: BTreeSet<PathBuf> = REGISTRY.iter().map(|e| (e.records)(Path::new("/s"))).collect();
+    fn no_two_kinds_share_their_records_and_what_a_lab_writes_for_each_is_read_back() {
+        let folders: BTreeSet<PathBuf> = REGISTRY.iter().map(|(_, e)| (e.records)(Path::new("/s"))).collect();
         assert_eq!(folders.len(), REGISTRY.len(), "each gives back only what it has taken");
+        for description in describe() {
+            let DatapathDescription { name, lab, .. } = description;
+            let mut text = format!(
+                "name = \"a\"\ncontroller = \"tcp:a:1\"\n[[switch]]\nname = \"s\"\ndatapath = {name:?}\n{}",
+                lab.switch
+            );
+            for n in 0..=lab.ports.len() {
+                let more = lab.ports.get(n).map_or("", String::as_str);
+                text.push_str(&format!("[[switch.port]]\nnumber = {n}\ninterface = \"p{n}\"\n{more}"));
+            }
+            let config = Config::parse(&text).unwrap_or_else(|e| panic!("{name}: {e:#}\n{text}"));
+            assert_eq!(config.switches[0].datapath.name(), name);
+        }
     }
 }

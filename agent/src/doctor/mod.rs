@@ -51,7 +51,7 @@ pub fn inspect(config: Option<&Config>) -> Vec<Finding> {
     findings.add(None, "kernel", kernel.trim().to_owned());
     findings.add_capability("CAP_NET_ADMIN", CAP_NET_ADMIN);
     queueing(&mut findings);
-    for entry in REGISTRY {
+    for (_, entry) in REGISTRY {
         (entry.doctor)(config, &mut findings);
     }
     if let Some(config) = config {

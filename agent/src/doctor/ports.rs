@@ -2,7 +2,7 @@
 
 use super::Findings;
 use crate::config::{Config, SwitchConfig};
-use crate::datapath::registry::REGISTRY;
+use crate::datapath::registry::entry;
 use crate::datapath::{Adopt, occupied, ovs};
 use crate::desired::CLASSES;
 use crate::{nic, queues};
@@ -11,7 +11,6 @@ use tandem_linux::ethtool::Ethtool;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::ovsdb::ActualBridge;
 use tandem_linux::{link, tc};
-use tandem_model::DatapathKind;
 
 /// Looks at each port of agent.toml: whether it is there, is free, is up, and whose queueing it
 /// has.
@@ -22,8 +21,7 @@ pub(super) fn inspect(config: &Config, findings: &mut Findings) {
     let interfaces = netlink.as_mut().and_then(|n| link::list(n).ok()).unwrap_or_default();
     let roots = netlink.as_mut().and_then(|n| tc::roots(n).ok()).unwrap_or_default();
     for switch in &config.switches {
-        let of_kind = REGISTRY.iter().find(|e| e.kind == switch.datapath);
-        let userspace = of_kind.is_some_and(|e| (e.reads_in_user_space)(config));
+        let userspace = entry(switch.datapath).is_some_and(|e| (e.reads_in_user_space)(config));
         for port in &switch.ports {
             let what = format!("{} port {} ({})", switch.name, port.number, port.interface);
             let Some(interface) = interfaces.iter().find(|i| i.name == port.interface) else {
@@ -64,6 +62,7 @@ fn place_found(
     bridges: &[ActualBridge],
 ) -> Option<String> {
     let name = &interface.name;
+    let is_bridge = entry(switch.datapath).is_some_and(|e| e.makes_bridges);
     for bridge in bridges {
         let Some(port) = bridge.ports.iter().find(|p| p.interfaces.iter().any(|i| i == name)) else {
             continue;
@@ -82,7 +81,7 @@ fn place_found(
             ));
         }
         let is_its = bridge.owner.as_deref() == Some(config.name.as_str());
-        if bridge.name == switch.name && switch.datapath == DatapathKind::Ovs {
+        if bridge.name == switch.name && is_bridge {
             return (!is_its && bridge.owner.is_none() && config.ovs.may_adopt() == Adopt::No).then(|| {
                 format!(
                     "{name} is a port of bridge {}, which {by}: {what} is refused as long as that may not be taken over (adopt = true under \
@@ -91,7 +90,7 @@ fn place_found(
                 )
             });
         }
-        return (!is_its || switch.datapath != DatapathKind::Ovs).then(|| {
+        return (!is_its || !is_bridge).then(|| {
             format!(
                 "{name} is a port of bridge {}, which {by}; take it out there first (ovs-vsctl del-port {} {name}), or name another \
                  interface",
@@ -100,7 +99,7 @@ fn place_found(
         });
     }
     let is_datapath = |m: u32| all.iter().any(|i| i.index == m && i.kind.as_deref() == Some("openvswitch"));
-    if interface.master.is_some_and(is_datapath) && switch.datapath == DatapathKind::Ovs {
+    if interface.master.is_some_and(is_datapath) && is_bridge {
         return None;
     }
     occupied::place(interface, all)

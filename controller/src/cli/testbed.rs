@@ -60,6 +60,7 @@ pub enum TestbedCommand {
         lock: Option<String>,
     },
     /// Keep others' experiments and deployments away until `unlock`; prints the lock's id.
+    #[command(name = "lock")]
     Lease {
         /// Which testbed.
         #[command(flatten)]

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tandem_model::{NodeId, Site, SwitchId, site};
+use tandem_model::{DatapathKind, NodeId, Site, SwitchId, site};
 
 /// What is brought up.
 #[derive(Debug, Clone, clap::Args)]
@@ -93,7 +93,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             controller: controller_process::openflow(scratch.path()),
             agents: controller_process::agents(scratch.path()),
             agent_per_switch: false,
-            datapath: Choice::Ovs,
+            datapath: Choice::Kind(DatapathKind::OVS),
             protocols: vec!["OpenFlow10".into(), "OpenFlow13".into()],
         };
         lab_control::up(&plan)?;

@@ -13,7 +13,6 @@ use crate::bench::agent::Agent;
 use crate::controller_process;
 use crate::openflow_client::{self, OpenFlowClient};
 use crate::temp_dir::TempDir;
-use crate::world::emulated::datapath::Datapath;
 use anyhow::{Context, bail, ensure};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -24,6 +23,7 @@ use tandem_linux::netlink::Netlink;
 use tandem_linux::netns::NetNs;
 use tandem_linux::ovs::{Datapath as Forwarding, Ovs};
 use tandem_linux::packet::Transmitter;
+use tandem_model::DatapathKind;
 use tandem_openflow::of13::{Action, Field, Match};
 
 /// How it is measured.
@@ -74,7 +74,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 /// A row of switches of one kind between a sender and a receiver.
 struct Row {
-    datapath: Datapath,
+    datapath: DatapathKind,
     length: usize,
     sender: Transmitter,
     receiver: Netlink,
@@ -84,12 +84,12 @@ struct Row {
 }
 
 /// Names of a row's switches.
-fn names(datapath: Datapath, length: usize) -> Vec<String> {
-    let letter = if datapath == Datapath::Soft { 's' } else { 'o' };
+fn names(datapath: DatapathKind, length: usize) -> Vec<String> {
+    let letter = if datapath == DatapathKind::SOFT { 's' } else { 'o' };
     (1..=length).map(|n| format!("{letter}{length}{n}")).collect()
 }
 
-fn wires(datapath: Datapath, length: usize, first: u32) -> anyhow::Result<Row> {
+fn wires(datapath: DatapathKind, length: usize, first: u32) -> anyhow::Result<Row> {
     let here = NetNs::current()?;
     let mut ends = NetNs::many(2, link::disable_ipv6)?;
     let receiver = ends.pop().context("two")?;
@@ -142,7 +142,7 @@ fn configuration(folder: &Path, rows: &[Row]) -> (String, String) {
     for row in rows {
         for name in names(row.datapath, row.length) {
             id += 1;
-            let _ = write!(config, "[[switch]]\nname = {name:?}\ndatapath = {:?}\n", row.datapath.word());
+            let _ = write!(config, "[[switch]]\nname = {name:?}\ndatapath = {:?}\n", row.datapath.name());
             let _ = write!(initial, "[[switch]]\nname = {name:?}\ndatapath_id = \"{id:016x}\"\n");
             for port in 1..=2 {
                 let text = format!("[[switch.port]]\nnumber = {port}\ninterface = \"{name}p{port}\"\n");
@@ -241,7 +241,7 @@ impl Row {
                 start.elapsed() < LIMIT,
                 "no packet comes through {} of {}",
                 self.length,
-                self.datapath.word()
+                self.datapath.name()
             );
         }
         Ok(())
@@ -253,7 +253,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     let folder = scratch.path();
     let mut rows = Vec::new();
     for (n, length) in [1, 3].into_iter().enumerate() {
-        for (m, datapath) in [Datapath::Soft, Datapath::Ovs].into_iter().enumerate() {
+        for (m, datapath) in [DatapathKind::SOFT, DatapathKind::OVS].into_iter().enumerate() {
             rows.push(wires(datapath, length, 100 * (1 + 2 * n + m) as u32)?);
         }
     }
@@ -266,8 +266,11 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     agent.wait(|s| s["applied"] == true)?;
     for row in &mut rows {
         for name in names(row.datapath, row.length) {
-            let folder =
-                if row.datapath == Datapath::Soft { folder.join("state/soft") } else { folder.to_owned() };
+            let folder = if row.datapath == DatapathKind::SOFT {
+                folder.join("state/soft")
+            } else {
+                folder.to_owned()
+            };
             program(&folder.join(format!("{name}.mgmt")))?;
         }
         row.wait()?;
@@ -291,7 +294,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         let mut medians = Vec::new();
         let mut found: [Vec<f64>; 2] = Default::default();
         for _ in 0..options.repeat.max(1) {
-            for (n, datapath) in [Datapath::Soft, Datapath::Ovs].into_iter().enumerate() {
+            for (n, datapath) in [DatapathKind::SOFT, DatapathKind::OVS].into_iter().enumerate() {
                 let row = rows
                     .iter_mut()
                     .find(|r| (r.datapath, r.length) == (datapath, length))

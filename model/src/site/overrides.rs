@@ -13,8 +13,8 @@
 use super::faults::Collector;
 use super::read::{check_delay, check_rate, loss, resources};
 use super::section::Section;
-use crate::topology::{DatapathKind, Endpoint, Link, LinkConfig, NodeId, Resources, Role, Switch, Topology};
-use crate::{Dpid, GatewayId, LinkId, PortNo, ServerId, SwitchId};
+use crate::topology::{Endpoint, Link, LinkConfig, NodeId, Resources, Role, Switch, Topology};
+use crate::{DatapathKind, Dpid, GatewayId, LinkId, PortNo, ServerId, SwitchId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The lists, as they stand in the file.
@@ -140,10 +140,9 @@ fn switch(
     resolve: bool,
     described: &mut BTreeSet<String>,
 ) {
-    const WORDS: [(&str, DatapathKind); 3] =
-        [("ovs", DatapathKind::Ovs), ("soft", DatapathKind::Soft), ("netfpga", DatapathKind::Netfpga)];
+    let kinds: Vec<(&str, DatapathKind)> = DatapathKind::ALL.iter().map(|k| (k.name(), *k)).collect();
     let name = s.text(c, "name").unwrap_or_default();
-    let datapath = s.word(c, "datapath", &WORDS);
+    let datapath = s.word(c, "datapath", &kinds);
     let id = match names.get(&name) {
         Some(NodeId::Switch(id)) => Some(*id),
         _ => None,

@@ -85,13 +85,13 @@ pub(super) fn check(switch: &SwitchConfig) -> Result<(), String> {
     let name = &switch.name;
     let of_card = switch.ports.iter().filter_map(|p| Some((p, p.card_port?)));
     match (switch.datapath, &switch.card) {
-        (DatapathKind::Netfpga, None) => {
+        (DatapathKind::NETFPGA, None) => {
             return Err(format!(
                 "switch {name:?} is a netfpga one without a card; write [switch.card] with device = \"ioctl:nf2c0\", \
                      \"mmap:0000:03:00.0\", \"cosim:SOCKET\" or \"model\""
             ));
         }
-        (DatapathKind::Netfpga, Some(card)) => {
+        (DatapathKind::NETFPGA, Some(card)) => {
             target(card)?;
             if card.mute && !card.recover {
                 return Err(format!(

@@ -42,22 +42,33 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tandem_agent_protocol::datapaths::{LabSetup, Management};
 use tandem_fpga_card::info::Mode;
 use tandem_fpga_card::target::Target;
 use tandem_fpga_config::codec::entry::Row;
 use tandem_fpga_config::profile::FlowMap;
 use tandem_fpga_config::registers::{AccessError, Registers};
-use tandem_model::DatapathKind;
 
 /// See [`crate::datapath::registry`].
 pub(super) static ENTRY: DatapathEntry = DatapathEntry {
-    kind: DatapathKind::Netfpga,
+    about: "the agent's own switch with a NetFPGA card under it; in a lab each with a card in memory",
+    has_settings: false,
     check: config::check,
     open: |config, switches, mode| Some(Box::new(Netfpga::new(config, switches, mode))),
     doctor: |_, findings| doctor::boards(Path::new("/sys/bus/pci/devices"), findings),
     // Its plain NICs are looked at as Open vSwitch's ports are.
     reads_in_user_space: ovs::reads_in_user_space,
+    makes_bridges: false,
     records: |state| state.join("netfpga"),
+    // A card in memory, which has four ports; what a switch has more of are plain NICs beside it.
+    lab: || LabSetup {
+        title: "modelled card".into(),
+        place: "modelled NetFPGA cards".into(),
+        needs_open_vswitch: false,
+        management: Management::State("netfpga".into()),
+        switch: "[switch.card]\ndevice = \"model\"\nprofile = \"openflow-switch\"\n".into(),
+        ports: (0..4).map(|n| format!("card_port = {n}\n")).collect(),
+    },
 };
 
 /// What the card's side and the datapath tell each other.

@@ -16,7 +16,7 @@ pub(crate) fn bridges(config: &Config) -> Vec<ActualBridge> {
 /// whose switches are all the agent's own needs none.
 fn is_wanted(config: Option<&Config>) -> bool {
     let has = |kind| config.is_some_and(|c| c.switches.iter().any(|s| s.datapath == kind));
-    !has(DatapathKind::Soft) || has(DatapathKind::Ovs)
+    !has(DatapathKind::SOFT) || has(DatapathKind::OVS)
 }
 
 pub(super) fn inspect(config: Option<&Config>, findings: &mut Findings) {

@@ -13,12 +13,13 @@ pub(crate) use doctor::bridges;
 
 use super::registry::DatapathEntry;
 use crate::config::Config;
+use tandem_agent_protocol::datapaths::{LabSetup, Management};
 use tandem_linux::ovs::Datapath as ForwardingPath;
-use tandem_model::DatapathKind;
 
 /// See [`crate::datapath::registry`].
 pub(super) static ENTRY: DatapathEntry = DatapathEntry {
-    kind: DatapathKind::Ovs,
+    about: "Open vSwitch: bridges and ports by OVSDB, classes by the kernel's HTB",
+    has_settings: false,
     check: |_| Ok(()),
     // Without switches it is still who gives back what it made for an earlier configuration;
     // without Open vSwitch there is nothing of that.
@@ -32,7 +33,23 @@ pub(super) static ENTRY: DatapathEntry = DatapathEntry {
     reads_in_user_space,
     // From before there were other kinds: not in a folder of its own.
     records: |state| state.to_owned(),
+    makes_bridges: true,
+    lab,
 };
+
+fn lab() -> LabSetup {
+    LabSetup {
+        title: "Open vSwitch".into(),
+        place: match ForwardingPath::probe() {
+            ForwardingPath::Kernel => "the kernel".into(),
+            ForwardingPath::Userspace => "user space".into(),
+        },
+        needs_open_vswitch: true,
+        management: Management::OpenVswitch,
+        switch: String::new(),
+        ports: Vec::new(),
+    }
+}
 
 /// True if vswitchd itself forwards on this machine.
 pub(super) fn reads_in_user_space(config: &Config) -> bool {

@@ -33,11 +33,12 @@ pub use runtime::EnginePort;
 
 use super::registry::DatapathEntry;
 use packet_socket_io::PacketSocketIo;
-use tandem_model::DatapathKind;
+use tandem_agent_protocol::datapaths::{LabSetup, Management};
 
 /// See [`crate::datapath::registry`].
 pub(super) static ENTRY: DatapathEntry = DatapathEntry {
-    kind: DatapathKind::Soft,
+    about: "an OpenFlow switch in the agent itself",
+    has_settings: false,
     check: |_| Ok(()),
     open: |config, switches, mode| {
         let make: MakeIo = Box::new(|_| Ok(Box::new(PacketSocketIo::new())));
@@ -45,5 +46,14 @@ pub(super) static ENTRY: DatapathEntry = DatapathEntry {
     },
     doctor: doctor::inspect,
     reads_in_user_space: |_| true,
+    makes_bridges: false,
     records: |state| state.join("soft"),
+    lab: || LabSetup {
+        title: "soft switch".into(),
+        place: "the agent (soft)".into(),
+        needs_open_vswitch: false,
+        management: Management::State("soft".into()),
+        switch: String::new(),
+        ports: Vec::new(),
+    },
 };

@@ -17,11 +17,14 @@ use crate::Driver;
 use crate::registry::{DRIVERS, DriverConfig};
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tandem_model::site::Faults;
 use tandem_model::{Bytes, ServerId, Site};
 pub use tandem_testbed::inventory::HostKeys;
+use tandem_testbed::inventory::SshConfig;
+use tandem_testbed::ssh::Target;
 
 /// The hypervisors as checked.
 #[derive(Debug)]
@@ -113,6 +116,32 @@ pub struct SshTarget {
     pub host_keys: HostKeys,
     /// Further options, as after ssh's `-o`: algorithms of old hosts.
     pub options: Vec<String>,
+}
+
+/// A connection to a host that nobody uses ends after so many seconds.
+const IDLE: NonZeroUsize = NonZeroUsize::new(120).expect("it is more than 0");
+
+impl SshTarget {
+    /// As the ssh layer has it. `name` is what errors call the host, `connect` how long it may take
+    /// to accept a connection.
+    pub(crate) fn to_target(&self, name: &str, connect: Duration) -> Target {
+        Target {
+            name: name.to_owned(),
+            address: self.address.clone(),
+            ssh: SshConfig {
+                user: self.user.clone(),
+                port: self.port,
+                key: self.key.clone(),
+                known_hosts: self.known_hosts.clone(),
+                host_keys: self.host_keys,
+                options: self.options.clone(),
+            },
+            connect,
+            idle: IDLE,
+            // A controller is no user: how it reaches hosts is said in its own files.
+            reads_user_configuration: false,
+        }
+    }
 }
 
 /// How long calls may take before they are given up.

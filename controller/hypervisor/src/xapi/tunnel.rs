@@ -6,21 +6,22 @@
 //! all are gone with the connection.
 
 use super::session::CallError;
-use crate::config::{HostKeys, SshTarget};
-use openssh::{ForwardType, KnownHosts, SessionBuilder, Socket};
+use crate::config::SshTarget;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
+use tandem_testbed::ssh::{Connection, SshError, Target};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 /// To log in by ssh, at most.
 const CONNECT: Duration = Duration::from_secs(30);
-
-type Trouble = Box<dyn std::error::Error + Send + Sync>;
+/// A tunnel stays however long nobody calls through it: seconds of a year.
+const FOREVER: NonZeroUsize = NonZeroUsize::new(365 * 24 * 3600).expect("it is more than 0");
 
 struct Tunnel {
-    session: openssh::Session,
+    session: Connection,
     /// Near ends, by the address behind them.
     ends: BTreeMap<String, PathBuf>,
     /// Holds the sockets.
@@ -38,13 +39,13 @@ impl Tunnels {
     pub(super) async fn to(&self, ssh: &SshTarget, address: &str, port: u16) -> Result<PathBuf, CallError> {
         let mut open = self.open.lock().await;
         if let Some(tunnel) = &*open
-            && tunnel.session.check().await.is_err()
+            && !tunnel.session.is_alive().await
         {
             *open = None;
         }
-        let trouble = |e: Trouble| {
+        let trouble = |e: SshError| {
             let who = format!("{}@{}", ssh.user, ssh.address);
-            CallError::Tunnel(format!("{who}: {e}; does `ssh -p {} {who} true` work?", ssh.port))
+            CallError::Tunnel(format!("{e}; does `ssh -p {} {who} true` work?", ssh.port))
         };
         let tunnel = match &mut *open {
             Some(tunnel) => tunnel,
@@ -54,40 +55,21 @@ impl Tunnels {
             return Ok(end.clone());
         }
         let end = tunnel.folder.path().join(format!("xapi{}", tunnel.ends.len()));
-        let far = Socket::TcpSocket { host: address.into(), port };
-        let forward = tunnel.session.request_port_forward(ForwardType::Local, end.as_path(), far).await;
-        forward.map_err(|e| trouble(e.into()))?;
+        tunnel.session.forward(&end, address, port).await.map_err(trouble)?;
         tunnel.ends.insert(address.to_owned(), end.clone());
         Ok(end)
     }
 }
 
-async fn dig(ssh: &SshTarget) -> Result<Tunnel, Trouble> {
-    let folder = tempfile::Builder::new().prefix("tandem-xapi-").tempdir()?;
-    let mut builder = SessionBuilder::default();
-    builder
-        .user(ssh.user.clone())
-        .port(ssh.port)
-        .known_hosts_check(match ssh.host_keys {
-            HostKeys::Strict => KnownHosts::Strict,
-            HostKeys::AcceptNew => KnownHosts::Add,
-        })
-        .connect_timeout(CONNECT)
-        .control_directory(folder.path())
-        .server_alive_interval(Duration::from_secs(10));
-    if let Some(key) = &ssh.key {
-        builder.keyfile(key);
-    }
-    if let Some(known) = &ssh.known_hosts {
-        builder.user_known_hosts_file(known);
-    }
-    if !ssh.options.is_empty() {
-        // ssh takes the first value that it finds: ours go before the user's own.
-        let file = folder.path().join("config");
-        let lines = ssh.options.iter().map(|o| format!("{o}\n")).collect::<String>();
-        std::fs::write(&file, lines + "Include ~/.ssh/config\n")?;
-        builder.config_file(&file);
-    }
-    let session = builder.connect(&ssh.address).await?;
-    Ok(Tunnel { session, ends: BTreeMap::new(), folder })
+async fn dig(ssh: &SshTarget) -> Result<Tunnel, SshError> {
+    let who = format!("{}@{}", ssh.user, ssh.address);
+    let io = |source| SshError::Io {
+        machine: who.clone(),
+        what: "making a folder for the tunnel's sockets".to_owned(),
+        source,
+    };
+    let folder = tempfile::Builder::new().prefix("tandem-xapi-").tempdir().map_err(io)?;
+    // Whoever set this up tried it by hand: what that user's own configuration says counts.
+    let target = Target { idle: FOREVER, reads_user_configuration: true, ..ssh.to_target(&who, CONNECT) };
+    Ok(Tunnel { session: Connection::open(&target).await?, ends: BTreeMap::new(), folder })
 }

@@ -92,7 +92,7 @@ pub(crate) fn sift(tag: Tag, domains: Vec<Domain>) -> Vec<Ours> {
 
 impl HostState {
     pub(crate) fn new(host: Host, tag: Tag) -> std::io::Result<HostState> {
-        let remote = Remote::new(&host)?;
+        let remote = Remote::new(&host);
         Ok(HostState {
             host,
             tag,

@@ -1,4 +1,4 @@
-//! A host over the system's ssh: one multiplexed connection, made when it is first needed and again
+//! A host over ssh (`tandem_testbed::ssh`): one connection, made when it is first needed and again
 //! when it has broken.
 //!
 //! Commands are texts for `sh`, whatever root's login shell is; what they are about comes as
@@ -8,28 +8,18 @@
 
 use super::section::Host;
 use crate::VmmError;
-use crate::config::SshTarget;
-use openssh::{ControlPersist, KnownHosts, Session, SessionBuilder, Stdio};
-use std::io::Write as _;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
-use tandem_testbed::inventory::HostKeys;
-use tandem_testbed::ssh::quote;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tandem_testbed::ssh::{self, Call, SshError, Target, quote};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-/// A connection that nobody uses ends after so many seconds.
-const IDLE: usize = 120;
 /// After so long without a word the connection is looked at before it is used.
 const LOOK: Duration = Duration::from_secs(15);
 /// What a command may take on its way, beside its own time.
 const SLACK: Duration = Duration::from_secs(10);
 /// What a command says at most: a list of ten thousand domains is 2 MiB.
 const MOST_OUTPUT: u64 = 16 << 20;
-/// ssh's own status when it could not do its part (ssh(1), EXIT STATUS).
-const SSH_FAILED: i32 = 255;
 /// timeout(1)'s status when it has ended a command.
 const TIMED_OUT: [i32; 2] = [124, 137];
 /// In front of every command: where Xen's tools are.
@@ -46,35 +36,24 @@ pub(crate) struct Output {
 /// A host.
 pub(crate) struct Remote {
     pub(crate) name: String,
-    target: SshTarget,
-    connect: Duration,
-    /// Holds the configuration and the connection's socket; only we can open it.
-    folder: tempfile::TempDir,
-    session: Mutex<Option<(Arc<Session>, u64)>>,
+    target: Target,
+    session: Mutex<Option<Connection>>,
     used: std::sync::Mutex<Instant>,
     last: std::sync::atomic::AtomicU64,
 }
 
 /// A connection and which one it is: what was prepared on an earlier one is prepared again.
-pub(crate) type Connection = (Arc<Session>, u64);
+pub(crate) type Connection = (Arc<ssh::Connection>, u64);
 
 impl Remote {
-    pub(crate) fn new(host: &Host) -> std::io::Result<Remote> {
-        let folder = tempfile::Builder::new()
-            .prefix("tandem-xl-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .tempdir()?;
-        let mut file = std::fs::File::create(folder.path().join("config"))?;
-        file.write_all(configuration(&host.ssh).as_bytes())?;
-        Ok(Remote {
+    pub(crate) fn new(host: &Host) -> Remote {
+        Remote {
             name: host.name.clone(),
-            target: host.ssh.clone(),
-            connect: host.times.connect,
-            folder,
+            target: host.ssh.to_target(&host.name, host.times.connect),
             session: Mutex::new(None),
             used: std::sync::Mutex::new(Instant::now()),
             last: std::sync::atomic::AtomicU64::new(0),
-        })
+        }
     }
 
     /// The connection, made anew if it has broken.
@@ -82,40 +61,13 @@ impl Remote {
         let mut slot = self.session.lock().await;
         let idle = self.used.lock().map_or(LOOK, |u| u.elapsed());
         if let Some((session, number)) = &*slot {
-            let good = idle < LOOK || matches!(timeout(self.connect, session.check()).await, Ok(Ok(())));
-            if good {
+            if idle < LOOK || session.is_alive().await {
                 return Ok((session.clone(), *number));
             }
             *slot = None;
         }
-        let mut builder = SessionBuilder::default();
-        builder
-            .user(self.target.user.clone())
-            .port(self.target.port)
-            .connect_timeout(self.connect)
-            .control_directory(self.folder.path())
-            .config_file(self.folder.path().join("config"))
-            .known_hosts_check(match self.target.host_keys {
-                HostKeys::Strict => KnownHosts::Strict,
-                HostKeys::AcceptNew => KnownHosts::Add,
-            });
-        if let Some(idle) = NonZeroUsize::new(IDLE) {
-            builder.control_persist(ControlPersist::IdleFor(idle));
-        }
-        if let Some(key) = &self.target.key {
-            builder.keyfile(key);
-        }
-        if let Some(file) = &self.target.known_hosts {
-            builder.user_known_hosts_file(file);
-        }
-        // Twice: for the connection, and for the login.
-        let session = match timeout(self.connect * 2, builder.connect(&self.target.address)).await {
-            Ok(Ok(session)) => Arc::new(session),
-            Ok(Err(error)) => return Err(self.refused(&error)),
-            Err(_) => {
-                return Err(self.away("connecting", &format!("no login within {:?}", self.connect * 2)));
-            }
-        };
+        let opened = ssh::Connection::open(&self.target).await;
+        let session = Arc::new(opened.map_err(|error| self.refused("connecting", error))?);
         let number = self.last.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         *slot = Some((session.clone(), number));
         self.touch();
@@ -129,36 +81,43 @@ impl Remote {
     }
 
     fn away(&self, what: &str, why: &str) -> VmmError {
-        let why = format!("{}, ssh to {} port {}", one_line(why), self.target.address, self.target.port);
+        let why = format!("{}, ssh to {} port {}", one_line(why), self.target.address, self.target.ssh.port);
         VmmError::HostUnreachable { host: self.name.clone(), what: what.to_owned(), why }
     }
 
-    /// Why ssh did not connect, by its own words.
-    fn refused(&self, error: &openssh::Error) -> VmmError {
-        let mut why = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            why = format!("{why}: {error}");
-            cause = error.source();
-        }
-        let key = why.contains("Host key verification failed") || why.contains("IDENTIFICATION HAS CHANGED");
-        let todo = if key {
-            format!(
-                "its host key is not the known one: compare it with `ssh-keyscan -p {} {}`, then add that line to known_hosts",
-                self.target.port, self.target.address
-            )
-        } else if why.contains("Permission denied") || why.contains("Too many authentication failures") {
-            format!(
-                "put the public key into ~{}/.ssh/authorized_keys there, or write `key` in the hypervisors file",
-                self.target.user
-            )
-        } else if why.contains("Unable to negotiate") || why.contains("no matching") {
-            "it is too old for today's algorithms: write `options` for it, as the example does for srv2"
-                .to_owned()
-        } else {
-            return self.away("connecting", &why);
+    /// Why ssh did not connect, or could not do its part: what to do is said in this file's terms.
+    fn refused(&self, what: &str, error: SshError) -> VmmError {
+        let (host, user) = (self.name.clone(), self.target.ssh.user.clone());
+        let (why, todo) = match error {
+            SshError::HostKey { address, port, why, .. } => {
+                let todo = format!(
+                    "its host key is not the known one: compare it with `ssh-keyscan -p {port} {address}`, then add that line to known_hosts"
+                );
+                (why, todo)
+            }
+            SshError::Refused { why, .. } => {
+                let todo = format!(
+                    "put the public key into ~{user}/.ssh/authorized_keys there, or write `key` in the hypervisors file"
+                );
+                (why, todo)
+            }
+            SshError::TooOld { why, .. } => {
+                let todo = "it is too old for today's algorithms: write `options` for it, as the example does for srv2";
+                (why, todo.to_owned())
+            }
+            SshError::Unreachable { why, .. } => return self.away(what, &why),
+            SshError::Cut { why, .. } => return self.away(what, &format!("the connection was cut ({why})")),
+            SshError::TimeOut { after, .. } => {
+                return self.away(what, &format!("no login within {after:?}"));
+            }
+            SshError::TooLong { most, .. } => {
+                let why = format!("it is longer than {} MiB", most >> 20);
+                return VmmError::BadAnswer { host, what: what.to_owned(), why };
+            }
+            other @ (SshError::NoProgram { .. } | SshError::Failed { .. } | SshError::Io { .. }) => {
+                return self.away(what, &other.to_string());
+            }
         };
-        let (host, user) = (self.name.clone(), self.target.user.clone());
         VmmError::WrongCredentials { host, user, why: one_line(&why), todo }
     }
 
@@ -179,52 +138,26 @@ impl Remote {
             "if command -v timeout >/dev/null 2>&1; then exec timeout -k 5 {seconds} sh -c \"$0\" tandem \"$@\"; else exec sh -c \"$0\" tandem \"$@\"; fi"
         );
         let text = format!("exec sh -c {} {body}{words}", quote(&outer));
-        let call = async {
-            let mut command = connection.0.raw_command(&text);
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
-            let mut child = command.spawn().await?;
-            if let Some(mut stdin) = child.stdin().take() {
-                // A command that does not read all of it says so by its status.
-                let _ = stdin.write_all(input).await;
-            }
-            let (stdout, stderr) = (child.stdout().take(), child.stderr().take());
-            let (stdout, stderr) = tokio::join!(at_most(stdout), at_most(stderr));
-            // Who says more than that is not read on, and ends by that.
-            Ok::<_, openssh::Error>((child.wait().await?, stdout, stderr))
-        };
-        let result = timeout(limit + SLACK, call).await;
+        let call = Call { what, command: &text, input, limit: limit + SLACK, most: MOST_OUTPUT };
         let timed_out = || VmmError::TimeOut { host: self.name.clone(), what: what.to_owned(), after: limit };
-        match result {
-            Err(_) => {
+        let ssh::Output { status, stdout, stderr } = match connection.0.run(call).await {
+            Ok(output) => output,
+            Err(SshError::TimeOut { .. }) => {
                 self.forget(connection).await;
-                Err(timed_out())
+                return Err(timed_out());
             }
-            Ok(Err(error)) => {
-                self.forget(connection).await;
-                Err(self.away(what, &format!("the connection was cut ({error})")))
-            }
-            Ok(Ok((status, stdout, stderr))) => {
-                let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
-                    let (host, what) = (self.name.clone(), what.to_owned());
-                    let why = format!("it is longer than {} MiB", MOST_OUTPUT >> 20);
-                    return Err(VmmError::BadAnswer { host, what, why });
-                };
-                let status = status.code().unwrap_or(SSH_FAILED);
-                let stderr = String::from_utf8_lossy(&stderr).into_owned();
-                if status == SSH_FAILED && connection.0.check().await.is_err() {
+            Err(error) => {
+                if !matches!(error, SshError::TooLong { .. }) {
                     self.forget(connection).await;
-                    let why = format!("the connection was cut ({})", one_line(&stderr));
-                    return Err(self.away(what, &why));
                 }
-                self.touch();
-                if TIMED_OUT.contains(&status) {
-                    return Err(timed_out());
-                }
-                let stdout = String::from_utf8_lossy(&stdout).into_owned();
-                Ok(Output { status, stdout, stderr })
+                return Err(self.refused(what, error));
             }
+        };
+        self.touch();
+        if TIMED_OUT.contains(&status) {
+            return Err(timed_out());
         }
+        Ok(Output { status, stdout: String::from_utf8_lossy(&stdout).into_owned(), stderr })
     }
 
     /// The next call connects again.
@@ -248,38 +181,9 @@ impl Remote {
     }
 }
 
-/// All that a command says by one of its outputs; `None` when that is too much.
-async fn at_most(output: Option<impl AsyncRead + Unpin>) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if let Some(output) = output {
-        // What was read before the connection broke is told by its status.
-        let _ = output.take(MOST_OUTPUT + 1).read_to_end(&mut bytes).await;
-    }
-    (bytes.len() as u64 <= MOST_OUTPUT).then_some(bytes)
-}
-
 /// The last lines of a complaint as one line.
 pub(crate) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let tail = lines.len().saturating_sub(4);
     lines[tail..].join("; ")
-}
-
-/// ssh's configuration for a host. ssh takes the first value that it sees: the file's own options
-/// come before ours.
-fn configuration(target: &SshTarget) -> String {
-    let mut text = String::from("Host *\n");
-    let ours = [
-        "ServerAliveInterval=5",
-        "ServerAliveCountMax=3",
-        "ClearAllForwardings=yes",
-        "ForwardAgent=no",
-        "PermitLocalCommand=no",
-        "LogLevel=ERROR",
-    ];
-    for option in target.options.iter().map(String::as_str).chain(ours) {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
-        text.push_str(&format!("  {key} {value}\n"));
-    }
-    text
 }

@@ -8,7 +8,6 @@ use crate::experiment::datapaths::rules::Answer;
 use crate::experiment::datapaths::testbench::Testbench;
 use crate::node::ping::checksum;
 use crate::openflow_client;
-use crate::world::emulated::datapath::Datapath;
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -16,6 +15,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tandem_agent_protocol::datapaths::DatapathDescription;
 use tandem_linux::link;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::packet::Transmitter;
@@ -58,8 +58,12 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 }
 
 /// Everything, one after the other.
-pub(super) fn all(datapath: Datapath, folder: &Path, options: &Options) -> anyhow::Result<Measured> {
-    let name = super::report::name(datapath);
+pub(super) fn all(
+    datapath: &DatapathDescription,
+    folder: &Path,
+    options: &Options,
+) -> anyhow::Result<Measured> {
+    let name = &datapath.lab.title;
     let mut bench = Testbench::make(datapath, folder)?;
     eprintln!("{name}: {} round trips", options.pings);
     let mut trips = bench.at(3, || round_trips(testbench::address(4), options.pings))?;

@@ -18,17 +18,20 @@ mod rules;
 mod testbench;
 
 use super::qos;
+use crate::controller_process::beside;
 use crate::experiment::manifest::Manifest;
 use crate::temp_dir::{self, TempDir};
-use crate::world::emulated::datapath::{Choice, Datapath};
+use crate::world::emulated::datapath::{Choice, Datapaths};
 use crate::world::packets::Emulated;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use report::Column;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use tandem_agent_protocol::datapaths::DatapathDescription;
 use tandem_linux::link;
 use tandem_linux::probe::Probe;
+use tandem_model::DatapathKind;
 
 /// The bottleneck of the class shares, Mbit/s.
 const LINK: u32 = 10;
@@ -40,7 +43,7 @@ pub struct Options {
     #[arg(long)]
     pub out: PathBuf,
     /// Which are compared.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "ovs,soft,netfpga-model")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "ovs,soft,netfpga")]
     pub datapath: Vec<Choice>,
     /// Round trips.
     #[arg(long, default_value_t = 1000)]
@@ -61,13 +64,11 @@ pub struct Options {
 }
 
 /// Which datapath a choice is.
-fn kind(choice: Choice) -> anyhow::Result<Datapath> {
-    Ok(match choice {
-        Choice::Ovs => Datapath::Ovs,
-        Choice::Soft => Datapath::Soft,
-        Choice::NetfpgaModel => Datapath::Netfpga,
-        Choice::Auto => bail!("`auto` cannot be compared; write ovs, soft or netfpga-model"),
-    })
+fn described(choice: Choice, datapaths: &Datapaths) -> anyhow::Result<&DatapathDescription> {
+    match choice {
+        Choice::Kind(kind) => datapaths.get(kind),
+        Choice::Auto => bail!("`auto` cannot be compared; write {}", DatapathKind::NAMES.join(", ")),
+    }
 }
 
 /// Runs it and writes the run folder; prints the table.
@@ -75,29 +76,33 @@ fn kind(choice: Choice) -> anyhow::Result<Datapath> {
 /// # Errors
 /// With the step that failed; nothing of it is then left.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let datapaths = Datapaths::ask(&beside("tandem-agent", "TANDEM_AGENT")?)?;
     if let (Some(folder), [choice]) = (&options.inside, &options.datapath[..]) {
         temp_dir::end_when_stdin_closes(folder)?;
         link::disable_ipv6();
-        let measured = measure::all(kind(*choice)?, folder, options)?;
+        let measured = measure::all(described(*choice, &datapaths)?, folder, options)?;
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
-    let chosen: Vec<(Choice, Datapath)> =
-        options.datapath.iter().map(|c| Ok((*c, kind(*c)?))).collect::<anyhow::Result<_>>()?;
+    let chosen: Vec<(Choice, &DatapathDescription)> = options
+        .datapath
+        .iter()
+        .map(|choice| Ok((*choice, described(*choice, &datapaths)?)))
+        .collect::<anyhow::Result<_>>()?;
     temp_dir::clean_when_interrupted()?;
     std::fs::create_dir_all(&options.out)
         .with_context(|| format!("cannot make {}", options.out.display()))?;
     let mut manifest = Manifest::new("datapaths", "emulated", 0, &qos::site_text(LINK));
-    let places: Vec<&str> = chosen.iter().map(|(_, d)| d.place()).collect();
+    let places: Vec<&str> = chosen.iter().map(|(_, d)| d.lab.place.as_str()).collect();
     manifest.datapath = Some(places.join(", "));
     let probe = Probe::new();
     let mut columns = Vec::new();
     for (choice, datapath) in chosen {
-        let missing = probe.missing(datapath == Datapath::Ovs);
-        let name = report::name(datapath);
+        let missing = probe.missing(datapath.lab.needs_open_vswitch);
+        let name = datapath.lab.title.clone();
         columns.push(if missing.is_empty() {
             let measured = outside(choice, options).with_context(|| format!("measuring {name}"))?;
-            let shares = shares(choice, name, options)?;
+            let shares = shares(choice, &name, options)?;
             Column { name, measured: Ok(measured), shares }
         } else {
             Column { name, measured: Err(format!("not here; missing: {}", missing.join(", "))), shares: None }

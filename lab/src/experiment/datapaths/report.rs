@@ -4,27 +4,17 @@
 use super::LINK;
 use crate::experiment::datapaths::measure::{COUNTS, Measured, RATES};
 use crate::experiment::plot;
-use crate::world::emulated::datapath::Datapath;
 use anyhow::Context;
 use std::fmt::Write as _;
 use std::path::Path;
 
 /// One datapath's figures.
 pub(super) struct Column {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     /// Or why there are none.
     pub(super) measured: Result<Measured, String>,
     /// Points off the guaranteed share, or the controller's refusal; `None` where it was left out.
     pub(super) shares: Option<Result<f64, String>>,
-}
-
-/// A datapath, for people.
-pub(super) fn name(datapath: Datapath) -> &'static str {
-    match datapath {
-        Datapath::Ovs => "Open vSwitch",
-        Datapath::Soft => "soft switch",
-        Datapath::Netfpga => "modelled card",
-    }
 }
 
 /// One row of figures: what, the unit, and the figure of a datapath.
@@ -168,7 +158,7 @@ pub(super) fn write(out: &Path, columns: &[Column]) -> anyhow::Result<()> {
     let file = out.join("table.csv");
     std::fs::write(&file, csv(columns)).with_context(|| format!("cannot write {}", file.display()))?;
     let measured: Vec<(&str, &Measured)> =
-        columns.iter().filter_map(|c| Some((c.name, c.measured.as_ref().ok()?))).collect();
+        columns.iter().filter_map(|c| Some((c.name.as_str(), c.measured.as_ref().ok()?))).collect();
     if measured.is_empty() {
         return Ok(());
     }
@@ -206,8 +196,12 @@ mod tests {
             answers: vec![("a queue".into(), Answer::Accepted(Some(place)))],
         };
         vec![
-            Column { name: "Open vSwitch", measured: Err("not here".into()), shares: None },
-            Column { name: "modelled card", measured: Ok(measured), shares: Some(Err("no queues".into())) },
+            Column { name: "Open vSwitch".into(), measured: Err("not here".into()), shares: None },
+            Column {
+                name: "modelled card".into(),
+                measured: Ok(measured),
+                shares: Some(Err("no queues".into())),
+            },
         ]
     }
 

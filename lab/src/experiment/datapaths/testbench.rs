@@ -10,7 +10,7 @@
 use crate::bench::agent::Agent;
 use crate::controller_process;
 use crate::openflow_client::{self, OpenFlowClient};
-use crate::world::emulated::datapath::Datapath;
+use crate::world::emulated::datapath;
 use anyhow::Context;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -18,6 +18,7 @@ use std::io::{BufRead, BufReader, Write as _};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use tandem_agent_protocol::datapaths::DatapathDescription;
 use tandem_linux::link::{self, Veth};
 use tandem_linux::netlink::Netlink;
 use tandem_linux::netns::NetNs;
@@ -73,7 +74,7 @@ fn wires() -> anyhow::Result<Vec<NetNs>> {
     Ok(ends)
 }
 
-fn configuration(datapath: Datapath, folder: &Path) -> (String, String) {
+fn configuration(datapath: &DatapathDescription, folder: &Path) -> (String, String) {
     let at = |name: &str| format!("{:?}", folder.join(name).display().to_string());
     let mut config = format!(
         "name = \"datapaths\"\ncontroller = {:?}\nstate = {}\ncontrol = {}\ninitial = {}\n[ovs]\ndatabase = {}\n\
@@ -84,19 +85,15 @@ fn configuration(datapath: Datapath, folder: &Path) -> (String, String) {
         at("initial.toml"),
         at("db.sock"),
         at("vswitchd.pid"),
-        datapath.word(),
+        datapath.name,
     );
     let mut initial = format!("[[switch]]\nname = \"{SWITCH}\"\ndatapath_id = \"0000000000000001\"\n");
-    if datapath == Datapath::Netfpga {
-        config.push_str("[switch.card]\ndevice = \"model\"\nprofile = \"openflow-switch\"\n");
-    }
+    config.push_str(&datapath.lab.switch);
     for port in 1..=4 {
         let text = format!("[[switch.port]]\nnumber = {port}\ninterface = \"{SWITCH}p{port}\"\n");
         config.push_str(&text);
         initial.push_str(&text);
-        if datapath == Datapath::Netfpga {
-            let _ = writeln!(config, "card_port = {}", port - 1);
-        }
+        config.push_str(datapath.lab.ports.get(port - 1).map_or("", String::as_str));
         if port == 2 {
             let _ = writeln!(initial, "rate = {SLOW:?}");
         }
@@ -106,9 +103,9 @@ fn configuration(datapath: Datapath, folder: &Path) -> (String, String) {
 
 impl Testbench {
     /// Made, connected to, and forwarding.
-    pub(super) fn make(datapath: Datapath, folder: &Path) -> anyhow::Result<Testbench> {
+    pub(super) fn make(datapath: &DatapathDescription, folder: &Path) -> anyhow::Result<Testbench> {
         let ends = wires()?;
-        let ovs = (datapath == Datapath::Ovs).then(|| Ovs::start(folder)).transpose()?;
+        let ovs = datapath.lab.needs_open_vswitch.then(|| Ovs::start(folder)).transpose()?;
         if let Some(ovs) = &ovs {
             let pid = ovs.switchd().context("vswitchd runs")?.to_string();
             std::fs::write(folder.join("vswitchd.pid"), pid)?;
@@ -118,11 +115,8 @@ impl Testbench {
         std::fs::write(folder.join("initial.toml"), initial)?;
         let mut agent = Agent::start(folder)?;
         agent.wait(|s| s["applied"] == true)?;
-        let socket = match datapath {
-            Datapath::Ovs => folder.to_owned(),
-            Datapath::Soft | Datapath::Netfpga => folder.join("state").join(datapath.word()),
-        };
-        let mut client = OpenFlowClient::connect(&socket.join(format!("{SWITCH}.mgmt")))?;
+        let socket = datapath::management(datapath, folder, &folder.join("state"), SWITCH)?;
+        let mut client = OpenFlowClient::connect(&socket)?;
         let forward = [(1, 2), (2, 1), (3, 4), (4, 3)].map(|(from, to)| {
             let matching = Match { fields: vec![Field::InPort(from)] };
             openflow_client::add(FORWARD, 100, matching, openflow_client::apply(vec![Action::output(to)]))

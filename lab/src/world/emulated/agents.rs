@@ -1,7 +1,7 @@
 //! The lab's agents: the same program as on a testbed's switches, told in the same files.
 
 use super::room;
-use crate::world::emulated::datapath::Datapath;
+use crate::world::emulated::datapath::SwitchDatapaths;
 use crate::world::emulated::network::port_name;
 use anyhow::{Context, bail};
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ pub struct Setting<'a> {
     /// An agent per switch instead of one for all.
     pub per_switch: bool,
     /// What the switches are made of.
-    pub datapath: Datapath,
+    pub datapath: &'a SwitchDatapaths,
 }
 
 /// Running agents; they end with this.
@@ -40,13 +40,9 @@ pub fn is_imitated(cfg: &LinkConfig) -> bool {
     !cfg.delay.is_zero() || cfg.loss_ppm > 0
 }
 
-/// The socket at which a switch is spoken to besides its controller; `portion` is its agent's name.
-pub fn management(folder: &Path, portion: &str, datapath: Datapath, switch: &str) -> PathBuf {
-    let folder = match datapath {
-        Datapath::Ovs => folder.to_owned(),
-        Datapath::Soft | Datapath::Netfpga => folder.join(format!("agent-{portion}")).join(datapath.word()),
-    };
-    folder.join(format!("{switch}.mgmt"))
+/// The state folder of the agent that is called `portion`, in a lab's private folder.
+pub fn state(folder: &Path, portion: &str) -> PathBuf {
+    folder.join(format!("agent-{portion}"))
 }
 
 /// Starts the agents with what the site says, and waits until their switches are made.
@@ -68,7 +64,7 @@ pub fn start(site: &Site, ovs: Option<&Ovs>, setting: &Setting<'_>) -> anyhow::R
     let mut agents = Agents(Vec::new());
     let mut folders = Vec::new();
     for (name, switches) in &portions {
-        let folder = setting.folder.join(format!("agent-{name}"));
+        let folder = state(setting.folder, name);
         std::fs::create_dir(&folder)?;
         std::fs::write(folder.join("agent.toml"), configuration(site, name, &folder, setting, switches))?;
         std::fs::write(folder.join("initial.toml"), initial(site, setting, switches))?;
@@ -154,24 +150,18 @@ fn configuration(
         let _ = write!(
             out,
             "[[switch]]\nname = {:?}\ndatapath = {:?}\ncontrollers = [{:?}]\nprotocols = {:?}\n",
-            switch.name,
-            datapath.word(),
-            setting.controller,
-            setting.protocols
+            switch.name, datapath.name, setting.controller, setting.protocols
         );
-        if datapath == Datapath::Netfpga {
-            out.push_str("[switch.card]\ndevice = \"model\"\nprofile = \"openflow-switch\"\n");
-        }
-        // A card has four ports; what a switch has more of are plain NICs beside it.
-        let mut of_card = if datapath == Datapath::Netfpga { 0..4u8 } else { 0..0 };
+        out.push_str(&datapath.lab.switch);
+        let mut of_ports = datapath.lab.ports.iter();
         for (number, interface, cfg) in ports(site, *id) {
             let _ = write!(
                 out,
                 "[[switch.port]]\nnumber = {number}\ninterface = {interface:?}\nqueueing = {}\n",
                 !is_imitated(&cfg)
             );
-            if let Some(n) = of_card.next() {
-                let _ = writeln!(out, "card_port = {n}");
+            if let Some(lines) = of_ports.next() {
+                out.push_str(lines);
             }
         }
     }

@@ -5,7 +5,7 @@ use super::room;
 use crate::control::labs;
 use crate::control::messages::{self, LabRequest, LabResponse, Status};
 use crate::controller_process::beside;
-use crate::world::emulated::datapath::{Choice, Datapath};
+use crate::world::emulated::datapath::{Choice, Datapaths, SwitchDatapaths};
 use crate::world::emulated::room::{Available, Required};
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -46,7 +46,7 @@ pub struct Start {
     /// An agent per switch instead of one for all.
     pub agent_per_switch: bool,
     /// What the switches are made of.
-    pub datapath: Datapath,
+    pub datapath: SwitchDatapaths,
     /// A group whose members may use the lab too.
     pub group: Option<String>,
     /// The agent's program.
@@ -119,7 +119,8 @@ fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
 /// nothing is then left.
 pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let checked: Site = tandem_core::site::read(&plan.text, &plan.file)?;
-    let datapath = plan.datapath.decide(&Probe::new(), &checked)?;
+    let agent_program = beside("tandem-agent", "TANDEM_AGENT")?;
+    let datapath = Datapaths::ask(&agent_program)?.decide(plan.datapath, &Probe::new(), &checked)?;
     if !(plan.controller.starts_with("unix:/") || plan.controller.starts_with("tcp:")) {
         bail!(
             "{:?} is nothing that a switch can connect to; write unix:/path/to/socket or tcp:127.0.0.1:6653",
@@ -147,7 +148,7 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
         agent_per_switch: plan.agent_per_switch,
         datapath,
         group: plan.group.clone(),
-        agent_program: beside("tandem-agent", "TANDEM_AGENT")?,
+        agent_program,
         control_fd: control.as_raw_fd(),
         world_fd: world.as_raw_fd(),
     };

@@ -222,7 +222,7 @@ pub fn build(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<Networ
         agents: &start.agents,
         protocols: &start.protocols,
         per_switch: start.agent_per_switch,
-        datapath: start.datapath,
+        datapath: &start.datapath,
     };
     // Shaping and the nodes' insides go on while the agents make the switches.
     let agents = std::thread::scope(|scope| -> anyhow::Result<Agents> {

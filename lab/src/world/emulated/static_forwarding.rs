@@ -2,7 +2,7 @@
 //! everything else (VMs', broadcasts) to all of their other ports, as hubs do. What such a lab
 //! loses of a VM that moves is its hypervisor's pause and nothing else.
 
-use super::agents;
+use super::{agents, datapath};
 use crate::openflow_client::{self, OpenFlowClient};
 use crate::world::emulated::lab_control::Start;
 use std::path::Path;
@@ -26,7 +26,8 @@ pub fn make(site: &Site, folder: &Path, start: &Start) -> anyhow::Result<()> {
     for (n, switch) in (0u32..).zip(&t.switches).filter(|(_, s)| !s.legacy) {
         let node = NodeId::Switch(SwitchId(n));
         let portion = if start.agent_per_switch { &switch.name } else { &site.name };
-        let socket = agents::management(folder, portion, start.datapath.of(switch), &switch.name);
+        let state = agents::state(folder, portion);
+        let socket = datapath::management(start.datapath.of(switch), folder, &state, &switch.name)?;
         let mut flows = vec![openflow_client::add(
             0,
             1,

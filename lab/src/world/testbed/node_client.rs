@@ -8,9 +8,9 @@ use crate::node::traffic::clock;
 use crate::world::testbed::lines::{LONGEST, LineError};
 use crate::world::testbed::node_protocol::{NodeRequest, NodeSetup};
 use anyhow::{Context, bail};
+use std::io::PipeWriter;
 use std::io::{BufReader, Write};
 use std::path::Path;
-use std::process::ChildStdin;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -29,7 +29,7 @@ const ROUNDS: usize = 10;
 
 struct Open {
     remote: Remote,
-    input: ChildStdin,
+    input: PipeWriter,
     lines: mpsc::Receiver<Result<String, LineError>>,
 }
 
