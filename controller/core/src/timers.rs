@@ -33,6 +33,8 @@ pub(crate) enum Timer {
     LoadSilence(ServerId),
     /// Try to forget a VM in the store again.
     RetryRemove(VmId),
+    /// Try to write again that a VM has less.
+    RetryShrunk(VmId),
     /// Try to write something again.
     RetryStore(Kept),
     /// A transfer should have got on by now.

@@ -106,6 +106,11 @@ impl World {
         if !self.hypervisors.is_quiet() || !self.store.is_quiet() {
             return Some("the hypervisors or the store are at work".to_owned());
         }
+        let is_busy =
+            |s: &&super::switches::SwitchBox| s.active.as_ref().is_some_and(|l| !l.driver.is_idle());
+        if let Some(switch) = self.switches.iter().find(is_busy) {
+            return Some(format!("{} is being asked something", switch.dpid));
+        }
         let snapshot = self.core.snapshot();
         let asked = snapshot.switches.iter().filter(|s| s.sync != Sync::Done);
         if let Some(switch) = asked.into_iter().find(|s| s.connected) {

@@ -284,6 +284,13 @@ fn a_switch_that_falls_silent_is_let_go_and_one_that_does_not_know_barriers_is_r
         pair.effect(apply(2, Vec::new(), Vec::new())).expect("waiting");
         let (_, error) = pair.wait_for_the_end();
         assert!(matches!(error, DriverError::Barrier(_)), "{error}");
+
+        // That behind a change of a port counts like any other.
+        let mut pair = Pair::synced(version, Vec::new());
+        pair.switch.barriers = Answers::Never;
+        pair.effect(Effect::SetPort { switch: Dpid(7), port: PortNo(1), up: true }).expect("waiting");
+        let (_, error) = pair.wait_for_the_end();
+        assert!(matches!(error, DriverError::Barrier(_)), "{error}");
     }
 }
 

@@ -17,7 +17,11 @@ impl ComputeMut<'_> {
         let record = match kept {
             // A VM on its way out is removed by whoever waits for that.
             Kept::Vm(id) => {
-                let stays = |v: &&Vm| !matches!(v.record.state, VmState::Stopping { .. });
+                // One that is being written as smaller than it is here is written when that is done.
+                let stays = |v: &&Vm| {
+                    !matches!(v.record.state, VmState::Stopping { .. })
+                        && !v.resizing.is_some_and(|resize| resize.is_confirmed)
+                };
                 self.compute
                     .vms
                     .get(&id)

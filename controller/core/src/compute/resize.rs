@@ -4,14 +4,15 @@
 //!
 //! ```text
 //! hold the larger of both -- (store) --> hypervisor --+-- confirmed, it has more --> answer
-//!                                                     +-- confirmed, it has less --> give the rest away -- (store) --> answer
+//!                                                     +-- confirmed, it has less -- (store) --> give the rest away, answer
 //!                                                     +-- failed: what it had before -> (store), answer
 //! ```
 
 use crate::compute::ComputeMut;
-use crate::compute::pending_writes::PendingWrite;
+use crate::compute::pending_writes::{PendingWrite, STORE_RETRY};
 use crate::compute::vm::Resize;
 use crate::stored_item::Kept;
+use crate::timers::Timer;
 use tandem_model::{Effect, RequestId, Resources, Response, StoreOp, VmId, VmState};
 
 impl ComputeMut<'_> {
@@ -27,6 +28,7 @@ impl ComputeMut<'_> {
         let before = vm.record.request.resources;
         let held = before.max(to);
         let is_written = held == before;
+        let request = Some(request);
         vm.resizing = Some(Resize { request, before, to, is_written, is_confirmed: false });
         if is_written {
             return self.ask_resize(id);
@@ -79,9 +81,38 @@ impl ComputeMut<'_> {
             let why = format!("{id} is on its way out");
             return self.end_resize(id, Response::Failed { why });
         }
-        self.set_resources(id, to);
-        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
+        self.write_shrunk(id);
+    }
+
+    /// Writes that a VM has less. Its room is given away when that is written: after a restart it
+    /// has what the store says.
+    pub(crate) fn write_shrunk(&mut self, id: VmId) {
+        let Some(vm) = self.compute.vms.get(&id) else { return };
+        let Some(to) = vm.resizing.filter(|r| r.is_confirmed).map(|r| r.to) else { return };
+        let mut record = vm.record.clone();
+        record.request.resources = to;
         self.store(StoreOp::PutVm { vm: Box::new(record) }, PendingWrite::Shrunk(id));
+    }
+
+    pub(crate) fn shrunk_stored(&mut self, id: VmId) {
+        let resizing = self.compute.vms.get(&id).and_then(|v| v.resizing);
+        let Some(to) = resizing.filter(|r| r.is_confirmed).map(|r| r.to) else { return };
+        self.set_resources(id, to);
+        self.end_resize(id, Response::Done);
+        // What else has changed of it meanwhile was not written.
+        self.keep(Kept::Vm(id));
+    }
+
+    /// That a VM has less could not be written: whoever asked is told, and it is tried again.
+    pub(crate) fn shrunk_not_stored(&mut self, id: VmId, why: &str) {
+        let Some(resize) = self.compute.vms.get_mut(&id).and_then(|v| v.resizing.as_mut()) else { return };
+        if let Some(request) = resize.request.take() {
+            let why = format!(
+                "{id} has what was asked for, but that could not be written to the store ({why}); it is tried again every second"
+            );
+            self.cx.answer(request, Response::Failed { why });
+        }
+        self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryShrunk(id));
     }
 
     /// A VM has other resources, and that is written.
@@ -93,7 +124,9 @@ impl ComputeMut<'_> {
             self.start_traffic(id);
             self.tag_vm(id);
         }
-        self.cx.answer(resize.request, response);
+        if let Some(request) = resize.request {
+            self.cx.answer(request, response);
+        }
     }
 
     /// A hypervisor says that something of a VM has failed. True if that was its resize: then it
@@ -110,7 +143,9 @@ impl ComputeMut<'_> {
             self.set_resources(id, resize.before);
             self.keep(Kept::Vm(id));
         }
-        self.cx.answer(resize.request, Response::Failed { why: why.to_owned() });
+        if let Some(request) = resize.request {
+            self.cx.answer(request, Response::Failed { why: why.to_owned() });
+        }
         true
     }
 }

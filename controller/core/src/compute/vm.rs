@@ -32,8 +32,8 @@ pub(crate) struct Vm {
 /// the larger of both, of each: nothing is given away that it may still use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Resize {
-    /// Who is answered when it has them.
-    pub(crate) request: RequestId,
+    /// Who is answered when it has them; nobody any more once a write has failed.
+    pub(crate) request: Option<RequestId>,
     pub(crate) before: Resources,
     pub(crate) to: Resources,
     /// The store has what is held meanwhile.

@@ -465,9 +465,9 @@ impl ComputeMut<'_> {
             let why = vm.failure.clone().unwrap_or_else(|| "it was deleted before it ran".into());
             self.cx.answer(requester, Response::Failed { why });
         }
-        if let Some(resize) = vm.resizing {
+        if let Some(request) = vm.resizing.and_then(|resize| resize.request) {
             let why = format!("{id} is gone: {}", vm.failure.as_deref().unwrap_or(DELETED));
-            self.cx.answer(resize.request, Response::Failed { why });
+            self.cx.answer(request, Response::Failed { why });
         }
         vm.deleters.into_iter().for_each(|r| self.cx.answer(r, Response::Done));
     }

@@ -484,6 +484,7 @@ impl MigrationMut<'_> {
             Timer::EvacuateAgain(server) => self.evacuate_again(server),
             Timer::LoadSilence(server) => self.on_load_silence(server),
             Timer::RetryRemove(vm) => self.compute_mut().remove_from_store(vm),
+            Timer::RetryShrunk(vm) => self.compute_mut().write_shrunk(vm),
             Timer::RetryStore(kept) => self.compute_mut().keep(kept),
             Timer::MoveTimeout(id) => self.on_move_timeout(id),
             Timer::RetryMove(id) => self.write_move(id),

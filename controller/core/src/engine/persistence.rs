@@ -19,7 +19,7 @@ impl MigrationMut<'_> {
             Some(PendingWrite::Adopted(record, request)) => self.compute_mut().adopted(*record, request),
             Some(PendingWrite::Followed(record, request)) => self.compute_mut().followed(*record, request),
             Some(PendingWrite::Resized(vm)) => self.compute_mut().resize_stored(vm),
-            Some(PendingWrite::Shrunk(vm)) => self.compute_mut().end_resize(vm, Response::Done),
+            Some(PendingWrite::Shrunk(vm)) => self.compute_mut().shrunk_stored(vm),
             Some(PendingWrite::Deleting(vm, request)) => self.compute_mut().on_deletion_stored(vm, request),
             Some(PendingWrite::Removed(vm)) => self.compute_mut().forget_vm(vm),
             Some(PendingWrite::Updated(_) | PendingWrite::Alive) | None => {}
@@ -69,16 +69,11 @@ impl MigrationMut<'_> {
             Some(PendingWrite::Resized(vm)) => {
                 if let Some(resize) = self.compute.vms.get_mut(&vm).and_then(|v| v.resizing.take()) {
                     self.compute_mut().set_resources(vm, resize.before);
-                    self.cx.answer(resize.request, Response::Failed { why: text });
+                    let request = resize.request.into_iter();
+                    request.for_each(|r| self.cx.answer(r, Response::Failed { why: text.clone() }));
                 }
             }
-            Some(PendingWrite::Shrunk(vm)) => {
-                let why = format!(
-                    "{vm} has what was asked for, but that could not be written to the store ({why}); it is tried again every second"
-                );
-                self.compute_mut().end_resize(vm, Response::Failed { why });
-                self.cx.timers.set(self.cx.now + STORE_RETRY, Timer::RetryStore(Kept::Vm(vm)));
-            }
+            Some(PendingWrite::Shrunk(vm)) => self.compute_mut().shrunk_not_stored(vm, why),
             Some(PendingWrite::Deleting(_, request)) => {
                 self.cx.answer(request, Response::Failed { why: text })
             }

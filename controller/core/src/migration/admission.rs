@@ -50,6 +50,9 @@ impl<'a> MigrationRef<'a> {
         if vm.record.state != VmState::Running {
             return no(format!("it is {}; only a running VM can be moved", vm.record.state));
         }
+        if self.compute.strays.elsewhere.contains(&id) {
+            return no("it does not run where it should, and a VM with its id runs elsewhere; adopt or stop that one first (`tandem vm list --strays`)".into());
+        }
         if vm.resizing.is_some() {
             return no("it is being resized; try again when that is done".into());
         }

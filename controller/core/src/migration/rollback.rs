@@ -72,7 +72,16 @@ impl MigrationMut<'_> {
         let stops = |s: &VmState| matches!(s, VmState::Stopping { .. });
         if lost && self.compute.vms.get(&vm).is_some_and(|v| !stops(&v.record.state)) {
             // As after a restart of its server: it should run, so it is started again where it was.
-            self.compute_mut().restart_vm(vm);
+            // Not while a VM with its id runs somewhere: that may be the same one.
+            if self.compute.strays.of(vm).next().is_none() {
+                self.compute_mut().restart_vm(vm);
+            } else {
+                self.compute.strays.elsewhere.insert(vm);
+                let text = format!(
+                    "{vm} is not started again, because a VM with its id runs elsewhere; adopt or stop that one (`tandem vm list --strays`)"
+                );
+                self.cx.notice(Level::Error, "vm-elsewhere", text);
+            }
         }
     }
 

@@ -44,7 +44,7 @@ impl Driver {
                     self.send(out, |s, xid, o| s.packet_out(xid, port, &frame, o));
                 }
             }
-            Effect::SetPort { port, up, .. } => self.set_port(port, up, out),
+            Effect::SetPort { port, up, .. } => self.set_port(port, up, now, out),
             Effect::Discover { .. } => self.discover(out),
             Effect::PollNow { .. } => self.poll(now, out),
             _ => {}
@@ -81,7 +81,7 @@ impl Driver {
         }
     }
 
-    fn set_port(&mut self, port: PortNo, up: bool, out: &mut Output) {
+    fn set_port(&mut self, port: PortNo, up: bool, now: Time, out: &mut Output) {
         let Some(mac) = self.ports.get(&port).map(|p| p.mac) else {
             let why = "it has no such port now".to_owned();
             return out.events.push(Event::PortRefused { switch: self.dpid, port, why });
@@ -92,6 +92,6 @@ impl Driver {
         }
         // A port change has no answer of its own: the barrier's says that the switch has taken it.
         let barrier = self.send(out, |s, xid, o| s.barrier(xid, o));
-        self.port_changes.push_back(PortChange { xid, barrier, port, up });
+        self.port_changes.push_back(PortChange { xid, barrier, port, up, sent: now });
     }
 }

@@ -54,7 +54,15 @@ impl Driver {
         let Some(codec) = &self.codec else { return };
         let mut repair = reconcile::repair(&self.wanted, &flows, &self.leave, codec.as_ref());
         self.foreign = reconcile::foreign(&flows);
-        self.tell_left(&mut repair, matches!(purpose, Purpose::Sync(_)), out);
+        let is_sync = matches!(purpose, Purpose::Sync(_));
+        // An audit beside changes that are under way shows nothing.
+        let proven = is_sync || self.synced && epoch == self.epoch && self.open.is_empty();
+        if proven {
+            self.tell_left(&mut repair, is_sync, out);
+        } else {
+            // What is not left any more is not gone yet.
+            self.lets_go |= !repair.let_go.is_empty();
+        }
         match purpose {
             Purpose::Sync(txn) => {
                 let erase = [repair.erase, repair.let_go].concat();
@@ -67,12 +75,14 @@ impl Driver {
                     flows: reconcile::samples(&flows),
                     rules: std::mem::take(&mut repair.counted),
                 });
-                let proven = self.synced && epoch == self.epoch && self.open.is_empty();
                 if proven && repair.add.is_empty() && repair.erase.is_empty() {
                     self.tell_complete(out);
                 }
-                if !proven || now < self.repair.0 {
+                if !proven {
                     repair = Repair::default();
+                } else if now < self.repair.0 {
+                    // Repairs are put off; what is not left any more is none.
+                    repair = Repair { let_go: repair.let_go, ..Repair::default() };
                 } else if let Some(PutOff { rules, example }) = self.unlike.sift(&mut repair, now) {
                     out.events.push(Event::RulesUnlike { switch, rules, example });
                 }

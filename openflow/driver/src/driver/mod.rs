@@ -144,6 +144,7 @@ struct PortChange {
     barrier: u32,
     port: PortNo,
     up: bool,
+    sent: Time,
 }
 
 impl PortChange {
@@ -415,9 +416,17 @@ impl Driver {
             next = next.min(self.next_poll);
             next = self.next_lldp.map_or(next, |at| next.min(at));
             next = self.pieces.oldest().map_or(next, |sent| next.min(sent + ANSWER_TIMEOUT));
+            next = self.port_changes.front().map_or(next, |change| next.min(change.sent + ANSWER_TIMEOUT));
             next = self.flow_dump.as_ref().map_or(next, |r| next.min(r.deadline()));
         }
         next
+    }
+
+    /// True while nothing that it has asked of its switch's flows and ports is without an answer,
+    /// and nothing more is to be asked.
+    pub fn is_idle(&self) -> bool {
+        let is_reading = self.flow_dump.is_some() || self.queued.is_some() || self.lets_go;
+        self.open.is_empty() && self.port_changes.is_empty() && !is_reading
     }
 
     /// Polls, discovers and keeps alive, as far as it is time for it.
@@ -441,7 +450,8 @@ impl Driver {
         if !self.is_active() {
             return Ok(());
         }
-        if self.pieces.oldest().is_some_and(|sent| now >= sent + ANSWER_TIMEOUT) {
+        let oldest = [self.pieces.oldest(), self.port_changes.front().map(|change| change.sent)];
+        if oldest.into_iter().flatten().any(|sent| now >= sent + ANSWER_TIMEOUT) {
             return Err(DriverError::Barrier(ANSWER_TIMEOUT));
         }
         if now >= self.next_poll {
