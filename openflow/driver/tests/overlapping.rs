@@ -3,8 +3,9 @@
 mod memory;
 mod pair;
 
-use pair::{Pair, VERSIONS, apply, rule, sync};
-use tandem_model::{Effect, Event, Rule, RuleAction, RuleKey, TxnId};
+use pair::{Pair, VERSIONS, apply, rule, stale, sync};
+use std::collections::BTreeSet;
+use tandem_model::{Dpid, Effect, Event, Leave, Rule, RuleAction, RuleKey, TxnId};
 
 /// What each flow does, by priority, as the switch has it.
 fn flows(pair: &Pair) -> Vec<(u16, String)> {
@@ -78,5 +79,37 @@ fn a_refusal_puts_nothing_back_once_all_rules_are_said_anew() {
         let after = after_a_poll(&mut pair);
         assert_eq!(pair.switch.priorities(), [200], "only what was said last");
         assert!(after[0].1.contains("Output"), "{after:?}");
+    }
+}
+
+/// Flows that nobody wants any more are asked for beside a change that is under way: the reading
+/// shows nothing, so they are not said to be gone, and go when the change is through.
+#[test]
+fn what_is_let_go_is_not_said_to_be_gone_before_it_is() {
+    for version in VERSIONS {
+        let mut pair = Pair::up(version);
+        pair.switch.plant(50, stale(), false);
+        let leave = Leave::Unknown { but: BTreeSet::new() };
+        let told = |events: &[Event]| -> Vec<usize> {
+            let left = events.iter().filter_map(|e| match e {
+                Event::RulesLeft { left, .. } => Some(left.len()),
+                _ => None,
+            });
+            left.collect()
+        };
+        let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules: Vec::new(), leave };
+        let events = pair.effect(sync).expect("a sync");
+        assert_eq!(told(&events), [1]);
+        // Flows are asked for first, and a change is sent before they are told.
+        let nothing = Effect::LeaveRules { switch: Dpid(7), leave: Leave::Nothing };
+        pair.driver.execute(nothing, pair.now, &mut pair.out);
+        pair.driver.execute(
+            apply(2, vec![rule(100, RuleAction::Hairpin)], Vec::new()),
+            pair.now,
+            &mut pair.out,
+        );
+        let events = pair.talk().expect("no end");
+        assert_eq!(pair.switch.priorities(), [100]);
+        assert_eq!(told(&events), [0], "said once, by the reading that led to its removal");
     }
 }

@@ -60,8 +60,8 @@ impl Driver {
         if proven {
             self.tell_left(&mut repair, is_sync, out);
         } else {
-            // What is not left any more is not gone yet.
-            self.lets_go |= !repair.let_go.is_empty();
+            // What is not left any more is not gone yet: it is looked at again after the changes.
+            self.lets_go |= repair.left != self.left;
         }
         match purpose {
             Purpose::Sync(txn) => {
