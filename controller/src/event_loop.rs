@@ -125,6 +125,8 @@ pub struct EventLoop {
     events: Arc<EventLog>,
     /// Changes that are told when the snapshot that shows them is there.
     to_tell: Vec<(Time, SiteEvent)>,
+    /// Answers likewise: whoever asks and then reads finds what was answered.
+    to_answer: Vec<(oneshot::Sender<Response>, Response)>,
 }
 
 impl EventLoop {
@@ -157,6 +159,7 @@ impl EventLoop {
             version,
             events,
             to_tell: Vec::new(),
+            to_answer: Vec::new(),
         };
         (event_loop, handle)
     }
@@ -178,18 +181,26 @@ impl EventLoop {
             }
             for input in batch {
                 if !self.take(input) {
-                    self.flush_recording();
-                    return;
+                    return self.publish();
                 }
             }
-            let next = self.core.snapshot();
-            let version = next.version;
-            self.snapshot.store(next);
-            self.version.send_if_modified(|v| std::mem::replace(v, version) != version);
-            self.events.add(&self.to_tell);
-            self.to_tell.clear();
-            self.flush_recording();
+            self.publish();
         }
+    }
+
+    /// Shows what has been decided; then, to those who may look at once, says so.
+    fn publish(&mut self) {
+        let next = self.core.snapshot();
+        let version = next.version;
+        self.snapshot.store(next);
+        self.version.send_if_modified(|v| std::mem::replace(v, version) != version);
+        self.events.add(&self.to_tell);
+        self.to_tell.clear();
+        for (waiting, response) in self.to_answer.drain(..) {
+            // Whoever asked may have gone; the answer is then nobody's.
+            let _ = waiting.send(response);
+        }
+        self.flush_recording();
     }
 
     fn flush_recording(&mut self) {
@@ -327,10 +338,8 @@ impl EventLoop {
                 }
             }
             Effect::Response { id, response } => {
-                if let Some(waiting) = self.waiting.remove(&id) {
-                    // Whoever asked may have gone; the answer is then nobody's.
-                    let _ = waiting.send(response);
-                }
+                let waiting = self.waiting.remove(&id);
+                self.to_answer.extend(waiting.map(|waiting| (waiting, response)));
             }
             Effect::Notice { notice } => match notice.level {
                 Level::Info => tracing::info!(kind = notice.kind, "{}", notice.text),
@@ -437,5 +446,26 @@ mod tests {
         assert!(matches!(taken.recv().await, Some(Effect::ReportLoads { .. })), "it is told anew");
         inputs.send(Input::Stop).await.expect("it runs");
         running.await.expect("it ends");
+    }
+
+    /// Whoever is answered and then reads finds what was answered.
+    #[tokio::test]
+    async fn an_answer_comes_after_the_snapshot_that_shows_it() {
+        let site = site::read("[topology]\nshape = \"three-tier\"\n", "site.toml").expect("a site");
+        let core = Core::new(Arc::new(site), PersistedState::default(), now()).expect("known policies");
+        let (inputs, queue) = mpsc::channel(QUEUE);
+        let writer = Writer::start(Box::new(Nothing), inputs.clone()).expect("a thread");
+        let (mut event_loop, handle) = EventLoop::new(core, (inputs.clone(), queue), writer, None);
+        let (sender, mut answer) = oneshot::channel();
+        let ask = Request::Plan {
+            aim: tandem_model::PlanGoal::KeepPolicy,
+            options: tandem_model::MoveOptions::default(),
+        };
+        assert!(event_loop.take(Input::Request(ask, sender)));
+        assert!(handle.snapshot.load().plans.is_empty(), "it is decided, and nobody sees it yet");
+        assert!(matches!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty)));
+        event_loop.publish();
+        assert!(answer.try_recv().is_ok());
+        assert_eq!(handle.snapshot.load().plans.len(), 1);
     }
 }

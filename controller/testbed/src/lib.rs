@@ -3,7 +3,7 @@
 //!
 //! - [`inventory`]: `inventory.toml` as written and as checked.
 //! - [`ssh`]: commands, files and streams on a machine, over the system's ssh.
-//! - [`lock`]: who holds the testbed, kept on the machines themselves.
+//! - [`lease`]: who holds the testbed, kept on the machines themselves.
 //! - [`deploy`]: from a binary and an inventory to running agents, and back.
 //! - [`discover`]: a site file from what is there.
 

@@ -160,7 +160,7 @@ pub fn release(
     on_all(inventory, Some(("giving everything back", lock)), progress, |ssh| host::release(ssh, progress))
 }
 
-/// As [`release`], and deletes everything that was installed. With `dry_run` it only says what
+/// As [`release()`], and deletes everything that was installed. With `dry_run` it only says what
 /// would be done.
 ///
 /// # Errors

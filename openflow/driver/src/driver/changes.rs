@@ -191,10 +191,10 @@ impl Driver {
                 out.events.push(refused(txn, why));
             }
             (Change::Repair { missing, stale }, None) => {
-                self.is_sync_refused = false;
                 self.repair = (now, REPAIR_PAUSE);
                 // What was only let go was no fault.
                 if missing + stale > 0 {
+                    self.is_sync_refused = false;
                     out.events.push(Event::RulesRepaired { switch, missing, stale });
                 }
             }
