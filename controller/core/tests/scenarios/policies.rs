@@ -142,3 +142,19 @@ fn a_routing_policy_of_ones_own_chooses_every_path() {
     assert_ne!(own[0], default[0], "the last one is not the default");
     assert_eq!(own[0], own[1]);
 }
+
+/// The three-tier example says of itself that it writes the defaults: of the policies these are the
+/// first of each kind.
+#[test]
+fn the_example_names_the_default_of_each_kind_of_policy() {
+    use tandem_core::migration::registry as migration;
+    let (_, text) =
+        tandem_model::site::EXAMPLES.iter().find(|(name, _)| *name == "three-tier").expect("the example");
+    let site = tandem_core::site::read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"));
+    let first = |names: Vec<String>| names.into_iter().next().expect("one at least");
+    assert_eq!(site.policy.routing.0, first(registry::names(registry::ROUTING)));
+    assert_eq!(site.migration.detector.0, first(registry::names(migration::DETECTORS)));
+    assert_eq!(site.migration.selector.0, first(registry::names(migration::SELECTORS)));
+    assert_eq!(site.migration.destination.0, first(registry::names(migration::DESTINATIONS)));
+    assert_eq!(site.migration.transfer_path.0, first(registry::names(migration::TRANSFER_PATHS)));
+}
