@@ -71,11 +71,42 @@ pub fn end_when_stdin_closes(folder: &Path) -> anyhow::Result<()> {
         // pid_namespaces(7)).
         if std::process::id() == 1 {
             let _ = kill(Pid::from_raw(-1), Signal::SIGSTOP);
+            wait_until_others_stand();
         }
         remove(&folder);
         std::process::exit(1);
     })?;
     Ok(())
+}
+
+/// Waits for what was stopped to stand: a thread that is in the middle of a call ends that first,
+/// and may make something by it.
+fn wait_until_others_stand() {
+    for _ in 0..TRIES {
+        if !others_run() {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// True while a thread of another process that is seen here is not stopped and has not ended.
+fn others_run() -> bool {
+    let ids = |folder: &Path| -> Vec<u32> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    };
+    let proc = Path::new("/proc");
+    let others = ids(proc).into_iter().filter(|pid| *pid != std::process::id());
+    others.map(|pid| proc.join(pid.to_string()).join("task")).any(|tasks| {
+        ids(&tasks).into_iter().any(|thread| {
+            let stat = std::fs::read_to_string(tasks.join(thread.to_string()).join("stat"));
+            // The state stands behind the name, which is in parentheses (proc_pid_stat(5)).
+            let state =
+                stat.ok().and_then(|s| s.rsplit_once(')').map(|(_, rest)| rest.trim_start().to_owned()));
+            state.is_some_and(|state| !state.starts_with(['T', 't', 'Z', 'X']))
+        })
+    })
 }
 
 /// A folder below the system's temporary folder, removed when it is dropped.
