@@ -7,7 +7,7 @@ use crate::network::{NetworkRef, attachment, topology_state};
 use crate::policy::routing::{PathSearch, Route};
 use std::marker::PhantomData;
 use tandem_model::paths::{self, Path};
-use tandem_model::{BitRate, GatewayId, Hop, NodeId, ServerId, Time};
+use tandem_model::{BitRate, GatewayId, Hop, LinkId, NodeId, ServerId, Time};
 
 /// Of so many shortest paths to a gateway a policy may choose.
 const SHORTEST: usize = 16;
@@ -33,7 +33,7 @@ impl Search<'_> {
     }
 
     /// What a hop has left for this server by this uplink; `None` where it must not be used.
-    fn residual(&self, hop: Hop, own: tandem_model::LinkId) -> Option<BitRate> {
+    fn residual(&self, hop: Hop, own: LinkId) -> Option<BitRate> {
         let topology = &self.network.cx.site.topology;
         let ends = [paths::head(topology, hop), paths::tail(topology, hop)];
         let attended = ends.iter().flatten().all(|node| match node {
@@ -48,7 +48,7 @@ impl Search<'_> {
         self.links.residual(hop)
     }
 
-    fn own_link(&self) -> Option<tandem_model::LinkId> {
+    fn own_link(&self) -> Option<LinkId> {
         self.network.cx.site.topology.server(self.server)?.uplinks.get(self.uplink).copied()
     }
 
@@ -87,20 +87,21 @@ impl PathSearch for Search<'_> {
     }
 
     fn shortest(&self) -> Vec<Route<'_>> {
+        self.shortest_over(&|_| true)
+    }
+
+    fn shortest_over(&self, over: &dyn Fn(Hop) -> bool) -> Vec<Route<'_>> {
         let topology = &self.network.cx.site.topology;
         let Some(own) = self.own_link() else { return Vec::new() };
-        let fits = |path: &Path| {
-            path.iter().all(|hop| self.residual(*hop, own).is_some_and(|left| left >= self.rate))
-        };
+        // The way back takes the same links, so a link is of use only when it has room both ways.
+        let fits = |hop: Hop| over(hop) && self.residual(hop, own).is_some_and(|left| left >= self.rate);
+        let usable = |hop: Hop| fits(hop) && fits(Hop { link: hop.link, down: !hop.down });
         let mut routes = Vec::new();
         for gateway in self.gateways {
             let (here, there) = (NodeId::Server(self.server), NodeId::Gateway(*gateway));
-            let usable = |hop: Hop| self.residual(hop, own).is_some_and(|left| left >= self.rate);
             for up in paths::all_shortest(topology, here, there, SHORTEST, usable) {
                 let down = reversed(&up);
-                if fits(&down) {
-                    routes.push(Route { gateway: *gateway, up, down, search: PhantomData });
-                }
+                routes.push(Route { gateway: *gateway, up, down, search: PhantomData });
             }
         }
         routes
@@ -111,5 +112,9 @@ impl PathSearch for Search<'_> {
         let mut left: Vec<BitRate> = hops.filter_map(|hop| self.links.residual(*hop)).collect();
         left.sort_unstable();
         left
+    }
+
+    fn link_ratio(&self, link: LinkId) -> f64 {
+        self.links.ratio(link)
     }
 }

@@ -16,7 +16,7 @@ pub(crate) type Memo = BTreeMap<SwitchId, bool>;
 
 impl<'a> NetworkRef<'a> {
     /// A way between a server and a gateway with room for `rate` on `links`, which are the core's
-    /// own or a paper copy: default paths first, then any other. A VM that is there already keeps
+    /// own or a paper copy: the one that the routing policy chooses. A VM that is there already keeps
     /// its gateway, which is `only`.
     pub(crate) fn connect_on(
         self,

@@ -21,13 +21,13 @@
 //! }
 //! ```
 //!
-//! A file in `routing_policies` and one line of [`registry`](crate::policy::registry) let `[policy]
-//! routing` name it.
+//! A file in `routing_policies` and one line of the table in its `mod.rs` let `[policy] routing` name
+//! it.
 
 use crate::policy::view::PlacementView;
 use std::marker::PhantomData;
 use tandem_model::paths::Path;
-use tandem_model::{BitRate, GatewayId, Hop, Site, SiteEvent, Time};
+use tandem_model::{BitRate, GatewayId, Hop, LinkId, Site, SiteEvent, Time};
 
 /// A path between a server and a gateway, there and back, as a search has offered it. It cannot be made otherwise, and
 /// not be kept for a later decision: so whatever a policy answers is alive and has room now.
@@ -79,12 +79,22 @@ pub trait PathSearch {
     /// left. O(links).
     fn by_residual(&self) -> Option<Route<'_>>;
 
-    /// All shortest paths with room, at most 16 to a gateway, in the order of their link ids.
+    /// All shortest paths with room both ways, at most 16 to a gateway: those to the nearest gateway
+    /// first, to each in the order of their link ids. Longer ones are not among them, also when the
+    /// shortest have no room: see [`PathSearch::by_residual`] and [`PathSearch::shortest_over`].
     /// O(links).
     fn shortest(&self) -> Vec<Route<'_>>;
 
-    /// What the hops of a route have left in both directions, in bit/s, the fullest hop first.
+    /// The same over those hops only that `over` takes: the shortest of what is left. O(links).
+    fn shortest_over(&self, over: &dyn Fn(Hop) -> bool) -> Vec<Route<'_>>;
+
+    /// What the hops of a route have left in both directions, in bit/s: what they may carry less the
+    /// larger of reserved and measured. In order of size, the fullest hop first. Every path of a
+    /// server has its own link, which is often the fullest.
     fn room(&self, route: &Route<'_>) -> Vec<BitRate>;
+
+    /// What is measured on a link over its capacity, in its busier direction. O(1).
+    fn link_ratio(&self, link: LinkId) -> f64;
 }
 
 /// Which path a VM's traffic takes.

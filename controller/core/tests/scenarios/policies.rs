@@ -6,7 +6,7 @@ use tandem_core::policy::registry;
 use tandem_core::policy::routing::{PathSearch, Route, RoutingPolicy};
 use tandem_core::{Core, Policy};
 use tandem_model::paths::Path;
-use tandem_model::{BitRate, NodeId, PersistedState, paths};
+use tandem_model::{BitRate, Event, NodeId, PersistedState, PortCounters, PortSample, paths};
 
 /// Two core switches and two aggregation switches: four shortest paths from each edge to the
 /// gateway's side.
@@ -64,6 +64,51 @@ fn a_lost_path_is_replaced_by_the_policy_s_choice() {
     let now = world.core.vm(vm.id).expect("it is still there").clone();
     assert!(now.path_up.iter().all(|hop| hop.link != lost), "{:?}", now.path_up);
     assert!(now.state == tandem_model::VmState::Running, "{:?}", now.state);
+}
+
+/// The way of a VM of 10 Mbit/s that is requested while switches measure so many Mbit/s down each of
+/// these links.
+fn way_beside(policy: &str, mbit: u64, busy: &[(&str, &str)]) -> String {
+    let mut world = World::new(site(&format!("allocation = \"first-fit\"\nrouting = \"{policy}\"")));
+    let seconds = world.site.statistics.period.as_secs();
+    for period in 0..8 {
+        world.wait_seen(world.site.statistics.period);
+        for (upper, lower) in busy {
+            let link = world.link(upper, lower);
+            let (switch, port) = world.ends(link)[0];
+            let tx_bytes = Some(period * seconds * mbit * 125_000);
+            let counters = PortCounters { rx_bytes: Some(0), tx_bytes, ..PortCounters::default() };
+            let ports = vec![PortSample { port, counters }];
+            world.tell(Event::Samples { switch, ports, flows: Vec::new(), rules: Vec::new() });
+        }
+    }
+    let mut request = world.request();
+    request.resources.net = BitRate::mbit(10);
+    let vm = world.vm_of(request);
+    world.assert_reachable(&vm);
+    by_way_of(&world, &vm.path_up, NodeId::Server(vm.server))
+}
+
+/// The quietest path goes round what is measured, by more hops where all short paths are busy, and
+/// by the fewest where none is quieter.
+#[test]
+fn the_quietest_path_goes_round_measured_traffic() {
+    assert_eq!(way_beside("quietest", 40, &[]), "edge1 agg1 core1");
+    assert_eq!(way_beside("quietest", 40, &[("agg1", "edge1")]), "edge1 agg2 core1");
+    assert_eq!(way_beside("quietest", 40, &[("core1", "agg1")]), "edge1 agg1 core2");
+    let short = [("agg1", "edge1"), ("core1", "agg2"), ("core2", "agg2")];
+    assert_eq!(way_beside("quietest", 40, &short), "edge1 agg2 edge2 agg1 core1", "two hops more, all quiet");
+    assert_eq!(way_beside("quietest", 95, &short), "edge1 agg2 edge2 agg1 core1", "no room down the others");
+    assert_eq!(way_beside("widest-shortest", 40, &short).split(' ').count(), 3, "where others stay");
+    let all = [("agg1", "edge1"), ("agg2", "edge1")];
+    assert_eq!(way_beside("quietest", 40, &all), "edge1 agg1 core1", "no way round: the fewest hops");
+}
+
+/// What is reserved does not make a link less quiet.
+#[test]
+fn the_quietest_path_does_not_go_by_reservations() {
+    let kept = ways(&mut World::new(site("allocation = \"first-fit\"\nrouting = \"quietest\"")), 4);
+    assert_eq!(kept.iter().collect::<BTreeSet<_>>().len(), 1, "nothing is measured: {kept:?}");
 }
 
 /// The least-loaded edge comes first: VMs go to the edges in turn, and at each edge to the fullest

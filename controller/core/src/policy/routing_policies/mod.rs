@@ -7,4 +7,5 @@ policies! { dyn RoutingPolicy:
     default_first::DefaultFirst,
     widest_shortest::WidestShortest,
     avoid_flapping::AvoidFlapping,
+    quietest::Quietest,
 }

@@ -16,8 +16,8 @@ impl RoutingPolicy for WidestShortest {
 
     fn choose<'s>(&self, search: &'s dyn PathSearch) -> Option<Route<'s>> {
         let routes = search.shortest();
-        let hops = routes.iter().map(|route| route.up().len()).min()?;
-        let shortest = routes.into_iter().filter(|route| route.up().len() == hops);
+        let fewest = routes.iter().map(|route| route.up().len()).min();
+        let shortest = routes.into_iter().filter(|route| Some(route.up().len()) == fewest);
         // Of equal ones the first stays, so that the same data centre gives the same choice.
         let widest = shortest.reduce(
             |best, route| {
