@@ -1,5 +1,5 @@
-//! The event loop: owns the core, feeds it one event at a time and hands its effects to whoever carries
-//! them out.
+//! The event loop: owns the core, feeds it one event at a time and hands its effects to whoever
+//! carries them out.
 //!
 //! Everything that happened since the last turn is handled before one snapshot is published.
 

@@ -12,8 +12,8 @@ fn tell(state: NotifyState<'_>) {
     }
 }
 
-/// The controller is ready once its event loop takes inputs. From then on the watchdog is shown that the
-/// event loop answers, twice in each of its periods, for as long as it does.
+/// The controller is ready once its event loop takes inputs. From then on the watchdog is shown
+/// that the event loop answers, twice in each of its periods, for as long as it does.
 pub(crate) async fn attend(event_loop: mpsc::Sender<Input>) {
     if answers(&event_loop).await {
         tell(NotifyState::Ready);

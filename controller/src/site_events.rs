@@ -1,8 +1,8 @@
 //! The latest changes of the data centre, numbered and kept for whoever follows them.
 //!
-//! The event loop writes, streams of the API read. Neither waits for the other: a reader copies what
-//! it has not seen yet out of a ring of fixed size, at its own pace. One that is slower than the
-//! ring is told that it has missed something, and where to go on.
+//! The event loop writes, streams of the API read. Neither waits for the other: a reader copies
+//! what it has not seen yet out of a ring of fixed size, at its own pace. One that is slower than
+//! the ring is told that it has missed something, and where to go on.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -253,8 +253,8 @@ async fn a_switch_that_reads_nothing_while_it_writes_gets_all_12000_deletions() 
     assert_eq!(flows(&switch), 0);
 }
 
-/// What the event loop has for a switch that takes in nothing waits up to a bound; then the connection
-/// ends with the reason, and the switch is told all anew when it is back.
+/// What the event loop has for a switch that takes in nothing waits up to a bound; then the
+/// connection ends with the reason, and the switch is told all anew when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_switch_that_takes_in_too_little_is_closed_and_synchronised_anew() {
     let mut event_loop = EventLoop::new();

@@ -1,5 +1,5 @@
-//! What ports and rules have counted. Of a port it is every counter of both OpenFlow versions (OF 1.0
-//! section 5.3.5, OF 1.3.5 section 7.3.5.6), once for whoever counts: a switch, an agent, a
+//! What ports and rules have counted. Of a port it is every counter of both OpenFlow versions (OF
+//! 1.0 section 5.3.5, OF 1.3.5 section 7.3.5.6), once for whoever counts: a switch, an agent, a
 //! simulation.
 
 use crate::RuleKey;

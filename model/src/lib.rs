@@ -8,7 +8,8 @@
 //! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that
 //!   a controller has no record of.
 //! - [`datapath`]: what a switch can be made of, by name.
-//! - [`event`]: the door of the core: facts in, effects out; [`site_event`]: what has changed in the
+//! - [`event`]: the door of the core: facts in, effects out; [`site_event`]: what has changed in
+//! the
 //!   data centre, for whoever follows it.
 
 pub mod counters;

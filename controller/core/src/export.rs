@@ -1,7 +1,7 @@
 //! Statistics as CSV text: `;` between columns, a header line, a line per reading; the first column
 //! is the time in seconds since the first line.
 //!
-//! The seed's files: `{core,agg,edge}stats.csv` hold the switches' ratios (columns are datapath
+//! The thesis' files: `{core,agg,edge}stats.csv` hold the switches' ratios (columns are datapath
 //! ids), `{core,agg,edge}linkstats.csv` those of the links, `hoststats.csv` those of the links
 //! between edge switches and servers. All in percent with two digits.
 //!
@@ -11,10 +11,10 @@
 //! while nobody counts. `hwstats.csv` has a line per counter of a card instead
 //! (`time;dpid.port;counter;value`), since every driver has other names.
 //!
-//! `flowstats.csv` has a line for each of our rules that has counted packets since the last reading of
-//! its switch, with what was counted since the switch has the rule
-//! (`time;dpid;table;priority;owner;match;packets;bytes;age;idle`, the last two in seconds); a cell is
-//! empty where it is not counted or not known.
+//! `flowstats.csv` has a line for each of our rules that has counted packets since the last reading
+//! of its switch, with what was counted since the switch has the rule
+//! (`time;dpid;table;priority;owner;match;packets;bytes;age;idle`, the last two in seconds); a cell
+//! is empty where it is not counted or not known.
 //!
 //! `serverload.csv` holds what servers use, as their hypervisors measure it, by the servers' names:
 //! `srv1.cpu` in thousandths of a core, `srv1.ram` in bytes, `srv1.disk_read`, `srv1.disk_written`,

@@ -1,10 +1,10 @@
 //! The handles of a service: what its methods may see.
 //!
-//! The services stand in one order: network, rules, agents, compute, migration. Each owns its state. A
-//! service's methods are on two handles: `…Ref` for what only looks, `…Mut` for what changes
-//! something. A handle has the states of its service and of all earlier ones, and none of a later
-//! one, so that a call against the order does not compile. What a later service has to follow is
-//! left as a [`Signal`](crate::signal::Signal).
+//! The services stand in one order: network, rules, agents, compute, migration. Each owns its
+//! state. A service's methods are on two handles: `…Ref` for what only looks, `…Mut` for what
+//! changes something. A handle has the states of its service and of all earlier ones, and none of a
+//! later one, so that a call against the order does not compile. What a later service has to follow
+//! is left as a [`Signal`](crate::signal::Signal).
 
 /// Makes the two handles of a service, and their ways to the handles of earlier services.
 macro_rules! handles {

@@ -6,10 +6,10 @@
 //! is what the outside may read. The same events give the same effects, always.
 //!
 //! Inside it, services stand in one order, and each sees only itself and earlier ones: [`network`]
-//! (switches, links, hosts and what they count), [`rules`] (what switches should have), `agents` (what
-//! agents at switches are to make), [`compute`] (servers, VMs, groups), [`migration`] (which VMs move, and how). What a later service has to
-//! follow is left as a signal, and the engine over all of them hands it on. [`snapshot`] is what
-//! the outside may read.
+//! (switches, links, hosts and what they count), [`rules`] (what switches should have), `agents`
+//! (what agents at switches are to make), [`compute`] (servers, VMs, groups), [`migration`] (which
+//! VMs move, and how). What a later service has to follow is left as a signal, and the engine over
+//! all of them hands it on. [`snapshot`] is what the outside may read.
 
 mod agents;
 pub mod compute;

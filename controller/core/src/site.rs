@@ -10,8 +10,8 @@ use tandem_model::site::{Faults, PolicyNames, read_with};
 ///
 /// # Errors
 /// All faults, each with its line and column; a policy that is in no table of
-/// [`policy::registry`](crate::policy::registry) or [`migration::registry`](crate::migration::registry)
-/// is one.
+/// [`policy::registry`](crate::policy::registry) or
+/// [`migration::registry`](crate::migration::registry) is one.
 pub fn read(text: &str, file: &str) -> Result<Site, Faults> {
     let known = PolicyNames {
         allocation: &names(ALLOCATION),

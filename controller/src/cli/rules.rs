@@ -8,7 +8,8 @@ use tandem_api::endpoints::{RULE_COUNTERS, RULES, SWITCHES};
 use tandem_api::rules::CountedRule;
 use tandem_model::Rule;
 
-/// `tandem rules`: those of one switch, or of all; with what was counted of each, if that is wanted.
+/// `tandem rules`: those of one switch, or of all; with what was counted of each, if that is
+/// wanted.
 ///
 /// # Errors
 /// With what the controller says.

@@ -15,8 +15,8 @@ pub(super) const EFFECTS: usize = 8192;
 /// again by whoever asked for it.
 const KEPT_FREE: usize = EFFECTS / 4;
 
-/// The event loop's end. When it is full, the connection is closed: the switch is synchronised anew when
-/// it is back.
+/// The event loop's end. When it is full, the connection is closed: the switch is synchronised anew
+/// when it is back.
 #[derive(Debug)]
 pub struct SwitchLine {
     effects: mpsc::Sender<Effect>,

@@ -1,9 +1,9 @@
-//! A queue of orders by key: orders that concern the same thing are executed one after the other, as
-//! they came; those that concern different things are executed side by side.
+//! A queue of orders by key: orders that concern the same thing are executed one after the other,
+//! as they came; those that concern different things are executed side by side.
 //!
-//! A few workers take short orders. A long one (a migration takes minutes) gets a thread of its own,
-//! and its key's other orders wait meanwhile, so that a stop never overtakes the start before it and
-//! no worker waits for a transfer.
+//! A few workers take short orders. A long one (a migration takes minutes) gets a thread of its
+//! own, and its key's other orders wait meanwhile, so that a stop never overtakes the start before
+//! it and no worker waits for a transfer.
 
 use crate::control::service::lock;
 use std::collections::{BTreeMap, VecDeque};
@@ -55,7 +55,8 @@ struct Shared {
     more: Condvar,
 }
 
-/// A queue of orders by key, and the workers that execute them. The workers end when it is dropped; what is under way is finished.
+/// A queue of orders by key, and the workers that execute them. The workers end when it is dropped;
+/// what is under way is finished.
 pub struct KeyedQueue {
     shared: Arc<Shared>,
 }

@@ -130,8 +130,8 @@ impl Reports {
     }
 }
 
-/// Where orders go: into the queue of what they concern, so that a stop never overtakes its start and nobody waits for
-/// a migration.
+/// Where orders go: into the queue of what they concern, so that a stop never overtakes its start
+/// and nobody waits for a migration.
 struct Orders<W> {
     world: Arc<W>,
     reports: Reports,

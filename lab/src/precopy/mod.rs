@@ -1,8 +1,8 @@
 //! Migration in the worlds that a lab makes: which ones are under way, how those that ended have
 //! ended, and what is answered to an order that comes again.
 //!
-//! What is copied and how fast is pure ([`dirty`], [`memory`], [`token_bucket`]); [`transfer`] moves the
-//! bytes; a world pauses its VM, moves its interface and lets it run again.
+//! What is copied and how fast is pure ([`dirty`], [`memory`], [`token_bucket`]); [`transfer`]
+//! moves the bytes; a world pauses its VM, moves its interface and lets it run again.
 
 pub mod dirty;
 pub mod memory;

@@ -1,4 +1,5 @@
-//! ARP and DHCP as the core speaks them: a switch sees them at its ports, and sends what is answered.
+//! ARP and DHCP as the core speaks them: a switch sees them at its ports, and sends what is
+//! answered.
 
 use crate::Mac;
 use serde::{Deserialize, Serialize};

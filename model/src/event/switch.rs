@@ -42,7 +42,8 @@ pub struct PortSample {
     pub counters: PortCounters,
 }
 
-/// The counters of the flows that carry one cookie, summed; `None` where one of them is not counted.
+/// The counters of the flows that carry one cookie, summed; `None` where one of them is not
+/// counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowSample {
     /// Whose flows.

@@ -128,7 +128,8 @@ fn a_flood_at_one_port_keeps_no_other_port_from_the_core() {
     }
 }
 
-/// A cable is pulled between the switch's list of ports and the end of the handshake: the list is old by then.
+/// A cable is pulled between the switch's list of ports and the end of the handshake: the list is
+/// old by then.
 #[test]
 fn what_happens_to_a_port_during_the_handshake_is_known_at_its_end() {
     for version in VERSIONS {

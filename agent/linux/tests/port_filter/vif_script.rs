@@ -1,4 +1,5 @@
-//! What Tandem puts on Xen hosts as a vif script (`controller/hypervisor/src/xl/scripts/vif-tandem`).
+//! What Tandem puts on Xen hosts as a vif script
+//! (`controller/hypervisor/src/xl/scripts/vif-tandem`).
 
 use crate::support::{self, is_root};
 use crate::{bed, judged};

@@ -2,8 +2,8 @@
 
 use tandem_model::Switch;
 
-/// The sentence about a switch that the site file says is made of something else than its agent has;
-/// `None` where both agree or the file does not say.
+/// The sentence about a switch that the site file says is made of something else than its agent
+/// has; `None` where both agree or the file does not say.
 pub(crate) fn contradicts(switch: &Switch, presented: &str) -> Option<String> {
     let kind = switch.datapath?.to_string();
     // An agent says `ovs (kernel)`, `netfpga (mmap:0000:03:00.0)`.

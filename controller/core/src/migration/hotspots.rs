@@ -1,8 +1,8 @@
 //! Hotspots: servers and links of which too much is in use, or soon will be.
 //!
 //! Every sample of a server or link goes into its window of the last `[hotspot] of` samples, and
-//! the policy's [`HotspotDetector`] says what the place is taken for. What changes is told (`hotspot`,
-//! `hotspot-cool`) and shown; what is done about it is `relief`'s business.
+//! the policy's [`HotspotDetector`] says what the place is taken for. What changes is told
+//! (`hotspot`, `hotspot-cool`) and shown; what is done about it is `relief`'s business.
 //!
 //! [`HotspotDetector`]: crate::migration::policies::HotspotDetector
 

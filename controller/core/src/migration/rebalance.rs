@@ -1,4 +1,4 @@
-//! Keep-policy, the seed's algorithm: servers and their VMs in order, take each VM away on paper,
+//! Keep-policy, the thesis' algorithm: servers and their VMs in order, take each VM away on paper,
 //! ask the allocation policy again, and move what would land elsewhere.
 //!
 //! The list of VMs is made once, so that a VM which has moved to a later server is not looked at
@@ -112,7 +112,7 @@ pub(crate) fn steps(paper: &mut PlanningState<'_>) -> (Vec<Step>, Vec<(VmId, Str
 
 impl<'a> MigrationRef<'a> {
     /// One run of keep-policy without gate or bound: every VM in the order of the algorithm, and
-    /// where it belongs with all earlier ones at their new places. The seed's table has a row for
+    /// where it belongs with all earlier ones at their new places. The thesis' table has a row for
     /// each.
     pub(crate) fn consider_all(self) -> Vec<Considered> {
         let mut paper = PlanningState::new(self, MoveOptions::default());

@@ -182,7 +182,7 @@ impl LinkTable {
         self.load(hop.link).is_some_and(|l| l.uncounted[side(hop)])
     }
 
-    /// Measured over capacity, the busier direction; the seed's link ratio.
+    /// Measured over capacity, the busier direction; the thesis' link ratio.
     pub fn ratio(&self, id: LinkId) -> f64 {
         self.load(id).map_or(0.0, |l| {
             if l.capacity == 0 { 0.0 } else { l.measured[0].max(l.measured[1]) as f64 / l.capacity as f64 }

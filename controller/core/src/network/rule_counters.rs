@@ -1,5 +1,5 @@
-//! What switches have counted of each of our rules: kept from one reading to the next, so that it is
-//! known how long a rule has matched nothing.
+//! What switches have counted of each of our rules: kept from one reading to the next, so that it
+//! is known how long a rule has matched nothing.
 //!
 //! A switch is asked for its flows with every poll anyway, since they are compared with what is
 //! wanted. A reading replaces the one before, so that counters live as long as their rules, and

@@ -1,5 +1,6 @@
-//! The built-in policies: a file each, and one line of the table in the `mod.rs` beside it. A policy is named in a site
-//! file by what its `name` says; the first of a table is what a site without a word gets.
+//! The built-in policies: a file each, and one line of the table in the `mod.rs` beside it. A
+//! policy is named in a site file by what its `name` says; the first of a table is what a site
+//! without a word gets.
 
 use crate::policy::allocation::AllocationPolicy;
 use crate::policy::allocation_policies;

@@ -21,16 +21,17 @@
 //! }
 //! ```
 //!
-//! A file in `routing_policies` and one line of the table in its `mod.rs` let `[policy] routing` name
-//! it.
+//! A file in `routing_policies` and one line of the table in its `mod.rs` let `[policy] routing`
+//! name it.
 
 use crate::policy::view::PlacementView;
 use std::marker::PhantomData;
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, GatewayId, Hop, LinkId, Site, SiteEvent, Time};
 
-/// A path between a server and a gateway, there and back, as a search has offered it. It cannot be made otherwise, and
-/// not be kept for a later decision: so whatever a policy answers is alive and has room now.
+/// A path between a server and a gateway, there and back, as a search has offered it. It cannot be
+/// made otherwise, and not be kept for a later decision: so whatever a policy answers is alive and
+/// has room now.
 ///
 /// ```compile_fail
 /// use tandem_core::policy::routing::{PathSearch, Route};

@@ -12,7 +12,7 @@ use tandem_model::{BitRate, Dpid, Hop, LinkId, NodeId, PortNo, Role};
 pub struct LinkView {
     /// `agg1.2<->edge1.1`.
     pub name: String,
-    /// The seed's CSV column: `dpid.port<->dpid.port`, or `dpid.port` for a host's link.
+    /// The thesis' CSV column: `dpid.port<->dpid.port`, or `dpid.port` for a host's link.
     pub column: String,
     /// Level of its lower switch (of its switch, for a gateway's link).
     pub level: LinkLevel,

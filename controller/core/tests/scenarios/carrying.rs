@@ -376,8 +376,8 @@ fn nothing_swings_back_and_forth_over_200_periods() {
     assert!(late <= moves.len() / 2, "it does not get worse with time: {moves:?}");
 }
 
-/// The seed's keep-policy through the doors: plan, apply, and the data centre is as the last row of
-/// its table.
+/// The thesis' keep-policy through the doors: plan, apply, and the data centre is as the last row
+/// of its table.
 #[test]
 fn the_seeds_table_is_carried_out() {
     for (policy, end) in [("best-fit", [0, 0, 6]), ("worst-fit", [2, 2, 2])] {

@@ -1,4 +1,5 @@
-//! A hot link under `[migration] hot_link = "reroute-first"`: VMs get another path before any moves.
+//! A hot link under `[migration] hot_link = "reroute-first"`: VMs get another path before any
+//! moves.
 
 use crate::hotspots::site;
 use crate::loads::{Meters, with_vms};

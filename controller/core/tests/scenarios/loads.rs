@@ -115,7 +115,7 @@ fn loads_are_asked_for_and_shown() {
     assert!(table.header().starts_with(header), "{}", table.header());
     assert!(table.line(1.0).starts_with("1.000;750;1073741824;0;0;8000;0;2;1000;"), "{}", table.line(1.0));
     let files = export::csv(&snapshot).len();
-    assert_eq!(files, 7, "the seed's files are as they were");
+    assert_eq!(files, 7, "the thesis' files are as they were");
 }
 
 /// A server that falls silent is no longer judged by what it once told, and a VM that is gone is

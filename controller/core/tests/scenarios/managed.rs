@@ -163,7 +163,7 @@ fn the_files_of_classes_queues_and_cards_have_their_form() {
         hardware,
         format!("1.500;{dpid}.{PORT};\"odd;name\";8\n1.500;{dpid}.{PORT};rx_crc_errors;7\n")
     );
-    assert_eq!(export::csv(&snapshot).len(), 7, "the seed's own files are as they were");
+    assert_eq!(export::csv(&snapshot).len(), 7, "the thesis' own files are as they were");
     let plain = World::new(read(SMALL)).core.snapshot();
     assert!(export::class_csv(&plain).is_empty());
 }

@@ -1,6 +1,6 @@
 //! Which server gets a VM, and what is said when none does.
 
-use crate::world::{SMALL, World, read, seed_site};
+use crate::world::{SMALL, World, read, thesis_site};
 use tandem_core::Core;
 use tandem_core::policy::view::PlacementView;
 use tandem_core::policy::{AllocationPolicy, Rank, ServerView};
@@ -19,25 +19,25 @@ fn rejected(world: &mut World, request: VmRequest) -> Rejection {
     }
 }
 
-/// The seed's set-up: best fit fills a server before it opens the next; the first of equally full
+/// The thesis' set-up: best fit fills a server before it opens the next; the first of equally full
 /// ones.
 #[test]
 fn best_fit_fills_one_server_after_the_other() {
-    let mut world = World::new(seed_site("best-fit"));
+    let mut world = World::new(thesis_site("best-fit"));
     assert_eq!(servers(&mut world, 7), [1, 1, 1, 2, 2, 2, 3]);
 }
 
-/// The seed's set-up: worst fit gives every server its first VM before any gets its second.
+/// The thesis' set-up: worst fit gives every server its first VM before any gets its second.
 #[test]
 fn worst_fit_deals_round() {
-    let mut world = World::new(seed_site("worst-fit"));
+    let mut world = World::new(thesis_site("worst-fit"));
     let wanted: Vec<u32> = (1..=16).chain(1..=16).chain(1..=16).collect();
     assert_eq!(servers(&mut world, 48), wanted);
 }
 
 #[test]
 fn first_fit_takes_the_first_with_room_also_after_one_has_gone() {
-    let mut world = World::new(seed_site("first-fit"));
+    let mut world = World::new(thesis_site("first-fit"));
     let first = world.vm();
     assert_eq!(servers(&mut world, 3), [1, 1, 2]);
     world.ask(Request::DeleteVm { vm: first.id });
@@ -48,20 +48,20 @@ fn first_fit_takes_the_first_with_room_also_after_one_has_gone() {
 #[test]
 fn ties_go_to_the_last_where_the_site_says_so() {
     for (policy, wanted) in [("best-fit", [16, 16, 16, 15]), ("worst-fit", [16, 15, 14, 13])] {
-        let mut site = seed_site(policy);
+        let mut site = thesis_site(policy);
         site.policy.ties = tandem_model::Ties::Last;
         assert_eq!(servers(&mut World::new(site), 4), wanted, "{policy}");
     }
 }
 
-/// The seed's table of its keep-policy algorithm starts from 0-3-3: the fullest of two equal ones
+/// The thesis' table of its keep-policy algorithm starts from 0-3-3: the fullest of two equal ones
 /// is the first of them.
 #[test]
 fn a_best_fit_tie_between_part_full_servers_goes_to_the_first() {
-    let mut world = World::new(seed_site("worst-fit"));
+    let mut world = World::new(thesis_site("worst-fit"));
     servers(&mut world, 17);
     let stored = world.stored.clone();
-    let mut world = World::dark(seed_site("best-fit"), stored);
+    let mut world = World::dark(thesis_site("best-fit"), stored);
     world.connect_all();
     world.attach(Vec::new());
     assert_eq!(servers(&mut world, 3), [1, 2, 2], "server 1 has 2, all others 1");
@@ -117,7 +117,7 @@ fn a_policy_may_choose_over_all_servers_and_refuse_some() {
 /// much.
 #[test]
 fn a_rejection_says_what_was_short_and_where() {
-    let mut world = World::new(seed_site("best-fit"));
+    let mut world = World::new(thesis_site("best-fit"));
     servers(&mut world, 2);
     let mut request = world.request();
     request.resources.cpu = 4;
@@ -132,7 +132,7 @@ fn a_rejection_says_what_was_short_and_where() {
 /// A full data centre: every server is short of several things at once, and still places are named.
 #[test]
 fn a_rejection_names_places_also_when_servers_are_short_of_several_things() {
-    let mut world = World::new(seed_site("best-fit"));
+    let mut world = World::new(thesis_site("best-fit"));
     servers(&mut world, 48);
     let before = world.reserved();
     let request = world.request();

@@ -39,7 +39,7 @@ fn plan_for(world: &mut World, aim: PlanGoal) -> Plan {
     planned(world, Request::Plan { aim, options: MoveOptions::default() })
 }
 
-/// The rows of the seed's table: how many VMs each server has after each VM was looked at, until
+/// The rows of the thesis' table: how many VMs each server has after each VM was looked at, until
 /// nothing changes any more.
 fn rows(world: &World, start: [u32; 3]) -> Vec<[u32; 3]> {
     let mut now = start;
@@ -56,9 +56,9 @@ fn rows(world: &World, start: [u32; 3]) -> Vec<[u32; 3]> {
     rows
 }
 
-/// The seed's table, exactly: 3 servers with room for 6 VMs, which have 0, 3 and 3. An iteration is
-/// one turn of the algorithm's loop: one VM is taken away and the policy asked again. The list of
-/// VMs is made once, by servers; the first of equal servers is taken.
+/// The thesis' table, exactly: 3 servers with room for 6 VMs, which have 0, 3 and 3. An iteration
+/// is one turn of the algorithm's loop: one VM is taken away and the policy asked again. The list
+/// of VMs is made once, by servers; the first of equal servers is taken.
 #[test]
 fn keep_policy_is_the_seeds_table() {
     let best = spread(three("best-fit", ""), &[0, 3, 3]);

@@ -66,8 +66,8 @@ fn a_lost_path_is_replaced_by_the_policy_s_choice() {
     assert!(now.state == tandem_model::VmState::Running, "{:?}", now.state);
 }
 
-/// The way of a VM of 10 Mbit/s that is requested while switches measure so many Mbit/s down each of
-/// these links.
+/// The way of a VM of 10 Mbit/s that is requested while switches measure so many Mbit/s down each
+/// of these links.
 fn way_beside(policy: &str, mbit: u64, busy: &[(&str, &str)]) -> String {
     let mut world = World::new(site(&format!("allocation = \"first-fit\"\nrouting = \"{policy}\"")));
     let seconds = world.site.statistics.period.as_secs();

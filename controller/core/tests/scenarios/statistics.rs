@@ -53,7 +53,7 @@ fn a_servers_link_ratio_is_the_measured_rate_over_its_capacity() {
     assert!((world.core.server_link_ratio(tandem_model::ServerId(0)) - 0.2).abs() < 1e-9);
 }
 
-/// `history * old + (1 - history) * new`, the seed's formula; the first measurement has no past.
+/// `history * old + (1 - history) * new`, the thesis' formula; the first measurement has no past.
 #[test]
 fn the_history_weight_smooths() {
     let mut world = World::new(site(0.5));

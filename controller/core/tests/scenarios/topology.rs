@@ -46,8 +46,8 @@ fn a_cut_link_is_routed_around_and_its_return_moves_nothing() {
     }
 }
 
-/// Every link between switches is cut in turn, in the seed's data centre with a VM on every server:
-/// whoever is running is reachable.
+/// Every link between switches is cut in turn, in the thesis' data centre with a VM on every
+/// server: whoever is running is reachable.
 #[test]
 fn any_one_link_may_be_cut() {
     let mut world =

@@ -72,9 +72,9 @@ pub(crate) fn read(text: &str) -> Site {
     site::read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
 }
 
-/// The seed's data centre: 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16 servers; 3 VMs
+/// The thesis' data centre: 1 gateway, 2 core, 4 aggregation, 8 edge switches, 16 servers; 3 VMs
 /// fill a server.
-pub(crate) fn seed_site(policy: &str) -> Site {
+pub(crate) fn thesis_site(policy: &str) -> Site {
     read(&format!(
         "[topology]\nshape = \"three-tier\"\n[bandwidth]\nedge = \"3 Mbit/s\"\n\
          [servers]\ncpu = 3\n[policy]\nallocation = \"{policy}\"\n"

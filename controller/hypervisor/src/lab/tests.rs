@@ -47,8 +47,8 @@ impl Hypervisor for Service {
     }
 }
 
-/// A service for a site, with a client of the controller of `own` attached to it: what the event loop
-/// hears.
+/// A service for a site, with a client of the controller of `own` attached to it: what the event
+/// loop hears.
 fn begin(site: &'static str, own: &str) -> (tempfile::TempDir, Service, mpsc::Receiver<HypervisorReport>) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("world.sock");

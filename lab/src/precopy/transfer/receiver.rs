@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// Connections of unknown peers that a receiver reads at once; more are closed. A sender says who it is
-/// at once.
+/// Connections of unknown peers that a receiver reads at once; more are closed. A sender says who
+/// it is at once.
 pub(super) const UNKNOWN_PEERS: usize = 16;
 
 /// Opens a server's receiver. Called inside its namespace.

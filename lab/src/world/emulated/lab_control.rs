@@ -299,8 +299,8 @@ pub fn exec(name: &str, node: &str, command: &[String]) -> anyhow::Result<ExitCo
     Ok(exit_code(status))
 }
 
-/// Waits until the namespace that this process is in has a default route. A VM runs for the controller
-/// once it has been told its address; its DHCP client takes a moment to set it.
+/// Waits until the namespace that this process is in has a default route. A VM runs for the
+/// controller once it has been told its address; its DHCP client takes a moment to set it.
 fn await_default_route() {
     let deadline = Instant::now() + ADDRESS_LIMIT;
     // To connect a UDP socket looks up the route, and sends nothing (192.0.2.0/24 is for examples, RFC 5737).

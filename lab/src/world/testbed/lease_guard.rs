@@ -67,7 +67,8 @@ fn own_address() -> Option<String> {
     std::env::var("SSH_CONNECTION").ok()?.split_whitespace().nth(2).map(str::to_owned)
 }
 
-/// Lends interfaces, starts the node, waits for its end and restores the interfaces. With `once`, the program's own file is removed: it was copied for this one time.
+/// Lends interfaces, starts the node, waits for its end and restores the interfaces. With `once`,
+/// the program's own file is removed: it was copied for this one time.
 ///
 /// # Errors
 /// When the node could not be started, or something could not be given back.

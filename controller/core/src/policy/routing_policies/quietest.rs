@@ -2,10 +2,10 @@
 
 use crate::policy::routing::{PathSearch, Route, RoutingPolicy};
 
-/// Of all paths with room the one whose fullest link is the least full, by what is measured on it in
-/// its busier direction over its capacity; of equal ones the one with the fewest hops, then the one
-/// that comes first by link ids. What is reserved does not count beyond the room that it takes. It
-/// looks for a path without the fullest link until there is none: O(links) for each.
+/// Of all paths with room the one whose fullest link is the least full, by what is measured on it
+/// in its busier direction over its capacity; of equal ones the one with the fewest hops, then the
+/// one that comes first by link ids. What is reserved does not count beyond the room that it takes.
+/// It looks for a path without the fullest link until there is none: O(links) for each.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quietest;
 

@@ -76,8 +76,8 @@ async fn what_a_driver_hears_of_is_looked_at_at_once() {
     assert!(matches!(&failed, Event::VmFailed { vm: VM, .. }), "{failed:?}");
 }
 
-/// The event loop lets go of a router whose queue is full: the router says so, attaches again and tells
-/// what runs.
+/// The event loop lets go of a router whose queue is full: the router says so, attaches again and
+/// tells what runs.
 #[tokio::test(start_paused = true)]
 async fn a_router_that_was_let_go_attaches_again_and_tells_what_runs() {
     let Bed { memory, effects, inputs, _task } = Bed::up(Memory::default()).await;

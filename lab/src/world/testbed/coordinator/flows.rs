@@ -1,5 +1,5 @@
-//! A testbed's flows: each is started at the machines of both its ends, and the coordinator merges what
-//! both have measured.
+//! A testbed's flows: each is started at the machines of both its ends, and the coordinator merges
+//! what both have measured.
 
 use super::{Testbed, side_by_side};
 use crate::control::messages::{FlowReport, LabRequest, LabResponse};
