@@ -74,7 +74,7 @@ impl Lab {
     }
 
     /// vm1, on that server, reaches a VM of the other one. Two on one server meet at the switch,
-    /// and a event loop sends nothing back.
+    /// and a hub sends nothing back.
     fn honest(&self, on: &str) -> Result<()> {
         let (partner, _) = others(on);
         let start = Instant::now();

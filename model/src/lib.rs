@@ -9,8 +9,7 @@
 //!   a controller has no record of.
 //! - [`datapath`]: what a switch can be made of, by name.
 //! - [`event`]: the door of the core: facts in, effects out; [`site_event`]: what has changed in
-//! the
-//!   data centre, for whoever follows it.
+//!   the data centre, for whoever follows it.
 
 pub mod counters;
 pub mod datapath;

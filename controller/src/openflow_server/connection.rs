@@ -5,14 +5,12 @@
 //! wait for each other for ever, as they do when each writes first:
 //!
 //! 1. Bytes for the switch wait in one buffer. Above `FULL` no more effects are taken from the
-//! event loop;
-//!    they wait in their queue (`line`), and where that overflows, the connection is closed and the
+//!    event loop; they wait in their queue (`line`), and where that overflows, the connection is closed and the
 //!    switch synchronised anew. Changes wait in the driver for the confirmation of earlier ones.
 //! 2. Answers to the switch (echoes, errors) are added all the same; whoever asks and takes in no
 //!    answer is closed at `MOST`.
 //! 3. Events wait until the event loop has room; while they do, nothing is read. The event loop
-//! waits for no
-//!    connection, so this ends.
+//!    waits for no connection, so this ends.
 
 use super::line::{Inbox, line};
 use super::switchboard::{ConnectionId, Identity};

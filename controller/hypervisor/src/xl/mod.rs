@@ -12,8 +12,8 @@
 //! - ssh, host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
 //! - kept: what is kept for controllers to come
 //! - guest, lifecycle: a VM on one host; load: what is used
-//! - live, cold: moves; job: their processes on the hosts; resolution, resolve: what they have come
-//! to
+//! - live, cold: moves; job: their processes on the hosts; resolution, resolve: what they have
+//!   come to
 //!
 //! What is not known: a live move's downtime (`xl` does not say), memory that is dirtied while no
 //! migration runs, the disk counters of disks that qemu serves. CPU time is counted in tenths of

@@ -6,8 +6,7 @@
 //! - `after`: what a network does that hears of a move when it is done. The hypervisor moves the VM
 //!   by itself (`tandem-lab vm move`); the controller is told at once when it has been moved, finds
 //!   it there, and makes its rules.
-//! - `pause`: the hypervisor's own pause alone. Both servers are at one switch that is a event loop
-//! for
+//! - `pause`: the hypervisor's own pause alone. Both servers are at one switch that is a hub for
 //!   VMs, without a controller: nothing has to be made for the VM to be reached.
 //!
 //! Each is measured for sizes of memory and for what the VM writes to it (its image), by numbered

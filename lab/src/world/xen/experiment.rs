@@ -135,7 +135,7 @@ enum Towards {
     Both,
 }
 
-/// Rules of a event loop, but for what is from and for the guest: only what is at a server is to be
+/// Rules of a hub, but for what is from and for the guest: only what is at a server is to be
 /// seen at its uplink.
 fn forward(dc: &DataCentre, towards: Towards) -> anyhow::Result<()> {
     // Ports as the site's shape numbers them: core1 has the gateway at 1 and the edges at 2 and 3,
