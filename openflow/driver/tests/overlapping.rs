@@ -113,3 +113,25 @@ fn what_is_let_go_is_not_said_to_be_gone_before_it_is() {
         assert_eq!(told(&events), [0], "said once, by the reading that led to its removal");
     }
 }
+
+/// A sync is refused for one rule; then that rule is not wanted any more. The next reading finds
+/// all that is wanted: the sync is confirmed then, once.
+#[test]
+fn a_refused_sync_is_confirmed_when_what_was_refused_is_not_wanted_any_more() {
+    for version in VERSIONS {
+        let mut pair = Pair::synced(version, Vec::new());
+        let (kept, refused) = (rule(100, RuleAction::Hairpin), rule(300, RuleAction::Hairpin));
+        pair.switch.refuses = Some(300);
+        let events = pair.effect(sync(2, vec![kept, refused.clone()])).expect("a refusal is no end");
+        assert!(matches!(events[..], [Event::RulesRefused { txn: TxnId(2), .. }]), "{events:?}");
+        let events = pair.effect(apply(3, Vec::new(), keys(&[refused]))).expect("no end");
+        assert!(matches!(events[..], [Event::RulesApplied { txn: TxnId(3), .. }]), "{events:?}");
+        let mut confirmed = 0;
+        for _ in 0..4 {
+            let events = pair.wait().expect("a poll");
+            let is_word = |e: &&Event| matches!(e, Event::RulesApplied { txn: TxnId(2), .. });
+            confirmed += events.iter().filter(is_word).count();
+        }
+        assert_eq!(confirmed, 1);
+    }
+}
