@@ -100,11 +100,7 @@ fn garbage_is_logged_and_a_controller_with_another_authority_is_refused() -> Res
     if !can_emulate() {
         return Ok(());
     }
-    let mut host = Host::new()?;
-    host.start_controller("store.sqlite")?;
-    host.enroll()?;
-    host.start_agent()?;
-    host.applied()?;
+    let mut host = Host::attached()?;
     // Garbage on the agents' port, TLS that never comes, and a lot of it.
     let before = host.log("tandem.log").matches("refused").count();
     for words in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 4096], &[0x16, 3, 1, 255, 255]] {

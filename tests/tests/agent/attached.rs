@@ -69,11 +69,7 @@ fn what_others_change_or_break_is_said_and_put_right() -> Result<()> {
     if !can_emulate() {
         return Ok(());
     }
-    let mut host = Host::new()?;
-    host.start_controller("store.sqlite")?;
-    host.enroll()?;
-    host.start_agent()?;
-    host.applied()?;
+    let host = Host::attached()?;
     let as_wanted = host.classes("p2")?;
     ensure!(as_wanted.len() == 3, "{as_wanted:?}");
     let restored = |what: &str| {
@@ -192,11 +188,7 @@ fn a_controller_that_does_not_read_costs_the_agent_nothing() -> Result<()> {
     if !can_emulate() {
         return Ok(());
     }
-    let mut host = Host::new()?;
-    host.start_controller("store.sqlite")?;
-    host.enroll()?;
-    host.start_agent()?;
-    host.applied()?;
+    let mut host = Host::attached()?;
     let pid = host.agent.as_ref().context("it runs")?.0.id();
     for _ in 0..200 {
         host.ask("report")?;

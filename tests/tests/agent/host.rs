@@ -83,6 +83,16 @@ pub(crate) fn batch(ns: &NetNs, requests: &[tandem_linux::netlink::Request]) -> 
 }
 
 impl Host {
+    /// With a controller, and an agent that is enrolled there and has made what it was told to.
+    pub(crate) fn attached() -> Result<Host> {
+        let mut host = Host::new()?;
+        host.start_controller("store.sqlite")?;
+        host.enroll()?;
+        host.start_agent()?;
+        host.applied()?;
+        Ok(host)
+    }
+
     pub(crate) fn new() -> Result<Host> {
         let mut all = NetNs::many(3, link::disable_ipv6)?;
         let (right, left, ns) = match (all.pop(), all.pop(), all.pop()) {
