@@ -105,7 +105,8 @@ impl Orders {
 
     /// Carries an order out: what is reported of it.
     fn execute(&mut self, order: Kind) -> Option<What> {
-        let failed = |vm: u64, why: &str| Some(What::Failed(wire::Failed { vm, why: why.to_owned() }));
+        let failed =
+            |vm: u64, why: &str| Some(What::Failed(wire::Failed { vm, why: why.to_owned(), died: false }));
         let fails = self.fails.clone();
         match order {
             Kind::Allocate(a) => {

@@ -245,14 +245,14 @@ impl<W: LabBackend> Orders<W> {
                     let why = format!(
                         "there is a vm{vm} already that was made for another request; it is left alone"
                     );
-                    return reports.send(What::Failed(wire::Failed { vm, why }));
+                    return reports.send(What::Failed(wire::Failed { vm, why, died: false }));
                 }
                 reports.send(match world.allocate(&a) {
                     Ok(address) => {
                         self.kept.put(a);
                         What::Started(wire::Started { vm, address })
                     }
-                    Err(error) => What::Failed(wire::Failed { vm, why: format!("{error:#}") }),
+                    Err(error) => What::Failed(wire::Failed { vm, why: format!("{error:#}"), died: false }),
                 });
             }
             Kind::Stop(s) => {

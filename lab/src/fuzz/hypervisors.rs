@@ -362,6 +362,6 @@ impl Hypervisors {
     /// A VM dies; what moved it ends in its time.
     pub(super) fn kill(&mut self, vm: VmId, server: ServerId) -> Option<Event> {
         let guest = self.guests.remove(&(vm, server))?;
-        (!guest.is_stray).then(|| Event::VmFailed { vm, why: "it died".to_owned() })
+        (!guest.is_stray).then(|| Event::VmDied { vm, why: "it died".to_owned() })
     }
 }

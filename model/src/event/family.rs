@@ -49,6 +49,7 @@ impl Event {
             | Event::RivalSeen { .. }
             | Event::WorldDown { .. }
             | Event::VmStarted { .. }
+            | Event::VmDied { .. }
             | Event::VmFailed { .. }
             | Event::VmStopped { .. }
             | Event::VmResized { .. }

@@ -296,7 +296,14 @@ pub enum Event {
         /// Its address, if the hypervisor knows it.
         address: Option<Ipv4Addr>,
     },
-    /// A VM could not be started, resized, or it died.
+    /// A VM that ran is gone, and not on our request.
+    VmDied {
+        /// Which.
+        vm: VmId,
+        /// In words.
+        why: String,
+    },
+    /// A VM could not be started or resized; in recordings and from labs of before also: it died.
     VmFailed {
         /// Which.
         vm: VmId,

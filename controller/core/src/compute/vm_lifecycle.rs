@@ -322,11 +322,16 @@ impl ComputeMut<'_> {
     }
 
     pub(crate) fn on_vm_failed(&mut self, id: VmId, why: &str) {
-        if !self.compute.vms.contains_key(&id) {
-            return self.stray_failed(id);
-        }
         if !self.resize_failed(id, why) {
-            self.fail_vm(id, why);
+            self.on_vm_died(id, why);
+        }
+    }
+
+    /// A VM is gone, whatever was asked of it meanwhile.
+    pub(crate) fn on_vm_died(&mut self, id: VmId, why: &str) {
+        match self.compute.vms.contains_key(&id) {
+            true => self.fail_vm(id, why),
+            false => self.stray_failed(id),
         }
     }
 

@@ -413,6 +413,7 @@ impl MigrationMut<'_> {
             Event::ServersUnreachable { servers } => self.compute_mut().on_servers_away(servers),
             Event::WorldDown { why } => self.compute_mut().on_world_down(&why),
             Event::VmStarted { vm, address } => self.compute_mut().on_vm_started(vm, address),
+            Event::VmDied { vm, why } => self.compute_mut().on_vm_died(vm, &why),
             Event::VmFailed { vm, why } => self.compute_mut().on_vm_failed(vm, &why),
             Event::VmStopped { vm } => self.compute_mut().on_vm_stopped(vm),
             Event::VmResized { vm } => self.compute_mut().on_vm_resized(vm),

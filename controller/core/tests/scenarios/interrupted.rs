@@ -194,6 +194,21 @@ fn a_resize_of_a_vm_that_is_deleted_is_answered() {
     assert!(matches!(world.answer(id), Some(Response::Failed { .. })), "{:?}", world.answer(id));
 }
 
+/// A VM dies while its hypervisor resizes it: it is gone, and its resize with it; that is no resize
+/// that failed.
+#[test]
+fn a_vm_that_dies_while_it_is_resized_is_gone() {
+    let mut world = World::new(read(SMALL));
+    let vm = world.vm();
+    world.held.hypervisor = true;
+    let id = resize(&mut world, vm.id, 4);
+    world.held.hypervisor = false;
+    world.tell(Event::VmDied { vm: vm.id, why: "kernel panic".into() });
+    assert!(matches!(world.answer(id), Some(Response::Failed { .. })), "{:?}", world.answer(id));
+    assert_eq!(world.core.vm(vm.id), None);
+    assert_eq!(world.used().iter().map(|u| u.cpu).sum::<u32>(), 0);
+}
+
 /// A VM that is to have less may still use what it has until its hypervisor has confirmed it.
 #[test]
 fn what_a_vm_gives_up_is_given_away_only_when_that_is_confirmed() {

@@ -56,6 +56,7 @@ pub(super) fn event(report: Report, world: &str) -> Event {
         Report::Started(s) => {
             Event::VmStarted { vm: VmId(s.vm), address: s.address.map(Ipv4Addr::from_bits) }
         }
+        Report::Failed(f) if f.died => Event::VmDied { vm: VmId(f.vm), why: f.why },
         Report::Failed(f) => Event::VmFailed { vm: VmId(f.vm), why: f.why },
         Report::Stopped(s) => Event::VmStopped { vm: VmId(s.vm) },
         Report::Resized(r) => Event::VmResized { vm: VmId(r.vm) },

@@ -131,7 +131,11 @@ fn some_report() -> impl Strategy<Value = Report> {
             Report::Hello(wire::Hello { world, vms, traffic, site })
         }),
         any::<(u64, Option<u32>)>().prop_map(|(vm, address)| Report::Started(wire::Started { vm, address })),
-        (any::<u64>(), ".{0,20}").prop_map(|(vm, why)| Report::Failed(wire::Failed { vm, why })),
+        (any::<u64>(), ".{0,20}", any::<bool>()).prop_map(|(vm, why, died)| Report::Failed(wire::Failed {
+            vm,
+            why,
+            died
+        })),
         any::<u64>().prop_map(|vm| Report::Stopped(wire::Stopped { vm })),
         any::<(u64, Option<u64>)>()
             .prop_map(|(migration, downtime_ns)| Report::Moved(wire::Moved { migration, downtime_ns })),
@@ -155,7 +159,12 @@ proptest! {
             (Report::Started(s), Event::VmStarted { vm, address }) => {
                 prop_assert_eq!((s.vm, s.address), (vm.0, address.map(Ipv4Addr::to_bits)));
             }
-            (Report::Failed(f), Event::VmFailed { vm, why }) => prop_assert_eq!((f.vm, f.why), (vm.0, why)),
+            (Report::Failed(f), Event::VmFailed { vm, why }) => {
+                prop_assert_eq!((f.vm, f.why, f.died), (vm.0, why, false));
+            }
+            (Report::Failed(f), Event::VmDied { vm, why }) => {
+                prop_assert_eq!((f.vm, f.why, f.died), (vm.0, why, true));
+            }
             (Report::Stopped(s), Event::VmStopped { vm }) => prop_assert_eq!(s.vm, vm.0),
             (Report::Moved(m), Event::VmMoved { migration, downtime }) => {
                 prop_assert_eq!(m.migration, migration.0);

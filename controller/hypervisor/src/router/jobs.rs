@@ -216,7 +216,7 @@ impl Carrier {
                         let host = driver.name().to_owned();
                         let why = VmmError::GoneBehindOurBack { host, vm };
                         next.place = Some(None);
-                        self.say(Event::VmFailed { vm, why: why.to_string() }).await;
+                        self.say(Event::VmDied { vm, why: why.to_string() }).await;
                     }
                     Ok(_) => {}
                     Err(why) => fail(&mut next, &why),

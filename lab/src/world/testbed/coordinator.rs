@@ -251,7 +251,7 @@ impl Testbed {
             gone
         };
         for vm in gone {
-            self.reports.send(What::Failed(wire::Failed { vm, why: why.clone() }));
+            self.reports.send(What::Failed(wire::Failed { vm, why: why.clone(), died: true }));
         }
         false
     }

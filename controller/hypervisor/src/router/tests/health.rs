@@ -58,7 +58,7 @@ async fn a_vm_that_somebody_destroyed_is_told_and_one_that_is_only_missed_is_not
             other => break other,
         }
     };
-    let Event::VmFailed { vm: VM, why } = failed else { panic!("{failed:?}") };
+    let Event::VmDied { vm: VM, why } = failed else { panic!("{failed:?}") };
     assert!(why.contains("not on memory any more"), "{why}");
 }
 
@@ -73,7 +73,7 @@ async fn what_a_driver_hears_of_is_looked_at_at_once() {
     bed.memory.with(|s| s.vms.remove(&(A, VM)));
     ears.send(vm_down).await.expect("heard");
     let failed = bed.event().await;
-    assert!(matches!(&failed, Event::VmFailed { vm: VM, .. }), "{failed:?}");
+    assert!(matches!(&failed, Event::VmDied { vm: VM, .. }), "{failed:?}");
 }
 
 /// The event loop lets go of a router whose queue is full: the router says so, attaches again and

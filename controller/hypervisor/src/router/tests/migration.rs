@@ -128,5 +128,5 @@ async fn a_hand_over_that_was_cut_is_asked_about_until_somebody_knows() {
             other => break other,
         }
     };
-    assert!(matches!(failed, Event::VmFailed { vm: VM, .. }), "{failed:?}");
+    assert!(matches!(failed, Event::VmDied { vm: VM, .. }), "{failed:?}");
 }

@@ -53,7 +53,7 @@ async fn a_stop_that_means_another_vm_stops_nobody() {
     loop {
         match bed.event().await {
             Event::ServerSamples { .. } => {}
-            other => break assert!(matches!(other, Event::VmFailed { vm: VM, .. }), "{other:?}"),
+            other => break assert!(matches!(other, Event::VmDied { vm: VM, .. }), "{other:?}"),
         }
     }
     bed.memory.with(|s| s.vms.insert((A, VM)));
