@@ -16,7 +16,6 @@ mod addresses;
 mod examples;
 mod faults;
 mod migration;
-mod mininet_ini;
 mod overrides;
 mod policy;
 mod read;
@@ -25,10 +24,9 @@ mod shape;
 
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
-pub use mininet_ini::from_mininet_ini;
 pub use policy::{PolicyNames, Weights};
 pub use read::{read, read_by, read_with};
-pub use section::Section;
+pub use section::{Section, duration, nearest};
 
 use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
 use serde::{Deserialize, Serialize};

@@ -279,7 +279,7 @@ fn kind(v: &DeValue<'_>) -> String {
 }
 
 /// A number and a unit; `None` when it is neither, or longer than 100 years.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split_number(text)?;
     let nanos: u64 = match unit {
         "ns" => 1,
@@ -300,7 +300,7 @@ const COMPARED: usize = 64;
 
 /// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966),
 /// if that is small.
-pub(super) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     let key: String = key.chars().take(COMPARED).collect();
     let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();
     nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
