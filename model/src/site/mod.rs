@@ -224,6 +224,9 @@ pub struct DiscoveryConfig {
     pub host_timeout: Duration,
     /// How many unanswered probes make it lost.
     pub host_probes: u32,
+    /// How often hosts announce themselves by gratuitous ARP (RFC 5227 section 3); `None` is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce: Option<Duration>,
 }
 
 /// The traffic that a running VM gets.
@@ -233,6 +236,10 @@ pub struct TrafficConfig {
     pub enabled: bool,
     /// What generates it: `udp`, `tcp`, or another tool of the attached world.
     pub transport: TrafficTool,
+    /// Which part of the flows is UDP, 0 to 1, the others being TCP; `None` where `transport` says
+    /// what all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_share: Option<f64>,
     /// To the VM, from it, or both.
     pub direction: Direction,
     /// Share of the VM's requested network rate, e.g. 1.0.
