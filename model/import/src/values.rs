@@ -106,7 +106,7 @@ mod tests {
     fn values_are_written_short_and_exactly() {
         assert_eq!(rate_text(BitRate(10_000_000)), "10 Mbit/s");
         assert_eq!(rate_text(BitRate(1_500_000_000)), "1.5 Gbit/s");
-        assert_eq!(rate_text(BitRate(9_953_280_001)), "9953280001 bit/s");
+        assert_eq!(rate_text(BitRate(9_953_280_001)), "9953280.001 kbit/s");
         assert_eq!(time_text(Duration::from_micros(5_731)), "5.731 ms");
         assert_eq!(time_text(Duration::ZERO), "0 ms");
         assert_eq!(percent_text(10_000), "1.0");

@@ -160,8 +160,18 @@ impl Init<'_> {
         q.about.replace("SHAPES", &shapes.join(", ")).replace("POLICIES", &self.allocations.join(", "))
     }
 
-    /// The file, with an explanation of each key.
+    /// The file. Where two links upwards leave a tree in pieces, every switch is linked to all above.
     fn text(&self, answers: &Answers) -> String {
+        let text = self.text_with(answers, false);
+        if answers.shape() != "three-tier" || (self.check)(&text).is_ok() {
+            return text;
+        }
+        let meshed = self.text_with(answers, true);
+        if (self.check)(&meshed).is_ok() { meshed } else { text }
+    }
+
+    /// The file, with an explanation of each key.
+    fn text_with(&self, answers: &Answers, meshed: bool) -> String {
         let mut text = "# Written by `tandem init`; `tandem check` says whether it is right. What is not written has its\n\
                         # default; the book's page \"Sites\" has every key.\n"
             .to_owned();
@@ -182,22 +192,25 @@ impl Init<'_> {
             let value = if q.form == Form::Text { quoted(answer) } else { answer.to_owned() };
             let _ = writeln!(text, "{} = {value}    # {}", q.key, self.about(q));
             if q.key == "gateways" {
-                text.push_str(&links(answers));
+                text.push_str(&links(answers, meshed));
             }
         }
         text
     }
 }
 
-/// How many links upwards each switch of a three-tier tree has: two where there are two above, and
-/// as many as it takes to reach all above.
-fn links(answers: &Answers) -> String {
+/// How many links upwards each switch of a three-tier tree has: two where there are two above, or
+/// as many as there are.
+fn links(answers: &Answers, meshed: bool) -> String {
     if answers.shape() != "three-tier" {
         return String::new();
     }
     let [core, aggregation, edge, gateways] =
         ["core", "aggregation", "edge", "gateways"].map(|k| answers.count(k));
-    let each = |below: u64, above: u64, usual: u64| usual.min(above).max(above.div_ceil(below.max(1))).max(1);
+    let each = |below: u64, above: u64, usual: u64| match meshed {
+        true => above,
+        false => usual.min(above).max(above.div_ceil(below.max(1))),
+    };
     let mut text = String::new();
     let _ = writeln!(
         text,

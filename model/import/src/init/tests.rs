@@ -75,6 +75,9 @@ fn what_is_typed_cannot_break_out_of_its_line() {
 }
 
 proptest! {
+    // Each case reads a site some thirty times.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     /// Any counts that the reader takes one by one make a site in which every switch is reached.
     #[test]
     fn any_counts_of_a_tree_make_a_site(core in 1u32..9, aggregation in 0u32..9, edge in 1u32..12, servers in 0u32..3, gateways in 1u32..6) {
