@@ -8,7 +8,7 @@
 use super::faults::{Collector, Faults};
 use super::read::read;
 use super::section::nearest;
-use crate::units::scaled;
+use crate::spellings::scaled;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Range;

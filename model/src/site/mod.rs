@@ -26,9 +26,12 @@ mod shape;
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
 pub use mininet_ini::from_mininet_ini;
+pub use overrides::Lists;
 pub use policy::{PolicyNames, Weights};
+pub(crate) use read::{check_delay, check_rate, loss};
 pub use read::{read, read_by, read_with};
 pub use section::Section;
+pub(crate) use section::nearest;
 
 use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
 use serde::{Deserialize, Serialize};
