@@ -1,6 +1,6 @@
 //! The words that every part of Tandem shares, without I/O and without a clock.
 //!
-//! - [`ids`], [`units`]: small types that carry their meaning.
+//! - [`ids`], [`units`]: small types that carry their meaning; [`spellings`]: how people write them.
 //! - [`site`]: `site.toml` as written and as checked; [`topology`]: the data centre as arrays.
 //! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated;
 //!   [`migration`]: VMs on their way.
@@ -24,6 +24,7 @@ pub mod schema;
 pub mod shapes;
 pub mod site;
 pub mod site_event;
+pub mod spellings;
 pub mod store_identity;
 pub mod stray;
 pub mod text;
@@ -40,6 +41,7 @@ pub use migration::*;
 pub use rule::*;
 pub use site::{Allocation, Modules, PolicyName, Site, Ties};
 pub use site_event::{HotPlace, SiteEvent};
+pub use spellings::UnitError;
 pub use store_identity::{NoStoreUid, StoreIdentity, StoreUid};
 pub use stray::{Adoption, FoundVm, VmOrigin};
 pub use topology::*;

@@ -37,7 +37,10 @@ const CASES: &[Case] = &[
     ("[vm]\nnet = «\"1 Mb\"»\n", "vm.net", "\"1 Mb\" is not a bit rate", "such as \"10 Mbit/s\""),
     ("[vm]\nram = «\"1 Gigabyte\"»\n", "vm.ram", "is not a size", "\"512 MiB\""),
     ("[vm]\nlifetime = «90»\n", "vm.lifetime", "an integer is not a time", "\"85 min\""),
-    ("[vm]\nlifetime = «\"90\"»\n", "vm.lifetime", "\"90\" is not a time", "\"85 min\""),
+    ("[vm]\nlifetime = «\"90\"»\n", "vm.lifetime", "\"90\" is not a time", "\"90 s\" or \"90 ms\""),
+    ("[vm]\nlifetime = «\"5m\"»\n", "vm.lifetime", "read as 5 min and as 5 ms", "\"5 min\""),
+    ("[vm]\nnet = «\"10\"»\n", "vm.net", "it has no unit", "\"10 Mbit/s\" or \"10 bit/s\""),
+    ("[vm]\nnet = «\"1gbps\"»\n", "vm.net", "read as 1 Gbit/s and as 1 GB/s", "\"1 Gbit/s\" or"),
     ("[vm]\nstart_timeout = «\"1 ms\"»\n", "vm.start_timeout", "no VM starts as fast", "\"1 s\""),
     ("[policy]\nlink_margin = «nan»\n", "policy.link_margin", "not a number from", "write a number from"),
     (

@@ -2,6 +2,7 @@
 //! file that goes through the model's reader.
 
 use super::draw::Draw;
+use super::graphs;
 use std::fmt::Write;
 use tandem_model::site;
 
@@ -22,7 +23,7 @@ pub(super) fn place(seed: u64) -> Place {
     loop {
         let mut text = String::from("name = \"fuzz\"\n");
         // Writing to a text cannot fail.
-        let _ = write_site(&mut draw, &mut text);
+        let _ = write_site(&mut draw, seed >= graphs::FIRST, &mut text);
         // Some of the trees that are drawn are in pieces: those are none.
         if site::read(&text, "fuzz").is_ok() {
             return Place { text, one_table: draw.pick(&[0, 0, 1, 2, 3]), narrow: draw.pick(&[0, 0, 0, 2]) };
@@ -30,8 +31,12 @@ pub(super) fn place(seed: u64) -> Place {
     }
 }
 
-fn write_site(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
-    write_shape(draw, text)?;
+fn write_site(draw: &mut Draw, is_graph: bool, text: &mut String) -> std::fmt::Result {
+    if is_graph {
+        graphs::write_shape(draw, text)?;
+    } else {
+        write_shape(draw, text)?;
+    }
     let narrow = draw.chance(30);
     let edge = if narrow { draw.between(3, 12) } else { draw.between(20, 200) };
     let aggregation = if narrow { draw.between(3, 20) } else { draw.between(40, 400) };

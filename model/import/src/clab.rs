@@ -276,7 +276,7 @@ impl Reader<'_> {
                 }
                 Some("delay") => {
                     edge.delay =
-                        tandem_model::site::duration(text).filter(|d: &Duration| *d <= LONGEST_DELAY);
+                        tandem_model::spellings::time(text).ok().filter(|d: &Duration| *d <= LONGEST_DELAY);
                     edge.delay.is_some()
                 }
                 Some("loss") => {

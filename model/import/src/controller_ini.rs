@@ -18,7 +18,7 @@ use crate::ini::{Draft, Ini, Known, Origin, Value};
 use crate::mininet_ini::{given, not};
 use std::net::Ipv4Addr;
 use tandem_model::Bytes;
-use tandem_model::units::scaled;
+use tandem_model::spellings::scaled;
 
 /// What the controller's ini may say.
 pub(crate) const KNOWN: Known = &[

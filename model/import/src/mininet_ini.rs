@@ -14,7 +14,7 @@ use crate::controller_ini;
 use crate::graph::leave;
 use crate::ini::{Draft, Ini, Known, Origin, Value, faults_of};
 use crate::{ImportError, Imported, Options, Source, base_name};
-use tandem_model::units::scaled;
+use tandem_model::spellings::scaled;
 
 /// What conf.ini may say.
 const KNOWN: Known = &[

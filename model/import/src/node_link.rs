@@ -93,7 +93,9 @@ pub(crate) fn read(source: Source<'_>) -> Result<Graph, ImportError> {
         let mut link = Edge::plain((from, to), edge.line());
         let text = |key: &str| edge.get(key).and_then(Node::text);
         link.rate = text("rate").and_then(|r| r.parse().ok()).filter(|r: &BitRate| RATES.contains(&r.0));
-        link.delay = text("delay").and_then(tandem_model::site::duration).filter(|d| *d <= LONGEST_DELAY);
+        link.delay = text("delay")
+            .and_then(|text| tandem_model::spellings::time(text).ok())
+            .filter(|d| *d <= LONGEST_DELAY);
         if link.delay.is_none() {
             link.delay = edge.get("dist").and_then(Node::number).and_then(fibre_delay);
             far += usize::from(link.delay.is_some());

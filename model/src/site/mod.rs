@@ -24,9 +24,11 @@ mod shape;
 
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
+pub use overrides::Lists;
 pub use policy::{PolicyNames, Weights};
+pub(crate) use read::{check_delay, check_rate, loss};
 pub use read::{read, read_by, read_with};
-pub use section::{Section, duration, nearest};
+pub use section::{Section, nearest};
 
 use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
 use serde::{Deserialize, Serialize};

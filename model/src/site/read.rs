@@ -75,7 +75,8 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
         );
     }
     let faults_before = c.len();
-    let shape = read_shape(root, c);
+    let mut lists = Lists::read(root, c);
+    let shape = read_shape(root, &mut lists, c);
     let (plan, prefix_len) = read_addresses(root, c, shape.as_ref().map(|s| s.size));
     if let (Some(shape), Some(plan)) = (&shape, &plan) {
         check_room(root, c, shape.size, plan, prefix_len);
@@ -91,7 +92,6 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
     let vm = read_vm(root, c);
     let (classes, default_class) = read_classes(root, c, links.edge.queue);
     let migration = read_migration(root, c, &classes, known);
-    let lists = Lists::read(root, c);
     let (shape, plan) = match (shape, plan) {
         (Some(shape), Some(plan)) if buildable => (shape, plan),
         _ => {
@@ -107,6 +107,7 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
         aggregation_link: links.aggregation,
         edge_link: links.edge,
         server,
+        net_given,
         network: plan.network,
         prefix_len,
         gateways: plan.gateways,
@@ -162,13 +163,13 @@ fn read_links(root: &mut Section<'_>, c: &mut Collector<'_>) -> Links {
 }
 
 /// Rates from 8 kbit/s (a byte per millisecond) to 4 Tbit/s.
-pub(super) fn check_rate(s: &Section<'_>, c: &mut Collector<'_>, key: &str, rate: BitRate) {
+pub(crate) fn check_rate(s: &Section<'_>, c: &mut Collector<'_>, key: &str, rate: BitRate) {
     if s.has(key) && !(8_000..=4_000_000_000_000).contains(&rate.0) {
         s.fault(c, key, format!("{rate} is out of range"), "write a rate from 8 kbit/s to 4 Tbit/s");
     }
 }
 
-pub(super) fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duration) {
+pub(crate) fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duration) {
     if delay > Duration::from_secs(10) {
         s.fault(
             c,
@@ -180,7 +181,7 @@ pub(super) fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duratio
 }
 
 /// `loss` in percent, as parts per million.
-pub(super) fn loss(s: &mut Section<'_>, c: &mut Collector<'_>) -> Option<u32> {
+pub(crate) fn loss(s: &mut Section<'_>, c: &mut Collector<'_>) -> Option<u32> {
     s.fraction(c, "loss", 0.0, 100.0).map(|percent| (percent * 10_000.0).round() as u32)
 }
 

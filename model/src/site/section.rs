@@ -4,8 +4,8 @@
 
 use super::PolicyName;
 use super::faults::Collector;
-use crate::units::{scaled, split_number};
-use crate::{BitRate, Bytes};
+use crate::spellings::{self, UnitError};
+use crate::{BitRate, Bytes, Dpid};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::str::FromStr;
@@ -103,23 +103,35 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A bit rate with its unit.
+    /// A bit rate with its unit, in any of the [`spellings`].
     pub fn rate(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<BitRate> {
-        self.parsed(c, key, "a bit rate with its unit, such as \"10 Mbit/s\"")
+        let wanted = ("a bit rate with its unit", "write a bit rate such as \"10 Mbit/s\" or \"10mbit\"");
+        self.measured(c, key, wanted, |text| spellings::bits_per_second(text).map(BitRate))
     }
 
-    /// A size with its unit.
+    /// A size with its unit, in any of the [`spellings`].
     pub fn bytes(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Bytes> {
-        self.parsed(c, key, "a size with its unit, such as \"512 MiB\" or \"20 GB\"")
+        let wanted = ("a size with its unit", "write a size such as \"512 MiB\" or \"20 GB\"");
+        self.measured(c, key, wanted, |text| spellings::bytes(text).map(Bytes))
     }
 
-    /// A time with its unit.
+    /// A time with its unit, in any of the [`spellings`].
     pub fn duration(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Duration> {
-        self.get(c, key, |v| {
-            let instead = "write a number and us, ms, s, min, h or d, such as \"500 ms\" or \"85 min\"";
-            let bad = |what: String| (format!("{what} is not a time with its unit"), instead.to_owned());
-            let text = v.as_str().ok_or_else(|| bad(kind(v)))?;
-            duration(text).ok_or_else(|| bad(format!("{text:?}")))
+        let wanted = ("a time with its unit", "write a time such as \"500 ms\" or \"85 min\"");
+        self.measured(c, key, wanted, spellings::time)
+    }
+
+    /// A text with a number and a unit.
+    fn measured<T>(
+        &mut self,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        (wanted, instead): (&'static str, &'static str),
+        read: impl FnOnce(&str) -> Result<T, UnitError>,
+    ) -> Option<T> {
+        self.get(c, key, |v| match v.as_str() {
+            Some(text) => read(text).map_err(|e| (e.problem(), e.instead())),
+            None => Err((format!("{} is not {wanted}", kind(v)), instead.to_owned())),
         })
     }
 
@@ -158,6 +170,29 @@ impl<'a> Section<'a> {
                     format!("this is not a number from {min} to {max}"),
                     format!("write a number from {min} to {max}"),
                 )
+            })
+        })
+    }
+
+    /// A datapath id: a whole number, or a text of hexadecimal digits as tools of OpenFlow write
+    /// it. None is 0, which Open vSwitch takes for "choose one".
+    pub fn datapath_id(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Dpid> {
+        self.get(c, key, |v| {
+            let number = match v {
+                DeValue::Integer(n) => {
+                    let digits = n.as_str().replace('_', "");
+                    i128::from_str_radix(&digits, n.radix()).ok().and_then(|n| u64::try_from(n).ok())
+                }
+                DeValue::String(text) => {
+                    let digits = text.strip_prefix("0x").or(Some(text.as_ref()).filter(|t| t.len() == 16));
+                    let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+                    digits.and_then(|d| u64::from_str_radix(d, 16).ok())
+                }
+                _ => None,
+            };
+            number.filter(|n| *n != 0).map(Dpid).ok_or_else(|| {
+                let problem = "this is not a datapath id".to_owned();
+                (problem, "write a number from 1 on, \"0x11\", or 16 hexadecimal digits".to_owned())
             })
         })
     }
@@ -276,23 +311,6 @@ fn kind(v: &DeValue<'_>) -> String {
     let name = v.type_str();
     let article = if name.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {name}")
-}
-
-/// A number and a unit; `None` when it is neither, or longer than 100 years.
-pub fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split_number(text)?;
-    let nanos: u64 = match unit {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "min" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        "d" => 86_400_000_000_000,
-        _ => return None,
-    };
-    let total = scaled(number, nanos)?;
-    (total <= 100 * 366 * 86_400_000_000_000).then(|| Duration::from_nanos(total))
 }
 
 /// Characters of a key that are compared: whatever is longer is no slip of the hand.
