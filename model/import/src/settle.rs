@@ -69,8 +69,8 @@ pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<Settled, Imp
         add_gateway(&mut settled, &mut names)?;
     }
     // 6.
-    if !settled.nodes.iter().any(|n| n.kind == Kind::Host) {
-        add_servers(&mut settled, &mut names, options.servers_per_switch.max(1))?;
+    if options.servers_per_switch > 0 && !settled.nodes.iter().any(|n| n.kind == Kind::Host) {
+        add_servers(&mut settled, &mut names, options.servers_per_switch)?;
     }
     Ok(settled)
 }
