@@ -177,7 +177,11 @@ fn what_is_wrong_with_a_file_is_said_with_its_place() {
         ("t.json", "{\"nodes\": [}".to_owned(), "t.json:1:12: this is no JSON"),
         ("t.json", "{\"nodes\": [{}], \"edges\": []}".to_owned(), "t.json:1:12: nodes: a node without an id"),
         ("t.json", "{\"nodes\": [], \"edges\": []}".to_owned(), "t.json has no switch"),
-        ("t.json", format!("{{\"nodes\": {}1{}}}", "[".repeat(200), "]".repeat(200)), "recursion limit"),
+        (
+            "t.json",
+            format!("{{\"nodes\": {}1{}}}", "[".repeat(200), "]".repeat(200)),
+            "nested deeper than 64 levels",
+        ),
     ] {
         let error = import(file, &text, &Options::default()).expect_err(expected).to_string();
         assert!(error.contains(expected), "{expected}: {error}");
