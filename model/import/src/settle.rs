@@ -10,13 +10,16 @@
 //! 6. Where there is no server, each switch gets some.
 
 use crate::graph::{Edge, Graph, Kind};
-use crate::names::{Names, comment, plain};
+use crate::names::{LONGEST, Names, comment, of_port, plain};
 use crate::{ImportError, Options};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Above so many switches the most central one is the one with the most links: measuring every
 /// distance takes the square of their number.
 const MEASURED: usize = 2_000;
+
+/// Links that a server may have in a free-form site.
+const MOST_UPLINKS: u32 = 8;
 
 /// A node of the site.
 pub(crate) struct Placed {
@@ -57,11 +60,13 @@ pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<Settled, Imp
         return Err(unknown(&graph, lost, "it is not connected to the largest part"));
     }
     let mut names = Names::default();
-    let mut nodes = Vec::new();
+    let mut nodes: Vec<Placed> = Vec::new();
     for node in &graph.nodes {
-        let name = names.take(&node.name);
-        let was = (name != node.name).then(|| node.name.clone());
-        nodes.push(Placed { name, was, kind: node.kind, dpid: node.dpid });
+        nodes.push(Placed { name: names.take(&node.name), was: None, kind: node.kind, dpid: node.dpid });
+    }
+    rename_ports(&mut nodes, &mut names);
+    for (placed, node) in nodes.iter_mut().zip(&graph.nodes) {
+        placed.was = (placed.name != node.name).then(|| node.name.clone());
     }
     let mut settled = Settled { graph, nodes };
     // 5.
@@ -73,6 +78,19 @@ pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<Settled, Imp
         add_servers(&mut settled, &mut names, options.servers_per_switch)?;
     }
     Ok(settled)
+}
+
+/// Renames switches that are called as another one's port would be (`s1-2` beside `s1`). A new name
+/// can be that other one of a longer name, which is shorter by two bytes each time.
+fn rename_ports(nodes: &mut [Placed], names: &mut Names) {
+    for _ in 0..LONGEST {
+        let switches = nodes.iter().filter(|n| n.kind == Kind::Switch);
+        let taken: BTreeSet<String> = switches.map(|n| n.name.clone()).collect();
+        let is_port = |name: &str| of_port(name).is_some_and(|stem| taken.contains(stem));
+        for node in nodes.iter_mut().filter(|n| n.kind == Kind::Switch && is_port(&n.name)) {
+            node.name = names.take(&node.name.replace('-', ""));
+        }
+    }
 }
 
 /// Makes the hosts that were named gateways; their names in the file.
@@ -138,10 +156,20 @@ fn make_switch(graph: &mut Graph, node: usize, why: &str) {
 }
 
 fn hosts_that_forward(graph: &mut Graph, neighbours: &[BTreeSet<usize>]) {
+    let mut links = vec![0u32; graph.nodes.len()];
+    for edge in &graph.edges {
+        for end in [edge.ends.0, edge.ends.1] {
+            if let Some(count) = links.get_mut(end) {
+                *count += 1;
+            }
+        }
+    }
     for node in hosts(graph, neighbours) {
         let Some(others) = neighbours.get(node).filter(|others| others.len() > 1) else { continue };
         if others.iter().any(|other| kind(graph, *other) != Some(Kind::Switch)) {
             make_switch(graph, node, "hosts are linked to it");
+        } else if links.get(node).is_some_and(|links| *links > MOST_UPLINKS) {
+            make_switch(graph, node, "it has more links than a server can have");
         }
     }
 }

@@ -199,3 +199,27 @@ fn parts_that_are_not_connected_are_left_out_by_name() {
     assert_eq!(imported.leftovers[0].what, "node alone");
     assert!(imported.site.contains("shape = \"free-form\""));
 }
+
+/// What the reader of free-form sites does not take as it stands in the file.
+#[test]
+fn names_links_and_uplinks_beyond_a_sites_limits_are_fitted() {
+    let mut text = "topology:\n  defaults: {kind: bridge}\n  nodes:\n    s1:\n    s1-2:\n    s12-3:\n    vm1: {kind: linux}\n    lo: {kind: linux}\n  links:\n"
+        .to_owned();
+    let mut link = |a: &str, b: &str, count: usize| {
+        for _ in 0..count {
+            text += &format!("    - endpoints: [\"{a}:e\", \"{b}:e\"]\n");
+        }
+    };
+    link("s1", "s1-2", 70);
+    link("s1-2", "s12-3", 1);
+    link("s1", "vm1", 8);
+    link("lo", "s1", 5);
+    link("lo", "s12-3", 4);
+    let (imported, built) = plain("x.clab.yml", &text);
+    let t = &built.topology;
+    let switches: Vec<&str> = t.switches.iter().map(|s| s.name.as_str()).collect();
+    assert!(["s1", "s12", "s123", "n-lo"].iter().all(|n| switches.contains(n)), "{switches:?}");
+    assert_eq!(t.servers[0].name, "n-vm1");
+    assert_eq!(own_counts(&imported, t), (5, 88));
+    assert!(imported.decisions.iter().any(|d| d.contains("more links than a server")), "{imported:?}");
+}
