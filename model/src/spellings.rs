@@ -268,7 +268,7 @@ fn split(text: &str, quantity: Quantity) -> Result<(&str, &str), UnitError> {
 
 /// A decimal number times a factor, exact, without floats; `None` when it is no number, has a
 /// fraction of a unit, or overflows.
-pub(crate) fn scaled(number: &str, factor: u64) -> Option<u64> {
+pub fn scaled(number: &str, factor: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if whole.is_empty() || (number.contains('.') && fraction.is_empty()) {
         return None;

@@ -16,7 +16,6 @@ mod addresses;
 mod examples;
 mod faults;
 mod migration;
-mod mininet_ini;
 mod overrides;
 mod policy;
 mod read;
@@ -25,13 +24,11 @@ mod shape;
 
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
-pub use mininet_ini::from_mininet_ini;
 pub use overrides::Lists;
 pub use policy::{PolicyNames, Weights};
 pub(crate) use read::{check_delay, check_rate, loss};
 pub use read::{read, read_by, read_with};
-pub use section::Section;
-pub(crate) use section::nearest;
+pub use section::{Section, nearest};
 
 use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
 use serde::{Deserialize, Serialize};
@@ -229,6 +226,9 @@ pub struct DiscoveryConfig {
     pub host_timeout: Duration,
     /// How many unanswered probes make it lost.
     pub host_probes: u32,
+    /// How often hosts announce themselves by gratuitous ARP (RFC 5227 section 3); `None` is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce: Option<Duration>,
 }
 
 /// The traffic that a running VM gets.
@@ -238,6 +238,10 @@ pub struct TrafficConfig {
     pub enabled: bool,
     /// What generates it: `udp`, `tcp`, or another tool of the attached world.
     pub transport: TrafficTool,
+    /// Which part of the flows is UDP, 0 to 1, the others being TCP; `None` where `transport` says
+    /// what all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_share: Option<f64>,
     /// To the VM, from it, or both.
     pub direction: Direction,
     /// Share of the VM's requested network rate, e.g. 1.0.

@@ -243,6 +243,7 @@ fn read_discovery(root: &mut Section<'_>, c: &mut Collector<'_>) -> DiscoveryCon
         switch_grace: d.duration(c, "switch_grace").unwrap_or(Duration::from_secs(10)),
         host_timeout: d.duration(c, "host_timeout").unwrap_or(Duration::from_secs(120)),
         host_probes: d.count(c, "host_probes", 1..=100).unwrap_or(3),
+        announce: d.duration(c, "announce"),
     };
     if cfg.lldp_period < Duration::from_millis(100) {
         d.fault(c, "lldp_period", "shorter than 100 ms", "write at least \"100 ms\"");
@@ -257,6 +258,9 @@ fn read_discovery(root: &mut Section<'_>, c: &mut Collector<'_>) -> DiscoveryCon
     if cfg.host_timeout < Duration::from_secs(1) {
         d.fault(c, "host_timeout", "shorter than a second", "write at least \"1 s\"");
     }
+    if cfg.announce.is_some_and(|period| period < Duration::from_millis(100)) {
+        d.fault(c, "announce", "shorter than 100 ms", "write at least \"100 ms\", or leave it out: never");
+    }
     d.finish(c);
     cfg
 }
@@ -269,6 +273,7 @@ fn read_traffic(root: &mut Section<'_>, c: &mut Collector<'_>) -> TrafficConfig 
         transport: t
             .parsed(c, "transport", "the name of a traffic tool, such as \"udp\" or \"tcp\"")
             .unwrap_or(TrafficTool::UDP),
+        udp_share: t.fraction(c, "udp_share", 0.0, 1.0),
         direction: t.word(c, "direction", &directions).unwrap_or(Direction::ToVm),
         share: t.fraction(c, "share", 0.0, 10.0).unwrap_or(1.0),
         packet: t.count(c, "packet", 128..=1500).unwrap_or(1400) as u16,

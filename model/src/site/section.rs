@@ -318,7 +318,7 @@ const COMPARED: usize = 64;
 
 /// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966),
 /// if that is small.
-pub(crate) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
     let key: String = key.chars().take(COMPARED).collect();
     let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();
     nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
