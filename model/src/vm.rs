@@ -132,6 +132,8 @@ pub enum Resource {
     Address,
     /// No live path from the server to any gateway.
     Path,
+    /// What a switch on the way to the gateway may forward, by `[policy] switch_margin`.
+    Switch,
 }
 
 impl fmt::Display for Resource {
@@ -144,6 +146,7 @@ impl fmt::Display for Resource {
             Resource::Link => "link capacity",
             Resource::Address => "addresses",
             Resource::Path => "a live path",
+            Resource::Switch => "switch capacity",
         })
     }
 }
@@ -152,7 +155,7 @@ impl fmt::Display for Resource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NearMiss {
-    /// Server's name, or link's ends (`agg1.2<->edge1.1`).
+    /// Server's or switch's name, or link's ends (`agg1.2<->edge1.1`).
     pub place: String,
     /// What was short there.
     pub resource: Resource,
@@ -166,7 +169,7 @@ impl fmt::Display for NearMiss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let amount = |n: u64| match self.resource {
             Resource::Ram | Resource::Disk => Bytes(n).to_string(),
-            Resource::Net | Resource::Link => BitRate(n).to_string(),
+            Resource::Net | Resource::Link | Resource::Switch => BitRate(n).to_string(),
             Resource::Cpu => format!("{n} cores"),
             Resource::Address | Resource::Path => n.to_string(),
         };

@@ -10,6 +10,7 @@ pub mod datapaths;
 pub mod fit;
 pub mod hardware_qos;
 pub mod hotspot;
+pub mod joint_placement;
 pub mod keep_policy;
 pub mod live;
 pub mod manifest;

@@ -600,6 +600,7 @@ fn add_resource(h: &mut Fnv, resource: Resource) {
         Resource::Link => 5,
         Resource::Address => 6,
         Resource::Path => 7,
+        Resource::Switch => 8,
     });
 }
 

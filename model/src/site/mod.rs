@@ -25,7 +25,7 @@ mod shape;
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
 pub use overrides::Lists;
-pub use policy::{PolicyNames, Weights};
+pub use policy::{Joint, PolicyNames, Weights};
 pub(crate) use read::{check_delay, check_rate, loss};
 pub use read::{read, read_by, read_with};
 pub use section::{Section, nearest};
@@ -117,6 +117,10 @@ pub struct PolicyConfig {
     pub ties: Ties,
     /// Links are admitted up to capacity times this (1.20 allows over-provisioning by 20%).
     pub link_margin: f64,
+    /// Switches are admitted up to the sum of their ports' rates times this, in what they send;
+    /// `None` admits them without a limit of their own.
+    #[serde(default)]
+    pub switch_margin: Option<f64>,
     /// Servers are filled up to capacity times this.
     pub server_margin: f64,
     /// How many near misses a rejection names.
@@ -124,6 +128,9 @@ pub struct PolicyConfig {
     /// What counts how much in the allocation policy `weighted`.
     #[serde(default)]
     pub weighted: Weights,
+    /// What each level is chosen by in the joint placement of server and path.
+    #[serde(default)]
+    pub joint: Joint,
 }
 
 /// The name of a policy. Empty stands for the first of its kind; who knows the policies knows which

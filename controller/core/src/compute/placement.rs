@@ -18,7 +18,7 @@ impl<'a> ComputeRef<'a> {
         let mut found = None;
         let mut hopeless = Memo::new();
         let view = Seen { compute: self, inventory: &self.compute.inventory, links: &self.net.links };
-        let server = self.compute.inventory.find(&view, request, &mut |server| {
+        let server = self.compute.inventory.find(&view, request, &mut |server, via| {
             // Whoever does not answer now would only fail.
             if self.compute.away.contains_key(&server) {
                 return false;
@@ -27,12 +27,12 @@ impl<'a> ComputeRef<'a> {
             if primary.is_none_or(|edge| self.compute.addresses.left(edge) == 0) {
                 return false;
             }
-            found = self.network().connect_on(
-                &self.net.links,
-                (server, request.resources.net),
-                None,
-                &mut hopeless,
-            );
+            let (links, net) = (&self.net.links, request.resources.net);
+            found = if via.is_empty() {
+                self.network().connect_on(links, (server, net), None, &mut hopeless)
+            } else {
+                self.network().connect_via(links, (server, net), None, via)
+            };
             found.is_some()
         });
         match (server, found) {

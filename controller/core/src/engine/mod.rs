@@ -156,6 +156,12 @@ impl Core {
         link.map_or(0.0, |l| self.states.net.links.ratio(*l))
     }
 
+    /// The measured ratio of a switch: what it sends by all its ports over the sum of their links'
+    /// rates; the thesis' switch ratio (Teixeira 2013).
+    pub fn switch_ratio(&self, switch: SwitchId) -> f64 {
+        self.states.net.links.by_switch().ratio(switch)
+    }
+
     /// What is measured on a hop, smoothed.
     pub fn measured(&self, hop: Hop) -> BitRate {
         self.states.net.links.measured(hop)
@@ -247,7 +253,8 @@ impl Core {
 fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -> States {
     let Policy { allocation, routing, when, which, place, path } = policy.configured(&site);
     let topology = &site.topology;
-    let links = LinkTable::new(topology, site.policy.link_margin);
+    let links = LinkTable::new(topology, site.policy.link_margin)
+        .with_switch_margin(topology, site.policy.switch_margin);
     let routes = Routes::new(topology, &links);
     let access = AccessPorts::new(topology);
     let mut desired = Desired::new(topology.switches.len());

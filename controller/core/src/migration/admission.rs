@@ -109,7 +109,7 @@ impl<'a> MigrationRef<'a> {
         let from = Place::of(vm);
         let view =
             Seen { compute: self.compute(), inventory: &self.compute.inventory, links: &self.net.links };
-        self.compute.inventory.find(&view, &request, &mut |server| {
+        self.compute.inventory.find(&view, &request, &mut |server, _| {
             if server == vm.server || self.compute().is_drained(server) {
                 return false;
             }
@@ -271,10 +271,12 @@ impl<'a> MigrationRef<'a> {
         };
         if free.0 == 0 {
             let full = path.iter().find(|hop| self.net.links.residual(**hop).is_none_or(|left| left.0 == 0));
-            let nearest = full.map(|hop| self.network().link_miss(*hop, BitRate(1))).into_iter().collect();
+            let nearest: Vec<NearMiss> =
+                full.map(|hop| self.network().link_miss(*hop, BitRate(1))).into_iter().collect();
+            let counts = vec![(nearest.first().map_or(Resource::Link, |miss| miss.resource), 1)];
             let summary =
                 format!("{} cannot be moved: the path from {a} to {b} has nothing free to send it", vm.id);
-            return Err(Rejection { summary, counts: vec![(Resource::Link, 1)], nearest });
+            return Err(Rejection { summary, counts, nearest });
         }
         let cfg = &self.cx.site.migration;
         let rate = free.min(cfg.rate);

@@ -186,12 +186,14 @@ impl<'a> PlanningState<'a> {
         let mut found = None;
         let mut hopeless = BTreeMap::new();
         let (net, own) = (vm.request.resources.net, self.placement(vm));
-        let mut takes = |server: ServerId| {
+        let mut takes = |server: ServerId, via: &[SwitchId]| {
             if !admit(self, server) {
                 return false;
             }
             found = if server == own.server {
                 Some(own.clone())
+            } else if !via.is_empty() {
+                self.core.network().connect_via(&self.links, (server, net), Some(own.gateway), via)
             } else {
                 self.core.network().connect_on(&self.links, (server, net), Some(own.gateway), &mut hopeless)
             };
@@ -201,7 +203,7 @@ impl<'a> PlanningState<'a> {
         match self.core.migration.policies.place.order(vm, &self.view()) {
             Some(order) => order.into_iter().find(|s| {
                 let room = self.inventory.server(*s).is_some_and(|s| s.free().fits(vm.request.resources));
-                room && !self.inventory.is_drained(*s) && takes(*s)
+                room && !self.inventory.is_drained(*s) && takes(*s, &[])
             }),
             None => {
                 let view =

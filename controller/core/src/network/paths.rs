@@ -5,7 +5,7 @@ use crate::network::links::LinkTable;
 use crate::network::path_search::Search;
 use crate::network::place::Placement;
 use crate::network::{NetworkRef, attachment};
-use crate::policy::routing::Route;
+use crate::policy::routing::{PathSearch, Route};
 use std::collections::BTreeMap;
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, GatewayId, Hop, NearMiss, NodeId, Resource, ServerId, SwitchId, VmRecord};
@@ -48,6 +48,28 @@ impl<'a> NetworkRef<'a> {
                 return Some(placement(server, uplink, route));
             }
             hopeless.insert(edge, true);
+        }
+        None
+    }
+
+    /// The same by the switches that an allocation policy has chosen with the server, from its edge
+    /// switch on.
+    pub(crate) fn connect_via(
+        self,
+        links: &LinkTable,
+        (server, rate): (ServerId, BitRate),
+        only: Option<GatewayId>,
+        via: &[SwitchId],
+    ) -> Option<Placement> {
+        let topology = &self.cx.site.topology;
+        let edge = *via.first()?;
+        let uplinks = topology.server(server)?.uplinks.len();
+        for uplink in (0..uplinks).filter(|uplink| topology.edge_of(server, *uplink) == Some(edge)) {
+            let gateways = only.map_or_else(|| self.net.routes.gateways_from(edge), |gateway| vec![gateway]);
+            let search = Search { network: self, links, server, uplink, gateways: &gateways, rate };
+            if let Some(route) = search.via(via) {
+                return Some(placement(server, uplink, route));
+            }
         }
         None
     }
@@ -104,6 +126,15 @@ impl<'a> NetworkRef<'a> {
     }
 
     pub(crate) fn link_miss(self, hop: Hop, rate: BitRate) -> NearMiss {
+        if let Some((switch, left)) = self.net.links.short_switch(hop, rate) {
+            return NearMiss {
+                place: self.cx.site.topology.name(NodeId::Switch(switch)).to_owned(),
+                resource: Resource::Switch,
+                // It passes the switch on its way up and on its way down.
+                needed: rate.0.saturating_mul(2),
+                available: left.0,
+            };
+        }
         match self.net.links.residual(hop) {
             Some(left) => NearMiss {
                 place: self.cx.link_name(hop.link),
