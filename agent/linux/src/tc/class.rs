@@ -13,7 +13,7 @@ const HTB_RATE64: u16 = 6;
 const HTB_CEIL64: u16 = 7;
 /// The longest Ethernet frame with a VLAN tag.
 const FRAME: u64 = 1522;
-/// HTB knows priorities 0 to 7 (net/sched/sch_htb.c: TC_HTB_NUMPRIO) and takes a higher one for the
+/// HTB has priorities 0 to 7 (net/sched/sch_htb.c: TC_HTB_NUMPRIO) and takes a higher one as the
 /// last.
 const LAST_PRIORITY: u32 = 7;
 
@@ -24,29 +24,29 @@ pub struct Class {
     pub id: u16,
     /// Its parent's number; 0 for the root.
     pub parent: u16,
-    /// Guaranteed, bit/s. The kernel counts whole bytes a second.
+    /// Guaranteed rate in bit/s. The kernel counts whole bytes a second.
     pub rate: u64,
-    /// At most, bit/s.
+    /// Ceiling in bit/s.
     pub ceil: u64,
-    /// Longest queue of its leaf in packets. 0 for a class with children, which has no leaf; for
-    /// one without, 0 leaves it the kernel's own (as long as the interface's txqueuelen).
+    /// Longest queue of its leaf in packets. 0 for a class with children, which has no leaf; for a
+    /// class without, 0 means the kernel's default (the interface's txqueuelen).
     pub queue: u32,
-    /// Who is offered spare bandwidth first: 0 to 7, 0 first. Without a meaning for a class with
-    /// children.
+    /// Order in which classes are offered spare bandwidth: 0 to 7, 0 first. Ignored for a class
+    /// with children.
     pub priority: u32,
-    /// Bytes that go at full speed before the rate counts. `None`: what the rate sends in 10 ms, at
+    /// Bytes sent at full speed before the rate applies. `None`: what the rate sends in 10 ms, at
     /// least two frames; above 64 KiB in 2 ms.
     pub burst: Option<u32>,
     /// The same for the ceiling.
     pub cburst: Option<u32>,
     /// Bytes it sends in its turn when classes share spare bandwidth. `None`: a tenth of a
-    /// second's, one frame to 60000. Without a meaning for a class with children.
+    /// second's, between one frame and 60000. Ignored for a class with children.
     pub quantum: Option<u32>,
 }
 
 impl Class {
-    /// A class of priority 0, with what can be computed from the rates left to be computed. Rates
-    /// in bit/s, the queue in packets.
+    /// A class of priority 0, whose other parameters are computed from the rates. Rates in bit/s,
+    /// the queue in packets.
     pub const fn new(id: u16, parent: u16, rate: u64, ceil: u64, queue: u32) -> Class {
         Class { id, parent, rate, ceil, queue, priority: 0, burst: None, cburst: None, quantum: None }
     }
@@ -57,7 +57,7 @@ impl Class {
         Class { priority, ..self }
     }
 
-    /// With the bytes that go at full speed before the rate and the ceiling count.
+    /// With the bytes that are sent at full speed before the rate and the ceiling apply.
     #[must_use]
     pub const fn bursts(self, burst: u32, cburst: u32) -> Class {
         Class { burst: Some(burst), cburst: Some(cburst), ..self }
@@ -69,8 +69,8 @@ impl Class {
         Class { quantum: Some(quantum), ..self }
     }
 
-    /// As the kernel gives it back: whole bytes a second, bursts in whole ticks, computed values
-    /// not named, and nothing that has no meaning for a class with children.
+    /// The class as the kernel reports it: whole bytes a second, bursts in whole ticks, computed
+    /// values not named, and nothing that a class with children ignores.
     pub(super) fn normal(self, has_children: bool) -> Class {
         let (rate, ceil) = (whole_bytes(self.rate), whole_bytes(self.ceil));
         let burst = |asked: Option<u32>, rate: u64| {
@@ -90,7 +90,7 @@ impl Class {
     }
 }
 
-/// The kernel counts bytes a second, and takes no rate of 0.
+/// The kernel counts bytes a second, and does not accept a rate of 0.
 fn whole_bytes(rate: u64) -> u64 {
     (rate - rate % 8).max(8)
 }
