@@ -87,7 +87,7 @@ pub struct PortReport {
     pub up: bool,
     /// Negotiated rate in bit/s; `None` if the interface does not report it.
     pub speed: Option<u64>,
-    /// True when it can only send or receive at a time.
+    /// True if it cannot send and receive at the same time.
     pub half_duplex: bool,
     /// True when speed and duplex were set by hand, not negotiated.
     pub by_hand: bool,
