@@ -1,5 +1,4 @@
-//! The table of endpoints: what is asked how, with which body, and what is answered with which
-//! statuses.
+//! The table of endpoints: method, path, body, reply and statuses of each.
 //!
 //! A handler takes its path and its summary from here, and a test of the controller holds the rest
 //! of the table against the document that is derived from the handlers. Every request may also be
@@ -58,7 +57,8 @@ impl<B: Serialize, A> Endpoint<B, A> {
         let mut values = parameters.iter();
         for part in self.path.split_inclusive('}') {
             match part.split_once('{') {
-                // One that the caller has left out stays in its braces, and is answered 400 or 404.
+                // A parameter that the caller has left out keeps its braces, which is answered with
+                // 400 or 404.
                 Some((before, name)) => match values.next() {
                     Some(value) => {
                         path.push_str(before);
@@ -94,8 +94,8 @@ impl<A> Request<A> {
         self
     }
 
-    /// The same for a part of the snapshot that is newer than this version; it is waited for 10 s
-    /// at most.
+    /// The same for a part of the snapshot that is newer than this version; the controller waits
+    /// for it for at most 10 s.
     #[must_use]
     pub fn after(self, version: u64) -> Request<A> {
         self.query("after", version)
@@ -105,14 +105,14 @@ impl<A> Request<A> {
 /// A name as one segment of a path (RFC 3986 2.1).
 fn segment(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    // A segment of dots would be taken for a step up.
+    // A segment of dots would be taken as a relative path.
     if name == "." || name == ".." {
         return name.replace('.', "%2E");
     }
     name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// An endpoint, for whoever goes through all of them.
+/// An endpoint in the list of all.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The method.

@@ -1,4 +1,4 @@
-//! Each thing that does not fit is named once; what fits is not.
+//! Each fault is reported once; valid records have none.
 
 use super::*;
 use std::net::Ipv4Addr;
@@ -128,7 +128,7 @@ fn every_kind_of_misfit_is_named_by_its_record() {
             "{record} {word}: {found:?}"
         );
     }
-    // All at once, not only the first.
+    // All faults at once, not only the first.
     let mut all = stored(&site);
     all.vms[0].server = ServerId(9999);
     all.vms[1].gateway = GatewayId(99);
@@ -145,7 +145,7 @@ fn a_site_may_grow_at_its_ends_and_nothing_may_take_anothers_place() {
     let mut stored = stored;
     stored.vms[0].request.class = None;
     let found = findings(&stored, &Layout::of(&before), &after);
-    // With three at each edge the servers after the first edge's are others in their places.
+    // With three servers at each edge, those after the first edge's are at other indexes.
     let moved = before.topology.servers[last as usize].name != after.topology.servers[last as usize].name
         || before.topology.links != after.topology.links;
     assert!(moved && found.iter().any(|f| f.severity == Severity::Fault), "{found:?}");
