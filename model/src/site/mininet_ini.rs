@@ -7,8 +7,8 @@
 
 use super::faults::{Collector, Faults};
 use super::read::read;
-use super::section::nearest;
 use crate::spellings::scaled;
+use crate::text::nearest;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Range;

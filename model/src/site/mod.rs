@@ -31,7 +31,6 @@ pub use policy::{PolicyNames, Weights};
 pub(crate) use read::{check_delay, check_rate, loss};
 pub use read::{read, read_by, read_with};
 pub use section::Section;
-pub(crate) use section::nearest;
 
 use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
 use serde::{Deserialize, Serialize};
@@ -343,6 +342,10 @@ pub struct VmConfig {
     /// How long a VM lives once it runs, when its request does not say; `None` is until it is
     /// deleted.
     pub lifetime: Option<Duration>,
+    /// A name that one VM has is refused to another. Recordings from before this was so have it
+    /// false, and are replayed as they were decided.
+    #[serde(default)]
+    pub unique_names: bool,
 }
 
 impl Site {
