@@ -110,14 +110,22 @@ fn forwards_for_everybody(datapath: &'static str) -> Result<()> {
     wait("grouped VMs reach each other", || Ok(dc.exec(&web, &["ping", "-c", "1", "-W", "1", &db]).ok()))?;
     dc.tandem(&["group", "delete", &group])?;
 
-    // One of the two parallel cables goes: the other one takes over.
+    // Each of the two parallel cables goes in turn: the other one takes over.
     let cables = parallel(&dc)?;
-    let [first, _] = &cables[..] else { anyhow::bail!("two cables: {cables:?}") };
-    let port = first.split("<->").next().and_then(|end| end.rsplit('.').next()).context("a port")?;
-    dc.tandem(&["port", "down", "s1", port])?;
-    all_answer(&dc)?;
-    for name in names {
-        dc.exec(&node(name)?, &["ping", "-c", "2", "-W", "2", gateway_of(&shown(name)?)])?;
+    ensure!(cables.len() == 2, "two cables: {cables:?}");
+    for cable in cables {
+        let port = cable.split("<->").next().and_then(|end| end.rsplit('.').next()).context("a port")?;
+        dc.tandem(&["port", "down", "s1", port])?;
+        all_answer(&dc)?;
+        for name in names {
+            dc.exec(&node(name)?, &["ping", "-c", "2", "-W", "2", gateway_of(&shown(name)?)])?;
+        }
+        dc.tandem(&["port", "up", "s1", port])?;
+        wait("the cable is used again", || {
+            let links = dc.json(&["links"])?;
+            let all = links.as_array().into_iter().flatten();
+            Ok(all.into_iter().any(|l| l["name"] == cable && l["state"] == "confirmed").then_some(()))
+        })?;
     }
     dc.tandem(&["vm", "delete", "web"])?;
     let gone = dc.tandem(&["vm", "delete", "dbb"]).err().context("there is none")?;

@@ -122,7 +122,8 @@ proptest! {
         vms.iter().for_each(|vm| world.assert_reachable(vm));
         let members = vms[..3].iter().map(|v| v.address).collect();
         let group = world.ask(Request::CreateGroup { members });
-        prop_assert!(matches!(world.answer(group), Some(Response::GroupCreated { .. })));
+        let is_made = matches!(world.answer(group), Some(Response::GroupCreated { .. }));
+        prop_assert!(is_made);
         let links = world.site.topology.links.len();
         let mut down = BTreeSet::new();
         for round in 0..2 {
@@ -136,7 +137,8 @@ proptest! {
                     if n < 3 && m < 3 && both_run {
                         prop_assert_eq!(fate, there, "{} to {}", a.id, b.id);
                     } else if n == 3 || m == 3 {
-                        prop_assert!(!matches!(fate, Fate::At(_) | Fate::Loop), "{} to {}: {:?}", a.id, b.id, fate);
+                        let is_heard = matches!(fate, Fate::At(_) | Fate::Loop);
+                        prop_assert!(!is_heard, "{} to {}: {:?}", a.id, b.id, fate);
                     }
                 }
             }
@@ -157,7 +159,8 @@ proptest! {
 #[test]
 fn the_free_form_example_survives_each_of_its_links() {
     let (_, text) = EXAMPLES.iter().find(|(name, _)| *name == "free-form").expect("the example");
-    let mut world = connected(text, false);
+    let text = format!("{text}[policy]\nallocation = \"worst-fit\"\n");
+    let mut world = connected(&text, false);
     world.attach(Vec::new());
     let vms: Vec<VmRecord> = (0..6).map(|_| world.vm()).collect();
     let gateways: BTreeSet<GatewayId> = vms.iter().map(|v| v.gateway).collect();

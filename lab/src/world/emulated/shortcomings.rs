@@ -106,13 +106,10 @@ fn rights_and_programs(site: &Site, machine: &Machine, note: &mut Tell<'_>) {
     }
     let late = site.topology.links.iter().filter(|l| !l.cfg.delay.is_zero() || l.cfg.loss_ppm > 0).count();
     if late > 0 && *netem != Some(true) {
+        let have = if late == 1 { "one link has".to_owned() } else { format!("{late} links have") };
         let problem = match netem {
-            Some(_) => {
-                format!("this kernel has no netem (module sch_netem), and {late} links have delay or loss")
-            }
-            None => format!(
-                "{late} links have delay or loss, and whether this kernel has netem only root can try"
-            ),
+            Some(_) => format!("this kernel has no netem (module sch_netem), and {have} delay or loss"),
+            None => format!("{have} delay or loss, and whether this kernel has netem only root can try"),
         };
         let instead = "modprobe sch_netem (package linux-modules-extra on some systems), or leave delay and loss out; \
                        the simulated world has both";
