@@ -21,7 +21,7 @@ pub struct VmRequest {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::Span>))]
     pub timeout: Option<Duration>,
-    /// A name for people; need not be unique.
+    /// A name for people. No two VMs of a controller have the same; those of older stores may.
     #[serde(default)]
     pub name: Option<String>,
     /// What it is made from, by the name that its hypervisor knows; `None` is the hypervisor's

@@ -1,6 +1,7 @@
 //! What numbers and names of a request may be, whatever a data centre's size: beyond these they are
 //! a slip or an attack, and are refused with the reason before they reach any arithmetic.
 
+use crate::vm_ref;
 use crate::vms::VmSize;
 use std::time::Duration;
 use tandem_model::{Resources, text};
@@ -72,6 +73,18 @@ pub fn percent(what: &str, value: f64) -> Result<(), String> {
 /// When it is empty, too long, or has characters that do not show.
 pub fn name(name: &str) -> Result<(), String> {
     text::check_name(name).map_err(|why| why.to_string())
+}
+
+/// A VM's name: it must not read as something else that says which VM is meant.
+///
+/// # Errors
+/// As [`name`], and when it is a number or an address.
+pub fn vm_name(text: &str) -> Result<(), String> {
+    name(text)?;
+    if vm_ref::is_taken_otherwise(text) {
+        return Err(format!("{text:?} is a VM's number or an address, and no name; add a letter"));
+    }
+    Ok(())
 }
 
 /// What a VM is made from.

@@ -22,7 +22,7 @@ pub struct NewVm {
     pub class: Option<String>,
     /// Seconds to live once it runs.
     pub timeout: Option<f64>,
-    /// A name for people.
+    /// A name, which no other VM has; it says which VM is meant wherever its number does.
     pub name: Option<String>,
     /// What it is made from, by the name that its hypervisor knows.
     pub image: Option<String>,

@@ -11,6 +11,7 @@ pub mod group;
 pub mod hotspots;
 pub mod hypervisors;
 pub mod links;
+pub mod machine;
 pub mod migrate;
 pub mod notices;
 pub mod overrides;

@@ -4,6 +4,7 @@ use super::args::{GlobalArgs, print_json, seconds, vm_number};
 use super::stray::AdoptArgs;
 use super::table::table;
 use clap::{Args, Subcommand};
+use tandem_api::VmRef;
 use tandem_api::endpoints::{DELETE_VM, REQUEST_VM, RESIZE_VM, SHOW_VM, VMS};
 use tandem_api::views::VmView;
 use tandem_api::vms::{NewVm, VmSize};
@@ -37,24 +38,21 @@ pub enum VmCommand {
     },
     /// Show one VM with its path.
     Show {
-        /// Its number: 7 or vm7.
-        #[arg(value_parser = vm_number)]
-        vm: u64,
+        /// Its number, such as 7 or vm7, or its name.
+        vm: VmRef,
     },
     /// Change what a running VM has, where it is.
     Resize {
-        /// Its number: 7 or vm7.
-        #[arg(value_parser = vm_number)]
-        vm: u64,
+        /// Its number, such as 7 or vm7, or its name.
+        vm: VmRef,
         /// What it should have; what is left out stays.
         #[command(flatten)]
         size: SizeArgs,
     },
     /// Stop a VM and forget it.
     Delete {
-        /// Its number: 7 or vm7.
-        #[arg(value_parser = vm_number)]
-        vm: u64,
+        /// Its number, such as 7 or vm7, or its name.
+        vm: VmRef,
     },
 }
 
@@ -64,13 +62,13 @@ pub struct SizeArgs {
     /// CPU cores.
     #[arg(long)]
     cpu: Option<u32>,
-    /// RAM, such as "1 GiB".
+    /// RAM, such as "1 GiB" or 512M.
     #[arg(long)]
     ram: Option<Bytes>,
-    /// Disk, such as "10 GB".
+    /// Disk, such as "10 GB" or 10G.
     #[arg(long)]
     disk: Option<Bytes>,
-    /// Network, each direction, such as "1 Mbit/s".
+    /// Network, each direction, such as "1 Mbit/s", 10mbit or 1M.
     #[arg(long)]
     net: Option<BitRate>,
 }
@@ -94,10 +92,10 @@ pub struct NewVmArgs {
     /// Service class, by its name in the site file.
     #[arg(long)]
     class: Option<String>,
-    /// Seconds to live once it runs.
+    /// How long it lives once it runs: seconds, or a time such as "85 min".
     #[arg(long, value_parser = seconds)]
     timeout: Option<f64>,
-    /// A name for people.
+    /// A name, which no other VM has: every verb takes it for the VM's number.
     #[arg(long)]
     name: Option<String>,
     /// What it is made from, by the name that its hypervisor knows; its default if left out.
@@ -156,19 +154,19 @@ pub async fn run(global: &GlobalArgs, command: VmCommand) -> anyhow::Result<()> 
             print!("{}", table(&header, &rows));
         }
         VmCommand::Show { vm } => {
-            let view = client.send(SHOW_VM.at(&[&vm])).await?.body;
+            let view = client.send(SHOW_VM.at(&[&vm.segment()])).await?.body;
             if global.json {
                 return print_json(&view);
             }
             show(&view);
         }
         VmCommand::Resize { vm, size } => {
-            client.send(RESIZE_VM.at_with(&[&vm], &size.body())).await?;
-            eprintln!("vm{vm} is resized");
+            client.send(RESIZE_VM.at_with(&[&vm.segment()], &size.body())).await?;
+            eprintln!("{vm} is resized");
         }
         VmCommand::Delete { vm } => {
-            client.send(DELETE_VM.at(&[&vm])).await?;
-            eprintln!("vm{vm} is gone");
+            client.send(DELETE_VM.at(&[&vm.segment()])).await?;
+            eprintln!("{vm} is gone");
         }
     }
     Ok(())

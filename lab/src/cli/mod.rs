@@ -1,6 +1,7 @@
 //! The command line of `tandem-lab`.
 
 mod calibrate;
+mod check;
 mod draw;
 mod experiment;
 mod lab;
@@ -15,6 +16,7 @@ use crate::world::xen;
 use crate::{fuzz, temp_dir, workload};
 use anyhow::Context;
 use calibrate::CalibrateOptions;
+use check::CheckOptions;
 use clap::{Parser, Subcommand};
 use draw::DrawOptions;
 use experiment::Experiment;
@@ -38,6 +40,9 @@ enum Command {
     /// Bring up an emulated data centre, or take over a testbed's servers and gateways; it runs on
     /// until `down`.
     Up(UpOptions),
+    /// Say what this machine cannot do for a site, before anything is made: what is not installed or
+    /// not allowed, and what there is no room for. `tandem check` prints it too.
+    Check(CheckOptions),
     /// Take an emulated data centre down; nothing of it is left.
     Down(Name),
     /// Show an emulated data centre.
@@ -158,6 +163,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match command {
         Command::Up(options) => lab::up(options)?,
+        Command::Check(options) => check::run(&options)?,
         Command::Down(name) => lab::down(name)?,
         Command::Status { name, json } => lab::status(name, json)?,
         Command::Exec { .. } | Command::Enter { .. } | Command::Node { .. } => {}

@@ -158,6 +158,13 @@ pub enum Response {
         /// Why.
         why: String,
     },
+    /// Another VM has the name that was asked for; nothing was changed.
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        vm: VmId,
+    },
     /// There is no such VM or group.
     NotFound {
         /// What was looked for.

@@ -28,7 +28,7 @@ pub use overrides::Lists;
 pub use policy::{Joint, PolicyNames, Weights};
 pub(crate) use read::{check_delay, check_rate, loss};
 pub use read::{read, read_by, read_with};
-pub use section::{Section, nearest};
+pub use section::Section;
 
 use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
 use serde::{Deserialize, Serialize};
@@ -354,6 +354,10 @@ pub struct VmConfig {
     /// How long a VM lives once it runs, when its request does not say; `None` is until it is
     /// deleted.
     pub lifetime: Option<Duration>,
+    /// A name that one VM has is refused to another. Recordings from before this was so have it
+    /// false, and are replayed as they were decided.
+    #[serde(default)]
+    pub unique_names: bool,
 }
 
 impl Site {

@@ -5,6 +5,7 @@
 use super::PolicyName;
 use super::faults::Collector;
 use crate::spellings::{self, UnitError};
+use crate::text::nearest;
 use crate::{BitRate, Bytes, Dpid};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -311,15 +312,4 @@ fn kind(v: &DeValue<'_>) -> String {
     let name = v.type_str();
     let article = if name.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {name}")
-}
-
-/// Characters of a key that are compared: whatever is longer is no slip of the hand.
-const COMPARED: usize = 64;
-
-/// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966),
-/// if that is small.
-pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    let key: String = key.chars().take(COMPARED).collect();
-    let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();
-    nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
 }

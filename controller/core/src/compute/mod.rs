@@ -34,6 +34,7 @@ pub(crate) mod stray_service;
 pub(crate) mod strays;
 pub(crate) mod vm;
 pub(crate) mod vm_lifecycle;
+pub(crate) mod vm_names;
 pub(crate) mod vm_rules;
 
 use crate::agents::{AgentState, AgentsMut, AgentsRef};

@@ -92,6 +92,10 @@ impl ComputeMut<'_> {
     pub(crate) fn request_vm(&mut self, request_id: RequestId, mut request: VmRequest) {
         self.compute.counters.requested += 1;
         self.cx.dirty.vms = true;
+        if self.refuse_taken_name(request_id, request.name.as_deref()) {
+            self.compute.counters.rejected += 1;
+            return;
+        }
         if self.compute.world.is_none() {
             self.compute.counters.failed += 1;
             let why = self.compute().no_world();

@@ -86,6 +86,7 @@ pub(super) async fn core(event_loop: &Handle, request: model::Request) -> Handle
             Ok((StatusCode::ACCEPTED, Json(Created { id: migration.0 })).into_response())
         }
         Core::Done => Ok(StatusCode::NO_CONTENT.into_response()),
+        Core::NameTaken { name, vm } => Err(ApiError::name_taken(&name, vm).into()),
         Core::NotFound { what } => Err(ApiError::not_found(format!("there is no {what}")).into()),
         // The data centre or the store could not do it; it may be asked again.
         Core::Failed { why } => Err(ApiError::unavailable(why).into()),

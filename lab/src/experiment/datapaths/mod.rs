@@ -49,7 +49,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1000)]
     pub pings: u32,
     /// Seconds of each measurement of loss.
-    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::positive)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::seconds)]
     pub seconds: f64,
     /// How often 100 and more rules are installed, and fewer ten times as often; the median is
     /// taken.

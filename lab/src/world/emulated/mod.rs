@@ -18,4 +18,5 @@ pub mod lab_control;
 pub mod lab_process;
 pub mod network;
 pub mod room;
+pub mod shortcomings;
 pub mod static_forwarding;
