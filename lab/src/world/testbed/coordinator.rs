@@ -87,7 +87,7 @@ fn take(site: &Site, machine: &inventory::Machine) -> anyhow::Result<NodeSetup> 
         let prefix_len = site.addresses.network.len();
         hosts.push(HostSetup { name: node.name.clone(), gateway, mac: mac.0, address, prefix_len, ports });
     }
-    Ok(NodeSetup { control: machine.control.clone(), hosts })
+    Ok(NodeSetup { control: machine.control.clone(), hosts, announce: site.discovery.announce })
 }
 
 fn facts(ssh: &Ssh) -> anyhow::Result<Machine> {
@@ -432,7 +432,8 @@ impl LabBackend for Testbed {
             LabRequest::PingAll { senders } => LabResponse::Pings(self.ping(*senders)?),
             LabRequest::Flows => LabResponse::Flows { flows: self.flows()? },
             LabRequest::StartFlow { id, from, to, rate, tcp, tool } => {
-                self.start_flow(&FlowSpec::of(*id, from, to, *rate, tool_of(*tool, *tcp)), &from.0, &to.0)?;
+                let spec = FlowSpec::of(*id, from, to, *rate, tool_of(*tool, *tcp));
+                self.start_flow(&spec.told_by(&self.site.traffic), &from.0, &to.0)?;
                 LabResponse::Done
             }
             LabRequest::StopFlow { id } => {
