@@ -108,7 +108,8 @@ impl Hosts {
     /// # Errors
     /// When there is no such VM.
     pub fn resize_vm(&self, vm: u64, resources: wire::Resources) -> anyhow::Result<()> {
-        self.with_guest(vm, |guest| guest.resize(resources, clock()))
+        self.with_guest(vm, |guest| guest.resize(resources, clock()))?;
+        lock(&self.vms).police(vm, resources.net_bit_per_s)
     }
 
     /// Makes the bridges on which the servers live, before there is any VM.

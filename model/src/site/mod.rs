@@ -364,6 +364,10 @@ pub struct VmConfig {
     /// How long a VM lives once it runs, when its request does not say; `None` is until it is
     /// deleted.
     pub lifetime: Option<Duration>,
+    /// A VM sends no more than its network rate: what is more waits at its own port, or is lost
+    /// there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub police: bool,
 }
 
 impl Site {

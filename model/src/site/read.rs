@@ -272,6 +272,7 @@ fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmConfig {
         default: resources(&mut v, c, default),
         start_timeout: v.duration(c, "start_timeout").unwrap_or(Duration::from_secs(60)),
         lifetime: v.duration(c, "lifetime"),
+        police: v.flag(c, "police").unwrap_or(false),
     };
     if cfg.start_timeout < Duration::from_millis(100) {
         v.fault(c, "start_timeout", "no VM starts as fast as that", "write at least \"1 s\"");

@@ -186,7 +186,7 @@ impl LabBackend for Lab {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let server = a.server as usize;
         let port = PortNo(a.uplink_port);
-        let ordered = Ordered::of(a.resources, &a.image);
+        let ordered = Ordered::of(a.resources, &a.image).policed(a.resources, self.site.vm.police);
         let addressing = addressing(a)?;
         let address = address(a)?;
         let new = NewVm { id: a.vm, server, port, mac, address, addressing, ordered };

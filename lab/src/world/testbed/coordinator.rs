@@ -361,7 +361,7 @@ impl LabBackend for Testbed {
         let server = server.with_context(|| format!("there is no server {}", a.server))?.name.clone();
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let node = self.node_of(&server)?;
-        let ordered = Ordered::of(a.resources, &a.image);
+        let ordered = Ordered::of(a.resources, &a.image).policed(a.resources, self.site.vm.police);
         let vm = a.vm;
         let port = a.uplink_port;
         let address = address(a)?;
@@ -391,7 +391,7 @@ impl LabBackend for Testbed {
         let cpu = to.cpu_cores;
         let ram = to.ram_bytes;
         let disk = to.disk_bytes;
-        self.ask(node, &NodeRequest::ResizeVm { vm: r.vm, cpu, ram, disk }).map(drop)
+        self.ask(node, &NodeRequest::ResizeVm { vm: r.vm, cpu, ram, disk, net: to.net_bit_per_s }).map(drop)
     }
 
     fn server_of(&self, vm: u64) -> Option<u32> {

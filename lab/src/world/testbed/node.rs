@@ -176,9 +176,9 @@ fn carry_out(hosts: &Hosts, order: NodeRequest) -> anyhow::Result<LabResponse> {
             hosts.move_vm(vm, PortNo(port))?;
             LabResponse::Done
         }
-        NodeRequest::ResizeVm { vm, cpu, ram, disk } => {
+        NodeRequest::ResizeVm { vm, cpu, ram, disk, net } => {
             let resources =
-                wire::Resources { cpu_cores: cpu, ram_bytes: ram, disk_bytes: disk, net_bit_per_s: 0 };
+                wire::Resources { cpu_cores: cpu, ram_bytes: ram, disk_bytes: disk, net_bit_per_s: net };
             hosts.resize_vm(vm, resources)?;
             LabResponse::Done
         }

@@ -85,6 +85,9 @@ pub enum NodeRequest {
         ram: u64,
         /// Bytes of disk.
         disk: u64,
+        /// Bit/s of its network, where it is held to it.
+        #[serde(default)]
+        net: u64,
     },
     /// Stop a VM.
     StopVm {
