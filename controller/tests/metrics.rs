@@ -178,6 +178,7 @@ async fn every_figure_of_the_api_is_there_with_the_same_value() {
         timeout: None,
         name: None,
         image: None,
+        traffic: None,
     };
     core.handle(
         Event::Request { id: RequestId(2), request: tandem_model::Request::RequestVm { request } },

@@ -1,7 +1,8 @@
 //! Virtual machines: what is asked for, where it went, and why it could not.
 
 use crate::{
-    BitRate, Bytes, ClassId, GatewayId, GroupId, Hop, Mac, PortNo, Resources, ServerId, SwitchId, Time, VmId,
+    BitRate, Bytes, ClassId, GatewayId, GroupId, Hop, Mac, PortNo, Resources, ServerId, SwitchId, Time,
+    TrafficTool, VmId,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -28,6 +29,10 @@ pub struct VmRequest {
     /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What generates its traffic; `None` is what its class says, or the site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub traffic: Option<TrafficTool>,
 }
 
 /// Where a VM is in its life.

@@ -4,7 +4,7 @@
 use crate::vm_ref;
 use crate::vms::VmSize;
 use std::time::Duration;
-use tandem_model::{Resources, text};
+use tandem_model::{NoTrafficTool, Resources, TrafficTool, text};
 
 /// CPU cores of a VM.
 const CORES: u32 = 65_536;
@@ -98,6 +98,14 @@ pub fn image(image: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("an image's name has 1 to {IMAGE} characters, none of them a control or invisible one"))
+}
+
+/// What generates a VM's traffic.
+///
+/// # Errors
+/// When it cannot be a traffic tool's name.
+pub fn traffic(tool: &str) -> Result<TrafficTool, String> {
+    tool.parse().map_err(|why: NoTrafficTool| format!("{tool:?}: {why}"))
 }
 
 /// Where an agent reaches the controller.

@@ -26,6 +26,9 @@ pub struct NewVm {
     pub name: Option<String>,
     /// What it is made from, by the name that its hypervisor knows.
     pub image: Option<String>,
+    /// What generates its traffic where the world can: the name of a traffic tool; its class's or
+    /// the site's if left out.
+    pub traffic: Option<String>,
 }
 
 impl NewVm {

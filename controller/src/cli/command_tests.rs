@@ -10,7 +10,7 @@ const LINES: &[&str] = &[
      tcp:127.0.0.1:8080 --api-host tandem.example.org --api-group ops --store /s --world @w --csv /c --record /r --until-stdin-closes",
     "serve --site s.toml --hypervisors h.toml",
     "vm request",
-    "vm request --cpu 2 --ram 2GiB --disk 10GB --net 5Mbit/s --class gold --timeout 60 --name web --image debian",
+    "vm request --cpu 2 --ram 2GiB --disk 10GB --net 5Mbit/s --class gold --timeout 60 --name web --image debian --traffic poisson",
     "vm list",
     "vm list --strays",
     "vm adopt 7",

@@ -101,6 +101,10 @@ pub struct NewVmArgs {
     /// What it is made from, by the name that its hypervisor knows; its default if left out.
     #[arg(long)]
     image: Option<String>,
+    /// What generates its traffic in a lab: a traffic tool such as udp, tcp, poisson or iperf3
+    /// (`tandem-lab traffic-tools`); its class's or the site's if left out.
+    #[arg(long, value_name = "TOOL")]
+    traffic: Option<String>,
 }
 
 impl NewVmArgs {
@@ -115,6 +119,7 @@ impl NewVmArgs {
             timeout: self.timeout,
             name: self.name,
             image: self.image,
+            traffic: self.traffic,
         }
     }
 }

@@ -43,7 +43,14 @@ fn vm(site: &Site, id: u64, server: u32) -> VmRecord {
     let resources = Resources { cpu: 1, ram: Bytes(1), disk: Bytes(1), net: BitRate(1) };
     VmRecord {
         id: VmId(id),
-        request: VmRequest { resources, class: Some(ClassId(0)), timeout: None, name: None, image: None },
+        request: VmRequest {
+            resources,
+            class: Some(ClassId(0)),
+            timeout: None,
+            name: None,
+            image: None,
+            traffic: None,
+        },
         server: ServerId(server),
         uplink: 0,
         gateway: GatewayId(0),

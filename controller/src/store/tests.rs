@@ -284,6 +284,7 @@ fn some_vm() -> impl Strategy<Value = VmRecord> {
                 timeout: timeout.map(|t| std::time::Duration::from_secs(t.into())),
                 name,
                 image: None,
+                traffic: None,
             },
             server: ServerId(server),
             uplink,

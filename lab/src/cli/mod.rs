@@ -100,6 +100,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the traffic tools, what each does and its options in a site file; says which Debian
+    /// package is missing for one.
+    TrafficTools,
     /// What a lab's VMs do and use; moving one without the controller knowing.
     #[command(subcommand)]
     Vm(vm::VmCommand),
@@ -170,6 +173,7 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::Vm(command) => vm::run(command)?,
         Command::PingAll { name, senders } => return lab::ping_all(name, senders),
         Command::Flows { name, json } => lab::flows(name, json)?,
+        Command::TrafficTools => lab::traffic_tools(),
         Command::Request(options) => workload::run(&options)?,
         Command::Experiment(experiment) => experiment::run(experiment)?,
         Command::Draw(options) => draw::run(options)?,

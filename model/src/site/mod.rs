@@ -21,6 +21,7 @@ mod policy;
 mod read;
 mod section;
 mod shape;
+mod traffic;
 
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
@@ -30,8 +31,12 @@ pub(crate) use read::{check_delay, check_rate, loss};
 pub use read::{read, read_by, read_with};
 pub use section::Section;
 
-use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
+use crate::{
+    BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, ToolOptions, Topology,
+    TrafficPattern, TrafficTool,
+};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -80,6 +85,9 @@ pub struct ServiceClass {
     pub dscp: u8,
     /// Packets that wait in its queue of a port at most.
     pub queue: u32,
+    /// What generates the traffic of its VMs; `None` is what the site says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficTool>,
 }
 
 /// Who has which address.
@@ -255,6 +263,15 @@ pub struct TrafficConfig {
     pub share: f64,
     /// IP packet size of UDP, in bytes.
     pub packet: u16,
+    /// Between whom.
+    #[serde(default, skip_serializing_if = "traffic::is_default")]
+    pub pattern: TrafficPattern,
+    /// The same seed mixes the same flows, and lets tools send at the same moments.
+    #[serde(default = "traffic::seed", skip_serializing_if = "traffic::is_seed")]
+    pub seed: u64,
+    /// What tools are told, by the tool's name or that of a `[traffic.NAME]` with `tool = "..."`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tools: BTreeMap<TrafficTool, ToolOptions>,
 }
 
 /// How VMs are moved.
@@ -358,6 +375,10 @@ pub struct VmConfig {
     /// false, and are replayed as they were decided.
     #[serde(default)]
     pub unique_names: bool,
+    /// A VM sends no more than its network rate: what is more waits at its own port, or is lost
+    /// there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub police: bool,
 }
 
 impl Site {

@@ -10,10 +10,11 @@ use super::overrides::Lists;
 use super::policy::{PolicyNames, read_policy};
 use super::section::Section;
 use super::shape::{check_topology, read_shape};
-use super::{DiscoveryConfig, Modules, ServiceClass, Site, StatisticsConfig, TrafficConfig, VmConfig};
+use super::traffic::{TOOL, read_traffic};
+use super::{DiscoveryConfig, Modules, ServiceClass, Site, StatisticsConfig, VmConfig};
 use crate::shapes::Parameters;
 use crate::topology::{LinkConfig, Resources};
-use crate::{BitRate, Bytes, ClassId, Direction, TrafficTool};
+use crate::{BitRate, Bytes, ClassId};
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -265,23 +266,6 @@ fn read_discovery(root: &mut Section<'_>, c: &mut Collector<'_>) -> DiscoveryCon
     cfg
 }
 
-fn read_traffic(root: &mut Section<'_>, c: &mut Collector<'_>) -> TrafficConfig {
-    let mut t = root.section(c, "traffic");
-    let directions = [("to-vm", Direction::ToVm), ("from-vm", Direction::FromVm), ("both", Direction::Both)];
-    let cfg = TrafficConfig {
-        enabled: t.flag(c, "enabled").unwrap_or(true),
-        transport: t
-            .parsed(c, "transport", "the name of a traffic tool, such as \"udp\" or \"tcp\"")
-            .unwrap_or(TrafficTool::UDP),
-        udp_share: t.fraction(c, "udp_share", 0.0, 1.0),
-        direction: t.word(c, "direction", &directions).unwrap_or(Direction::ToVm),
-        share: t.fraction(c, "share", 0.0, 10.0).unwrap_or(1.0),
-        packet: t.count(c, "packet", 128..=1500).unwrap_or(1400) as u16,
-    };
-    t.finish(c);
-    cfg
-}
-
 fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmConfig {
     let mut v = root.section(c, "vm");
     let default = Resources { cpu: 1, ram: Bytes::gib(1), disk: Bytes::gib(10), net: BitRate::mbit(1) };
@@ -290,6 +274,7 @@ fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmConfig {
         start_timeout: v.duration(c, "start_timeout").unwrap_or(Duration::from_secs(60)),
         lifetime: v.duration(c, "lifetime"),
         unique_names: true,
+        police: v.flag(c, "police").unwrap_or(false),
     };
     if cfg.start_timeout < Duration::from_millis(100) {
         v.fault(c, "start_timeout", "no VM starts as fast as that", "write at least \"1 s\"");
@@ -351,11 +336,12 @@ fn read_classes(
             }
             default = Some(ClassId(n as u16));
         }
+        let traffic = s.parsed(c, "traffic", TOOL);
         if n >= 64 {
             s.fault(c, "name", "more than 64 classes", "DSCP has 64 values; use fewer classes");
         }
         s.finish(c);
-        classes.push(ServiceClass { name, share, ceiling, dscp, queue });
+        classes.push(ServiceClass { name, share, ceiling, dscp, queue, traffic });
     }
     let last = classes.len().checked_sub(1).map(|n| ClassId(n as u16));
     (classes, default.or(last))

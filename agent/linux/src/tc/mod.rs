@@ -72,6 +72,11 @@ fn netem(index: u32, class: u16, shape: Shape) -> Request {
     }
 }
 
+/// The request that gives an interface another rate that is shaped by [`shape`].
+pub fn reshape(index: u32, shape: Shape) -> Request {
+    class::change_class(index, Class::new(1, 0, shape.rate, shape.rate, shape.queue))
+}
+
 /// The requests that shape an interface's egress: an HTB with one class and a leaf.
 pub fn shape(index: u32, shape: Shape) -> Vec<Request> {
     let class = Class::new(1, 0, shape.rate, shape.rate, shape.queue);

@@ -121,6 +121,7 @@ impl ComputeMut<'_> {
         if !all.is_empty() {
             self.start_ordered(Purpose::GroupChange, all, &is_entry);
         }
+        self.start_group_traffic(None);
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) mod vm;
 pub(crate) mod vm_lifecycle;
 pub(crate) mod vm_names;
 pub(crate) mod vm_rules;
+pub(crate) mod vm_traffic;
 
 use crate::agents::{AgentState, AgentsMut, AgentsRef};
 use crate::compute::host_load::Loads;
@@ -51,7 +52,7 @@ use crate::handles::handles;
 use crate::network::{NetworkMut, NetworkRef, NetworkState};
 use crate::rules::{RuleState, RulesMut, RulesRef};
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::{GroupId, GroupRecord, ServerId, StoreId, VmId};
+use tandem_model::{GroupId, GroupRecord, ServerId, StoreId, TrafficId, VmId};
 
 /// The hypervisor service that is attached.
 #[derive(Debug, Clone)]
@@ -70,6 +71,8 @@ pub(crate) struct ComputeState {
     /// free.
     pub(crate) pinned: BTreeSet<VmId>,
     pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
+    /// Flows among the members of groups that the world was asked for, and who receives each.
+    pub(crate) group_traffic: BTreeMap<TrafficId, VmId>,
     pub(crate) world: Option<HypervisorBackend>,
     /// Why no hypervisor service serves this controller, when one has said so.
     pub(crate) refused: Option<String>,

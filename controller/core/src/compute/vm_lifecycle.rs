@@ -23,9 +23,8 @@ use crate::signal::Signal;
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Direction, Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Response, SiteEvent,
-    StoreOp, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec,
-    VmState,
+    Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Response, SiteEvent, StoreOp, SwitchId,
+    VmId, VmOrigin, VmRecord, VmRequest, VmSpec, VmState,
 };
 
 /// Why a VM stops that somebody wanted gone.
@@ -273,43 +272,6 @@ impl ComputeMut<'_> {
         if !self.network().has_way(&record) {
             self.cut(id, NO_WAY);
         }
-    }
-
-    /// Asks the world for a running VM's traffic (again: a world ignores what it generates
-    /// already).
-    pub(crate) fn start_traffic(&mut self, id: VmId) {
-        if !self.cx.site.traffic.enabled || !self.compute.world.as_ref().is_some_and(|w| w.traffic) {
-            return;
-        }
-        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
-        let Some(gateway) = self.cx.site.topology.gateway(record.gateway) else { return };
-        let outside = TrafficEnd::Gateway(record.gateway, gateway.address);
-        let inside = TrafficEnd::Vm(id, record.address);
-        let cfg = &self.cx.site.traffic;
-        let directions = match cfg.direction {
-            Direction::ToVm => vec![(0, outside, inside)],
-            Direction::FromVm => vec![(1, inside, outside)],
-            Direction::Both => vec![(0, outside, inside), (1, inside, outside)],
-        };
-        let rate = self.cx.site.traffic_rate(record.request.resources.net);
-        let mut ids = Vec::new();
-        for (n, from, to) in directions {
-            // An adopted VM may have any id: two flows of it may then share theirs with another,
-            // and none overflows.
-            let id = TrafficId(id.0.wrapping_mul(2).wrapping_add(n));
-            ids.push(id);
-            let (transport, packet, class) = (cfg.transport, cfg.packet, record.request.class);
-            let spec = TrafficSpec { id, from, to, rate, transport, packet, class };
-            self.cx.effects.push(Effect::TrafficStart { spec });
-        }
-        if let Some(vm) = self.compute.vms.get_mut(&id) {
-            vm.traffic = ids;
-        }
-    }
-
-    pub(crate) fn stop_traffic(&mut self, id: VmId) {
-        let ids = self.compute.vms.get_mut(&id).map(|vm| std::mem::take(&mut vm.traffic)).unwrap_or_default();
-        self.cx.effects.extend(ids.into_iter().map(|id| Effect::TrafficStop { id }));
     }
 
     pub(crate) fn on_start_timeout(&mut self, id: VmId) {

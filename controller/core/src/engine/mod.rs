@@ -283,6 +283,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             vms: BTreeMap::new(),
             pinned: BTreeSet::new(),
             groups: BTreeMap::new(),
+            group_traffic: BTreeMap::new(),
             world: None,
             refused: None,
             strays: Strays::default(),

@@ -323,6 +323,7 @@ fn question() -> impl Strategy<Value = Request> {
             timeout: timeout.map(Duration::from_nanos),
             name,
             image: None,
+            traffic: None,
         },
     );
     prop_oneof![

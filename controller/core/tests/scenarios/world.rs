@@ -584,7 +584,14 @@ impl World {
 
     /// The site's default VM.
     pub(crate) fn request(&self) -> VmRequest {
-        VmRequest { resources: self.site.vm.default, class: None, timeout: None, name: None, image: None }
+        VmRequest {
+            resources: self.site.vm.default,
+            class: None,
+            timeout: None,
+            name: None,
+            image: None,
+            traffic: None,
+        }
     }
 
     pub(crate) fn ask_vm(&mut self) -> RequestId {

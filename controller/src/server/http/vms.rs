@@ -60,7 +60,8 @@ pub(super) async fn request(State(event_loop): State<Handle>, Body(body): Body<N
     let resources = limits::resources(&body.size(), snapshot.site.vm.default).map_err(ApiError::invalid)?;
     let timeout = check_words(body.timeout, body.name.as_deref(), body.image.as_deref())?;
     let class = class_if_named(&snapshot, body.class.as_deref())?;
-    let request = VmRequest { resources, class, timeout, name: body.name, image: body.image };
+    let traffic = body.traffic.as_deref().map(limits::traffic).transpose().map_err(ApiError::invalid)?;
+    let request = VmRequest { resources, class, timeout, name: body.name, image: body.image, traffic };
     core(&event_loop, Request::RequestVm { request }).await
 }
 

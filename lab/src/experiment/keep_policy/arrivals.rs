@@ -81,6 +81,7 @@ pub fn plan(options: &Options, warm_up: Duration) -> anyhow::Result<Vec<Arrival>
             timeout: Some(Duration::from_secs_f64(lives.clamp(1.0, 1e8)) + more),
             name: None,
             image: None,
+            traffic: None,
         }
     };
     let first = expected(options, 0.0).round().max(0.0) as u32;

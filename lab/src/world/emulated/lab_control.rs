@@ -5,6 +5,7 @@ use super::room;
 use crate::control::labs;
 use crate::control::messages::{self, LabRequest, LabResponse, Status};
 use crate::controller_process::beside;
+use crate::node::traffic;
 use crate::world::emulated::datapath::{Choice, Datapaths, SwitchDatapaths};
 use crate::world::emulated::room::{Available, Required};
 use anyhow::{Context, bail};
@@ -119,6 +120,8 @@ fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
 /// nothing is then left.
 pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let checked: Site = tandem_core::site::read(&plan.text, &plan.file)?;
+    // Files of options are read by the lab's process, which has this one's folder.
+    traffic::check(&checked).with_context(|| plan.file.clone())?;
     let agent_program = beside("tandem-agent", "TANDEM_AGENT")?;
     let datapath = Datapaths::ask(&agent_program)?.decide(plan.datapath, &Probe::new(), &checked)?;
     if !(plan.controller.starts_with("unix:/") || plan.controller.starts_with("tcp:")) {

@@ -6,6 +6,7 @@ use super::network;
 use super::static_forwarding;
 use crate::control::messages::{LabRequest, LabResponse, Status};
 use crate::control::service::{self, LabBackend, Reports};
+use crate::node::announce;
 use crate::node::guest::Ordered;
 use crate::node::hosts::Hosts;
 use crate::node::loads;
@@ -62,7 +63,12 @@ pub fn run() -> anyhow::Result<()> {
     nix::unistd::dup2_stdout(&log)?;
     nix::unistd::dup2_stderr(&log)?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    service::run(Arc::new(lab), Reports::default(), peers, control, world)
+    let announce = lab.site.discovery.announce;
+    let lab = Arc::new(lab);
+    if let Some(period) = announce {
+        announce::every(period, &lab, |lab| lab.network.hosts.announce())?;
+    }
+    service::run(lab, Reports::default(), peers, control, world)
 }
 
 fn prepare() -> anyhow::Result<(Lab, LocalPeers, UnixListener, UnixListener)> {
@@ -157,15 +163,11 @@ pub fn flow(site: &Site, t: &wire::TrafficStart) -> anyhow::Result<(FlowSpec, St
         "" => None,
         name => Some(name.parse::<TrafficTool>()?),
     };
-    let spec = FlowSpec {
-        id: t.id,
-        addresses: (Ipv4Addr::from_bits(from.address), Ipv4Addr::from_bits(to.address)),
-        ends: format!("{sender} -> {receiver}"),
-        rate: t.rate_bit_per_s,
-        tool: tool_of(tool, t.tcp),
-        packet: u16::try_from(t.packet).unwrap_or(1400),
-    };
-    Ok((spec, sender, receiver))
+    let ends = [from.address, to.address].map(Ipv4Addr::from_bits);
+    let ends = ((sender.clone(), ends[0]), (receiver.clone(), ends[1]));
+    let spec = FlowSpec::of(t.id, &ends.0, &ends.1, t.rate_bit_per_s, tool_of(tool, t.tcp));
+    let packet = u16::try_from(t.packet).unwrap_or(1400);
+    Ok((FlowSpec { packet, ..spec.told_by(&site.traffic) }, sender, receiver))
 }
 
 /// What is said where VMs can use each other's addresses.
@@ -184,7 +186,7 @@ impl LabBackend for Lab {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let server = a.server as usize;
         let port = PortNo(a.uplink_port);
-        let ordered = Ordered::of(a.resources, &a.image);
+        let ordered = Ordered::of(a.resources, &a.image).policed(a.resources, self.site.vm.police);
         let addressing = addressing(a)?;
         let address = address(a)?;
         let new = NewVm { id: a.vm, server, port, mac, address, addressing, ordered };
@@ -240,7 +242,7 @@ impl LabBackend for Lab {
             LabRequest::Flows => LabResponse::Flows { flows: hosts.flows() },
             LabRequest::StartFlow { id, from, to, rate, tcp, tool } => {
                 let spec = FlowSpec::of(*id, from, to, *rate, tool_of(*tool, *tcp));
-                hosts.start_flow(spec, Some(&from.0), Some(&to.0))?;
+                hosts.start_flow(spec.told_by(&self.site.traffic), Some(&from.0), Some(&to.0))?;
                 LabResponse::Done
             }
             LabRequest::StopFlow { id } => {
