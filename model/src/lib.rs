@@ -3,7 +3,8 @@
 //! - [`ids`], [`units`]: small types that carry their meaning.
 //! - [`site`]: `site.toml` as written and as checked; [`topology`]: the data centre as arrays.
 //! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated;
-//!   [`migration`]: VMs on their way.
+//!   [`migration`]: VMs on their way; [`constraints`]: where VMs may run; [`explanation`]: what a
+//!   request would lead to.
 //! - [`text`]: foreign text made safe to show; [`rate_limit`]: what one peer may cost.
 //! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that
 //!   a controller has no record of.
@@ -11,9 +12,11 @@
 //! - [`event`]: the door of the core: facts in, effects out; [`site_event`]: what has changed in
 //!   the data centre, for whoever follows it.
 
+pub mod constraints;
 pub mod counters;
 pub mod datapath;
 pub mod event;
+pub mod explanation;
 pub mod ids;
 pub mod migration;
 pub mod paths;
@@ -32,9 +35,11 @@ pub mod traffic;
 pub mod units;
 pub mod vm;
 
+pub use constraints::{Constraints, OnPlace, Spread, SpreadLevel, VmGroupRequest};
 pub use counters::*;
 pub use datapath::{DatapathKind, UnknownDatapath};
 pub use event::*;
+pub use explanation::{Candidate, Change, Explanation, PlannedPlace};
 pub use ids::*;
 pub use migration::*;
 pub use rule::*;

@@ -13,6 +13,7 @@
 //! Bit rates, sizes and times are texts with a unit: `"1.5 Gbit/s"`, `"512 MiB"`, `"20 GB"`, `"500 ms"`, `"85 min"`.
 
 mod addresses;
+mod class_servers;
 mod examples;
 mod faults;
 mod migration;
@@ -20,6 +21,7 @@ mod mininet_ini;
 mod overrides;
 mod policy;
 mod read;
+mod requests;
 mod section;
 mod shape;
 
@@ -30,7 +32,9 @@ pub use policy::{PolicyNames, Weights};
 pub use read::{read, read_by, read_with};
 pub use section::Section;
 
-use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
+use crate::{
+    BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, ServerId, Topology, TrafficTool,
+};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -65,6 +69,9 @@ pub struct Site {
     pub migration: MigrationConfig,
     /// Request defaults, for `tandem vm request` without options and for the lab's requester.
     pub vm: VmConfig,
+    /// Who may ask for VMs besides the API.
+    #[serde(default)]
+    pub requests: RequestsConfig,
 }
 
 /// A service class: what its users get of every port, and how its packets are known.
@@ -80,6 +87,9 @@ pub struct ServiceClass {
     pub dscp: u8,
     /// Packets that wait in its queue of a port at most.
     pub queue: u32,
+    /// The only servers that its VMs go to, in order of id; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerId>,
 }
 
 /// Who has which address.
@@ -340,6 +350,23 @@ pub struct VmConfig {
     /// How long a VM lives once it runs, when its request does not say; `None` is until it is
     /// deleted.
     pub lifetime: Option<Duration>,
+}
+
+/// Requests that do not come by the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestsConfig {
+    /// Where the controller listens for requests in the text protocol of the thesis (Teixeira
+    /// 2013): a path, or `tcp:ADDRESS:PORT`; `None` is nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_socket: Option<String>,
+    /// Whose requests those are; it is kept with their VMs.
+    pub requester: String,
+}
+
+impl Default for RequestsConfig {
+    fn default() -> RequestsConfig {
+        RequestsConfig { text_socket: None, requester: "text-socket".to_owned() }
+    }
 }
 
 impl Site {

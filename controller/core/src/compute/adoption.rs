@@ -193,6 +193,7 @@ impl<'a> ComputeRef<'a> {
             timeout: known.timeout.or_else(|| spec.and_then(|s| s.origin.timeout)),
             name: agree("name", spec.and_then(|s| s.name.clone()), known.name.clone())?,
             image: agree("image", spec.and_then(|s| s.image.clone()), known.image.clone())?,
+            ..VmRequest::default()
         })
     }
 
