@@ -5,7 +5,7 @@
 //! - [`vm`], [`rule`], [`traffic`]: what is asked for, wanted in switches, and generated;
 //!   [`migration`]: VMs on their way; [`constraints`]: where VMs may run; [`explanation`]: what a
 //!   request would lead to.
-//! - [`text`]: foreign text made safe to show; [`rate_limit`]: what one peer may cost.
+//! - [`text`]: foreign text made safe to show; [`text_request`]: the text protocol of the thesis; [`rate_limit`]: what one peer may cost.
 //! - [`store_identity`]: what tells one controller's store from every other's; [`stray`]: VMs that
 //!   a controller has no record of.
 //! - [`datapath`]: what a switch can be made of, by name.
@@ -30,6 +30,7 @@ pub mod site_event;
 pub mod store_identity;
 pub mod stray;
 pub mod text;
+pub mod text_request;
 pub mod topology;
 pub mod traffic;
 pub mod units;

@@ -28,6 +28,7 @@ pub mod overview;
 pub mod rules;
 pub mod tokens;
 pub mod views;
+pub mod vm_groups;
 pub mod vms;
 
 pub use address::Address;
