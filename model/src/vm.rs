@@ -1,8 +1,8 @@
 //! Virtual machines: what is asked for, where it went, and why it could not.
 
 use crate::{
-    BitRate, Bytes, ClassId, GatewayId, GroupId, Hop, Mac, PortNo, Resources, ServerId, SwitchId, Time,
-    TrafficTool, VmId,
+    BitRate, Bytes, ClassId, Constraints, GatewayId, GroupId, Hop, Mac, PortNo, Resources, ServerId,
+    SwitchId, Time, TrafficTool, VmGroupRequest, VmId,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// What a client asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = RequestedVm))]
 pub struct VmRequest {
     /// CPU, RAM, disk, network.
@@ -33,6 +33,12 @@ pub struct VmRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub traffic: Option<TrafficTool>,
+    /// Where it may run.
+    #[serde(default, skip_serializing_if = "Constraints::is_none")]
+    pub constraints: Constraints,
+    /// Who asked for it, where that is known: the name that a text socket acts for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<String>,
 }
 
 /// Where a VM is in its life.
@@ -116,6 +122,17 @@ pub struct GroupRecord {
     pub id: GroupId,
     /// Its members, in order of id.
     pub members: Vec<VmId>,
+    /// The request that it was made for together with its members; `None` for a group of VMs that
+    /// were there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<VmGroupRequest>>,
+}
+
+impl GroupRecord {
+    /// What each member may send to each other one, where links are reserved for that.
+    pub fn rate(&self) -> Option<BitRate> {
+        self.request.as_ref()?.rate
+    }
 }
 
 /// A resource that can be short.

@@ -14,9 +14,10 @@ use crate::overview::Overview;
 use crate::rules::CountedRules;
 use crate::tokens::{NewToken, Token, TokenSecret};
 use crate::views::{
-    ClassView, GroupRecord, HostView, HotspotView, LinkView, MigrationView, Notice, OverrideView, Plan,
+    ClassView, Explanation, GroupRecord, HostView, HotspotView, LinkView, MigrationView, Notice, OverrideView, Plan,
     PlanView, Rule, ServerView, StrayView, SwitchView, VmRecord, VmView,
 };
+use crate::vm_groups::{NewVmGroup, VmGroup};
 use crate::vms::{AdoptVm, NewVm, VmSize};
 use hyper::Method;
 use serde::Serialize;
@@ -196,6 +197,10 @@ endpoints! {
         "all VMs";
     REQUEST_VM: POST "/api/v1/vms", NewVm => VmRecord, [201, 400, 404, 409, 503],
         "request a VM; answered when it runs";
+    REQUEST_VM_GROUP: POST "/api/v1/vms/group", NewVmGroup => VmGroup, [201, 400, 404, 409, 503],
+        "request VMs that may talk to each other, all or none; answered when all run and are connected";
+    DRY_RUN_VMS: POST "/api/v1/vms/dry-run", NewVmGroup => Explanation, [200, 400, 404],
+        "say what a request for VMs would lead to, without changing anything";
     SHOW_VM: GET "/api/v1/vms/{vm}", () => VmView, [200, 404],
         "one VM";
     RESIZE_VM: PATCH "/api/v1/vms/{vm}", VmSize => (), [204, 400, 404, 409, 503],

@@ -29,6 +29,7 @@ pub mod rules;
 pub mod tokens;
 pub mod views;
 pub mod vm_ref;
+pub mod vm_groups;
 pub mod vms;
 
 pub use address::Address;

@@ -20,6 +20,8 @@ const LIFETIME: std::ops::RangeInclusive<f64> = 0.001..=3_155_760_000.0;
 const PERCENT: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 /// Switches that a path is pinned to.
 pub const LONGEST_PATH: usize = 64;
+/// VMs that are requested together.
+pub const GROUP_MEMBERS: usize = 256;
 /// Characters of an image's name: a path or a UUID at its hypervisor.
 const IMAGE: usize = 255;
 
@@ -55,6 +57,15 @@ pub fn lifetime(seconds: f64) -> Result<Duration, String> {
         return Err(bad());
     }
     Duration::try_from_secs_f64(seconds).map_err(|_| bad())
+}
+
+/// A rate between VMs, bit/s.
+///
+/// # Errors
+/// When it is nothing, or more than any link has.
+pub fn rate(rate: u64) -> Result<u64, String> {
+    let text = || format!("rate is 1 to {NET} bit/s, and {rate} is not");
+    (1..=NET).contains(&rate).then_some(rate).ok_or_else(text)
 }
 
 /// Percent of a port's rate.

@@ -69,7 +69,7 @@ impl Dice {
         resources.cpu = 1 + self.below(8) as u32;
         resources.ram = Bytes((1 + self.below(16)) << 30);
         resources.net = BitRate::mbit(1 + self.below(20));
-        VmRequest { resources, class: None, timeout: None, name: None, image: None, traffic: None }
+        VmRequest { resources, ..VmRequest::default() }
     }
 }
 

@@ -11,6 +11,8 @@ const LINES: &[&str] = &[
     "serve --site s.toml --hypervisors h.toml",
     "vm request",
     "vm request --cpu 2 --ram 2GiB --disk 10GB --net 5Mbit/s --class gold --timeout 60 --name web --image debian --traffic poisson",
+    "vm request --count 4 --group web --rate 1Mbit/s --spread edge --on edge1 --dry-run",
+    "vm request --spread server --tag db --on srv2",
     "vm list",
     "vm list --strays",
     "vm adopt 7",

@@ -26,4 +26,5 @@ pub mod testbed;
 pub mod token;
 pub mod topology;
 pub mod vm;
+pub mod vm_request;
 mod watch;

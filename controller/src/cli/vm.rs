@@ -3,20 +3,21 @@
 use super::args::{GlobalArgs, print_json, seconds, vm_number};
 use super::stray::AdoptArgs;
 use super::table::table;
+use super::vm_request::RequestArgs;
 use clap::{Args, Subcommand};
 use tandem_api::VmRef;
-use tandem_api::endpoints::{DELETE_VM, REQUEST_VM, RESIZE_VM, SHOW_VM, VMS};
+use tandem_api::endpoints::{DELETE_VM, RESIZE_VM, SHOW_VM, VMS};
 use tandem_api::views::VmView;
 use tandem_api::vms::{NewVm, VmSize};
 use tandem_model::text::escaped_to;
-use tandem_model::{BitRate, Bytes, VmState};
+use tandem_model::{BitRate, Bytes, OnPlace, VmState};
 
 /// What can be done with VMs.
 #[derive(Debug, Subcommand)]
 pub enum VmCommand {
-    /// Request a VM; waits until it runs and prints its address. What is left out is the site's
-    /// default.
-    Request(NewVmArgs),
+    /// Request a VM, or a group of them; waits until all run and prints their addresses. What is
+    /// left out is the site's default.
+    Request(Box<RequestArgs>),
     /// List all VMs.
     List {
         /// Those that run without a record of them instead: of a store that was lost, or of another
@@ -108,7 +109,12 @@ pub struct NewVmArgs {
 }
 
 impl NewVmArgs {
-    fn body(self) -> NewVm {
+    /// The name that was given.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    pub(super) fn body(self) -> NewVm {
         let VmSize { cpu, ram, disk, net } = self.size.body();
         NewVm {
             cpu,
@@ -120,6 +126,7 @@ impl NewVmArgs {
             name: self.name,
             image: self.image,
             traffic: self.traffic,
+            ..NewVm::default()
         }
     }
 }
@@ -138,14 +145,7 @@ fn state(state: &VmState) -> String {
 pub async fn run(global: &GlobalArgs, command: VmCommand) -> anyhow::Result<()> {
     let client = global.client();
     match command {
-        VmCommand::Request(vm) => {
-            let vm = client.send(REQUEST_VM.with(&vm.body())).await?.body;
-            if global.json {
-                return print_json(&vm);
-            }
-            println!("{}", vm.address);
-            eprintln!("{} runs", vm.id);
-        }
+        VmCommand::Request(args) => return super::vm_request::run(global, *args).await,
         VmCommand::List { strays: true } => return super::stray::list(global).await,
         VmCommand::Adopt(vm) => return super::stray::adopt(global, vm).await,
         VmCommand::StopStray { vm, server } => return super::stray::stop(global, vm, server).await,
@@ -191,10 +191,26 @@ fn show(view: &VmView) {
         ("path", view.path.join(" - ")),
         ("resources", format!("{} cores, {} RAM, {} disk, {}", has.cpu, has.ram, has.disk, has.net)),
         ("rate", view.rate.to_string()),
+        ("kept", kept(view)),
+        ("requester", r.request.requester.clone().unwrap_or_default()),
     ];
     for (name, value) in rows {
         println!("{name:<10} {}", escaped_to(&value, 1000));
     }
+}
+
+/// Where it may be, in words; empty for everywhere.
+fn kept(view: &VmView) -> String {
+    let constraints = &view.record.request.constraints;
+    let on = constraints.on.map(|on| match on {
+        OnPlace::Server(_) => format!("on {}", view.server_name),
+        OnPlace::Edge(_) => {
+            let edge = view.path.iter().skip(1).next().map_or("its edge switch", String::as_str);
+            format!("on servers of {edge}")
+        }
+    });
+    let apart = constraints.spread.as_ref().map(|s| format!("apart from \"{}\", by {}", s.tag, s.level));
+    on.into_iter().chain(apart).collect::<Vec<_>>().join("; ")
 }
 
 fn row(v: &VmView) -> Vec<String> {

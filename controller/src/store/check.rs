@@ -10,7 +10,7 @@ use super::Layout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tandem_model::{
-    Hop, LinkId, MigrationRecord, NodeId, PersistedState, Place, ServerId, Site, SwitchId, VmId, VmRecord,
+    Hop, LinkId, MigrationRecord, NodeId, OnPlace, PersistedState, Place, ServerId, Site, SwitchId, VmId, VmRecord,
 };
 
 /// The severity of a finding.
@@ -185,6 +185,15 @@ impl Check<'_> {
         if let Some(class) = vm.request.class {
             let class = moved("class", usize::from(class.0), &self.before.classes, &self.now.classes);
             faults.extend(class.map(|f| format!("it is of {f}")));
+        }
+        match vm.request.constraints.on {
+            Some(OnPlace::Server(server)) => {
+                faults.extend(self.server(server).map(|f| format!("it is kept to {f}")));
+            }
+            Some(OnPlace::Edge(switch)) => {
+                faults.extend(self.switch(switch).map(|f| format!("it is kept to the servers of {f}")));
+            }
+            None => {}
         }
         let pins = vm.pin.iter().flatten().filter_map(|s| self.switch(*s));
         faults.extend(pins.map(|f| format!("its path is pinned to {f}")));

@@ -43,14 +43,7 @@ fn vm(site: &Site, id: u64, server: u32) -> VmRecord {
     let resources = Resources { cpu: 1, ram: Bytes(1), disk: Bytes(1), net: BitRate(1) };
     VmRecord {
         id: VmId(id),
-        request: VmRequest {
-            resources,
-            class: Some(ClassId(0)),
-            timeout: None,
-            name: None,
-            image: None,
-            traffic: None,
-        },
+        request: VmRequest { resources, class: Some(ClassId(0)), ..VmRequest::default() },
         server: ServerId(server),
         uplink: 0,
         gateway: GatewayId(0),
@@ -69,7 +62,7 @@ fn vm(site: &Site, id: u64, server: u32) -> VmRecord {
 fn stored(site: &Site) -> PersistedState {
     PersistedState {
         vms: vec![vm(site, 1, 0), vm(site, 2, 1)],
-        groups: vec![GroupRecord { id: GroupId(1), members: vec![VmId(1), VmId(2)] }],
+        groups: vec![GroupRecord { id: GroupId(1), members: vec![VmId(1), VmId(2)], request: None }],
         last_vm: 9,
         last_group: 1,
         drained: vec![ServerId(1)],

@@ -51,7 +51,7 @@ fn a_store_without_identity_becomes_that_of_the_site_that_opens_it() {
 }
 
 fn group(id: u64, members: u64) -> StoreOp {
-    StoreOp::PutGroup { group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect() } }
+    StoreOp::PutGroup { group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect(), request: None } }
 }
 
 #[test]
@@ -280,11 +280,9 @@ fn some_vm() -> impl Strategy<Value = VmRecord> {
                     disk: Bytes(bytes[1]),
                     net: BitRate(bytes[2]),
                 },
-                class: None,
                 timeout: timeout.map(|t| std::time::Duration::from_secs(t.into())),
                 name,
-                image: None,
-                traffic: None,
+                ..VmRequest::default()
             },
             server: ServerId(server),
             uplink,
@@ -314,7 +312,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store.sqlite");
-        let group = GroupRecord { id: GroupId(vm.id.0), members: members.into_iter().map(VmId).collect() };
+        let group = GroupRecord { id: GroupId(vm.id.0), members: members.into_iter().map(VmId).collect(), request: None };
         {
             let mut store = open(&path).expect("a store");
             let records = [StoreOp::PutVm { vm: Box::new(vm.clone()) }, StoreOp::PutGroup { group: group.clone() }];

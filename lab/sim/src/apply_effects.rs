@@ -112,6 +112,7 @@ impl Simulation {
                     StoreOp::PutMigration { migration } => self.transfers.path(migration.id, migration.path),
                     StoreOp::RemoveMigration { migration } => self.transfers.forget(migration),
                     StoreOp::PutMoved { vm, .. } | StoreOp::PutVm { vm } => self.refresh_path(vm.id),
+                    StoreOp::PutVmGroup { vms, .. } => vms.iter().for_each(|vm| self.refresh_path(vm.id)),
                     _ => {}
                 }
                 self.later(delays.store, Event::Stored { id });

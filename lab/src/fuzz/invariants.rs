@@ -131,7 +131,11 @@ impl World {
                     self.books.open(*switch, *txn, keys);
                 }
                 Effect::Store {
-                    op: StoreOp::PutVm { .. } | StoreOp::PutMoved { .. } | StoreOp::PutMigration { .. },
+                    op:
+                        StoreOp::PutVm { .. }
+                        | StoreOp::PutVmGroup { .. }
+                        | StoreOp::PutMoved { .. }
+                        | StoreOp::PutMigration { .. },
                     ..
                 } => touches_vms = true,
                 Effect::Notice { notice } => self.note_overbooking(&notice.kind, notice.level),

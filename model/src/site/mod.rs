@@ -13,12 +13,14 @@
 //! Bit rates, sizes and times are texts with a unit: `"1.5 Gbit/s"`, `"512 MiB"`, `"20 GB"`, `"500 ms"`, `"85 min"`.
 
 mod addresses;
+mod class_servers;
 mod examples;
 mod faults;
 mod migration;
 mod overrides;
 mod policy;
 mod read;
+mod requests;
 mod section;
 mod shape;
 mod traffic;
@@ -32,7 +34,7 @@ pub use read::{read, read_by, read_with};
 pub use section::Section;
 
 use crate::{
-    BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, ToolOptions, Topology,
+    BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, ServerId, ToolOptions, Topology,
     TrafficPattern, TrafficTool,
 };
 use serde::{Deserialize, Serialize};
@@ -70,6 +72,9 @@ pub struct Site {
     pub migration: MigrationConfig,
     /// Request defaults, for `tandem vm request` without options and for the lab's requester.
     pub vm: VmConfig,
+    /// Who may ask for VMs besides the API.
+    #[serde(default)]
+    pub requests: RequestsConfig,
 }
 
 /// A service class: what its users get of every port, and how its packets are known.
@@ -88,6 +93,9 @@ pub struct ServiceClass {
     /// What generates the traffic of its VMs; `None` is what the site says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficTool>,
+    /// The only servers that its VMs go to, in order of id; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerId>,
 }
 
 /// Who has which address.
@@ -379,6 +387,23 @@ pub struct VmConfig {
     /// there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub police: bool,
+}
+
+/// Requests that do not come by the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestsConfig {
+    /// Where the controller listens for requests in the text protocol of the thesis (Teixeira
+    /// 2013): a path, or `tcp:ADDRESS:PORT`; `None` is nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_socket: Option<String>,
+    /// Whose requests those are; it is kept with their VMs.
+    pub requester: String,
+}
+
+impl Default for RequestsConfig {
+    fn default() -> RequestsConfig {
+        RequestsConfig { text_socket: None, requester: "text-socket".to_owned() }
+    }
 }
 
 impl Site {

@@ -4,10 +4,12 @@
 //! default stands in for what is wrong, and only then is the result used or thrown away.
 
 use super::addresses::{check_room, read_addresses};
+use super::class_servers::{self, ServerNames};
 use super::faults::{Collector, Faults};
 use super::migration::read_migration;
 use super::overrides::Lists;
 use super::policy::{PolicyNames, read_policy};
+use super::requests::read_requests;
 use super::section::Section;
 use super::shape::{check_topology, read_shape};
 use super::traffic::{TOOL, read_traffic};
@@ -91,7 +93,8 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
     let discovery = read_discovery(root, c);
     let traffic = read_traffic(root, c);
     let vm = read_vm(root, c);
-    let (classes, default_class) = read_classes(root, c, links.edge.queue);
+    let (mut classes, default_class, class_servers) = read_classes(root, c, links.edge.queue);
+    let requests = read_requests(root, c);
     let migration = read_migration(root, c, &classes, known);
     let (shape, plan) = match (shape, plan) {
         (Some(shape), Some(plan)) if buildable => (shape, plan),
@@ -116,6 +119,7 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
     let topology = shape.build(&parameters);
     let topology = lists.apply(Some(topology), net_given, c);
     check_topology(root, c, &topology);
+    class_servers::resolve(&mut classes, class_servers, &topology, c);
     Some(Site {
         name,
         topology,
@@ -129,6 +133,7 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
         default_class,
         migration,
         vm,
+        requests,
     })
 }
 
@@ -289,8 +294,9 @@ fn read_classes(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
     queue: u32,
-) -> (Vec<ServiceClass>, Option<ClassId>) {
+) -> (Vec<ServiceClass>, Option<ClassId>, Vec<ServerNames>) {
     let mut classes: Vec<ServiceClass> = Vec::new();
+    let mut servers = Vec::new();
     let mut default = None;
     let mut total = 0.0;
     for (n, mut s) in root.list(c, "class").into_iter().enumerate() {
@@ -340,9 +346,10 @@ fn read_classes(
         if n >= 64 {
             s.fault(c, "name", "more than 64 classes", "DSCP has 64 values; use fewer classes");
         }
+        servers.push(ServerNames::read(&mut s, c));
         s.finish(c);
-        classes.push(ServiceClass { name, share, ceiling, dscp, queue, traffic });
+        classes.push(ServiceClass { name, share, ceiling, dscp, queue, traffic, servers: Vec::new() });
     }
     let last = classes.len().checked_sub(1).map(|n| ClassId(n as u16));
-    (classes, default.or(last))
+    (classes, default.or(last), servers)
 }

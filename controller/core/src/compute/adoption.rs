@@ -194,7 +194,7 @@ impl<'a> ComputeRef<'a> {
             timeout: known.timeout.or_else(|| spec.and_then(|s| s.origin.timeout)),
             name: self.adopted_name(spec.and_then(|s| s.name.clone()), known.name.clone())?,
             image: agree("image", spec.and_then(|s| s.image.clone()), known.image.clone())?,
-            traffic: None,
+            ..VmRequest::default()
         })
     }
 

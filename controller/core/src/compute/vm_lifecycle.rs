@@ -10,6 +10,7 @@
 //! ```
 //! Nothing is answered before the store has it, and what the store refuses is undone.
 
+use crate::compute::forming::Stage;
 use crate::compute::pending_writes::PendingWrite;
 use crate::compute::vm::Vm;
 use crate::compute::{ComputeMut, ComputeRef, ipam};
@@ -77,6 +78,8 @@ impl ComputeMut<'_> {
             self.compute.groups.insert(group.id, group);
         }
         self.restore_group_rules();
+        let ids: Vec<GroupId> = self.compute.groups.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.settle_rates(id));
     }
 
     /// Wants the rules of all groups again.
@@ -200,6 +203,7 @@ impl ComputeMut<'_> {
                 self.drop_group(group);
                 self.cx.answer(request, Response::Failed { why });
             }
+            (Purpose::GroupForm(group), result) => self.group_connected(group, result),
             (Purpose::MovePrepare(migration), result) => {
                 self.cx.signal(Signal::BothPlacesReady(migration, result));
             }
@@ -236,6 +240,11 @@ impl ComputeMut<'_> {
         if !ready || vm.record.state != VmState::Starting {
             return;
         }
+        // One of several that were requested together runs when all do.
+        if let Some(group) = self.compute().forming_of(id) {
+            return self.advance_group(group);
+        }
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         vm.record.state = VmState::Running;
         if vm.record.running_at.is_none() {
             vm.record.running_at = Some(now);
@@ -278,10 +287,14 @@ impl ComputeMut<'_> {
         let Some(vm) = self.compute.vms.get(&id).filter(|v| v.record.state == VmState::Starting) else {
             return;
         };
+        let stage = self.compute().forming_of(id).and_then(|g| self.compute.forming.get(&g)).map(|f| f.stage);
         let missing = match (vm.rules_ready, vm.started, vm.addressed) {
             (false, ..) => "its switches have not confirmed its rules",
             (_, false, _) => "its hypervisor has not started it",
-            _ => "it has not taken its address by DHCP",
+            (.., false) => "it has not taken its address by DHCP",
+            // The store has it in its own time, as with a single VM.
+            _ if stage == Some(Stage::Publishing) => return,
+            _ => "others of its group are not ready, or the switches have not confirmed the group's rules",
         };
         let text = format!("after {:?} {missing}", self.cx.site.vm.start_timeout);
         self.fail_vm(id, &text);
@@ -357,6 +370,9 @@ impl ComputeMut<'_> {
     /// Traffic, rules, hypervisor: in this order, so that nothing is sent to a VM that is not
     /// there.
     pub(crate) fn stop_vm(&mut self, id: VmId, why: &str) {
+        if self.takes_group_back(id, why) {
+            return;
+        }
         self.stop_traffic(id);
         let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         vm.record.state = VmState::Stopping { why: why.to_owned() };
@@ -418,6 +434,9 @@ impl ComputeMut<'_> {
     pub(crate) fn forget_vm(&mut self, id: VmId) {
         let Some(vm) = self.compute.vms.remove(&id) else { return };
         self.give_back(&vm);
+        if let Some(group) = self.compute().forming_of(id) {
+            self.group_member_gone(group, Some(id));
+        }
         self.net.hosts.forget(vm.record.address);
         self.cx.timers.cancel(Timer::HostCheck(vm.record.address));
         self.net.statistics.forget_vm(id);

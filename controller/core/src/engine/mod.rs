@@ -53,7 +53,7 @@ use std::sync::Arc;
 use tandem_model::paths::Path;
 use tandem_model::{
     BitRate, Effect, Event, EventFamily, GatewayId, Hop, Level, LinkId, MigrationRecord, MoveOptions, Owner,
-    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, ServerId, Site, SiteEvent, SwitchId, Time,
+    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, Response, ServerId, Site, SiteEvent, SwitchId, Time,
     VmId, VmRecord, VmRequest,
 };
 
@@ -284,6 +284,8 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             pinned: BTreeSet::new(),
             groups: BTreeMap::new(),
             group_traffic: BTreeMap::new(),
+            forming: BTreeMap::new(),
+            pair_rates: BTreeMap::new(),
             world: None,
             refused: None,
             strays: Strays::default(),
@@ -453,6 +455,11 @@ impl MigrationMut<'_> {
     fn on_request(&mut self, id: RequestId, request: Request) {
         match request {
             Request::RequestVm { request } => self.compute_mut().request_vm(id, request),
+            Request::RequestVmGroup { request } => self.compute_mut().request_vm_group(id, *request),
+            Request::ExplainVms { request } => {
+                let explanation = Box::new(self.compute().explain_request(*request));
+                self.cx.answer(id, Response::Explained { explanation });
+            }
             Request::AdoptVm { vm, server, known } => self.compute_mut().adopt_vm(id, vm, server, known),
             Request::StopStray { vm, server } => self.compute_mut().stop_stray(id, vm, server),
             Request::DeleteVm { vm } => self.compute_mut().delete_vm(id, vm),

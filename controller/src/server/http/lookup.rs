@@ -7,7 +7,7 @@ use tandem_api::vm_ref::Meant;
 use tandem_api::{ApiError, VmRef};
 use tandem_core::Snapshot;
 use tandem_model::text::{self, escaped};
-use tandem_model::{ClassId, ServerId, SwitchId, VmId};
+use tandem_model::{ClassId, OnPlace, ServerId, SwitchId, VmId};
 
 /// So many names are compared with one that nobody has.
 const MOST_COMPARED: usize = 10_000;
@@ -78,6 +78,27 @@ pub(super) fn member(snapshot: &Snapshot, member: &VmRef) -> Result<Ipv4Addr, Fa
 /// When there is none.
 pub(super) fn server_if_named(snapshot: &Snapshot, name: Option<&str>) -> Result<Option<ServerId>, Failure> {
     name.map(|name| server(snapshot, name)).transpose()
+}
+
+/// The server of that name, or the edge switch: where a VM is kept to.
+///
+/// # Errors
+/// When there is neither.
+pub(super) fn place(snapshot: &Snapshot, name: &str) -> Result<OnPlace, Failure> {
+    if let Some(server) = snapshot.servers.iter().find(|s| s.name == name) {
+        return Ok(OnPlace::Server(server.id));
+    }
+    let switch = snapshot.switch_named(name).ok_or_else(|| {
+        let error = ApiError::not_found(format!("there is no server or edge switch {}", escaped(name)));
+        Failure::from(error.advise("/api/v1/servers lists servers, /api/v1/switches switches"))
+    })?;
+    let topology = &snapshot.site.topology;
+    let has_servers = (0..topology.servers.len() as u32).any(|n| topology.edge_of(ServerId(n), 0) == Some(switch));
+    if !has_servers {
+        let error = ApiError::invalid(format!("no server's first uplink is at {}", escaped(name)));
+        return Err(error.advise("name an edge switch, or a server").into());
+    }
+    Ok(OnPlace::Edge(switch))
 }
 
 /// The switch of that name or datapath id.

@@ -2,8 +2,9 @@
 
 use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
-use super::lookup::{self, class_if_named};
+use super::lookup;
 use super::respond::{Failure, HandlerResult, PART, core, json, part, with_version};
+use super::vm_groups::requested;
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
@@ -13,7 +14,7 @@ use tandem_api::views;
 use tandem_api::vm_ref::meant;
 use tandem_api::vms::{NewVm, VmSize};
 use tandem_api::{ApiError, limits};
-use tandem_model::{Request, VmId, VmRequest};
+use tandem_model::{Request, VmId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -49,7 +50,7 @@ pub(super) fn check_words(
     responses(
     (status = 201, description = "it runs", body = views::VmRecord),
     (status = 400, description = "the request makes no sense", body = ApiError),
-    (status = 404, description = "no such class", body = ApiError),
+    (status = 404, description = "no such class, server or edge switch", body = ApiError),
     (status = 409,
         description = "another VM has its name, or no room: which resource on which servers or links was short", body = ApiError),
     (status = 503,
@@ -57,11 +58,7 @@ pub(super) fn check_words(
 ))]
 pub(super) async fn request(State(event_loop): State<Handle>, Body(body): Body<NewVm>) -> HandlerResult {
     let snapshot = event_loop.snapshot.load_full();
-    let resources = limits::resources(&body.size(), snapshot.site.vm.default).map_err(ApiError::invalid)?;
-    let timeout = check_words(body.timeout, body.name.as_deref(), body.image.as_deref())?;
-    let class = class_if_named(&snapshot, body.class.as_deref())?;
-    let traffic = body.traffic.as_deref().map(limits::traffic).transpose().map_err(ApiError::invalid)?;
-    let request = VmRequest { resources, class, timeout, name: body.name, image: body.image, traffic };
+    let request = requested(&snapshot, body, None)?;
     core(&event_loop, Request::RequestVm { request }).await
 }
 
