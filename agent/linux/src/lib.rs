@@ -28,6 +28,7 @@ pub mod probe;
 pub mod sandbox;
 pub mod sys;
 pub mod tc;
+pub mod tcp;
 pub mod vswitchd;
 
 /// What went wrong with the kernel or with Open vSwitch.

@@ -5,6 +5,7 @@ use crate::control::messages::{self, LabRequest, LabResponse};
 use crate::controller_process::{self, Controller, Options as ControllerOptions};
 use crate::temp_dir::TempDir;
 use crate::world::emulated::datapath::Choice;
+use crate::world::emulated::engine::EngineKind;
 use crate::world::emulated::lab_control::{self, Plan};
 use crate::world::emulated::network::port_name;
 use anyhow::{Context, bail};
@@ -94,6 +95,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             agents: controller_process::agents(scratch.path()),
             agent_per_switch: false,
             datapath: Choice::Kind(DatapathKind::OVS),
+            engine: EngineKind::Native,
             protocols: vec!["OpenFlow10".into(), "OpenFlow13".into()],
         };
         lab_control::up(&plan)?;

@@ -18,6 +18,7 @@ use crate::precopy::Failed;
 use crate::precopy::transfer::Control;
 use crate::world::emulated::lab_control::Start;
 use crate::world::emulated::network::Network;
+use crate::world::emulated::relay::{Controller, Relay};
 use anyhow::{Context, bail};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
@@ -26,9 +27,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tandem_agent_protocol::hypervisor::{self as wire, report::Report as What};
 use tandem_agent_protocol::local_peers::LocalPeers;
-use tandem_linux::limits;
+use tandem_linux::netlink::Netlink;
 use tandem_linux::ovs::Ovs;
-use tandem_linux::sandbox;
+use tandem_linux::{limits, link, sandbox};
 use tandem_model::TrafficTool;
 use tandem_model::{NodeId, PortNo, Site};
 
@@ -39,6 +40,7 @@ struct Lab {
     network: Network,
     movers: Movers,
     probes: Probes,
+    relay: Option<Relay>,
 }
 
 /// `__inside`: says one line on standard output (the lab's status, or why there is none) and then
@@ -76,9 +78,24 @@ fn prepare() -> anyhow::Result<(Lab, LocalPeers, UnixListener, UnixListener)> {
     let peers = lab_control::peers(start.group.as_deref())?;
     let site = tandem_core::site::read(&start.site, &start.site_file)?;
     let folder = Path::new(sandbox::PRIVATE);
+    let relay = relay(&start)?;
     let network = network::build(&site, folder, &start)?;
-    let lab = Lab { start, site, network, movers: Movers::default(), probes: Probes::default() };
+    let lab = Lab { start, site, network, movers: Movers::default(), probes: Probes::default(), relay };
     Ok((lab, peers, control, world))
+}
+
+/// The way to a controller that the switches do not reach by themselves.
+fn relay(start: &Start) -> anyhow::Result<Option<Relay>> {
+    let controller = match (&start.outside, start.controller.strip_prefix("unix:")) {
+        (Some(outside), _) => {
+            let sockets = outside.sockets.iter().map(|fd| lab_control::adopt_socket(*fd));
+            Controller::Outside(outside.address, sockets.collect::<anyhow::Result<_>>()?)
+        }
+        (None, Some(path)) if start.engine.engine().needs_tcp() => Controller::Unix(path.into()),
+        (None, _) => return Ok(None),
+    };
+    Netlink::open()?.batch(&[link::set_up(1, true)]).context("loopback")?;
+    Relay::start(&start.controller, controller).map(Some)
 }
 
 impl Lab {
@@ -95,12 +112,19 @@ impl Lab {
                 self.network.hosts.running().len(),
             ],
             datapath: self.start.datapath.places(&self.site),
+            engine: Some(self.start.engine.to_string()),
             steps: self.network.steps.clone(),
             controller: self.start.controller.clone(),
             machines: Vec::new(),
             port_filter: self.network.hosts.port_filter().unwrap_or_else(|_| "none".into()),
-            trouble: unfiltered(&self.network.hosts).into_iter().collect(),
+            trouble: self.trouble(),
         }
+    }
+
+    /// What is not as it should be.
+    fn trouble(&self) -> Vec<String> {
+        let relay = self.relay.as_ref().and_then(Relay::trouble);
+        unfiltered(&self.network.hosts).into_iter().chain(relay).collect()
     }
 
     fn find(&self, node: &str) -> anyhow::Result<LabResponse> {
