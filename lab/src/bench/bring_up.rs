@@ -31,7 +31,11 @@ pub struct Options {
 /// a million pairs take.
 const PINGING: usize = 2;
 
-fn site_text(shape: &str) -> anyhow::Result<String> {
+/// The site file of a shape.
+///
+/// # Errors
+/// When it is no shape.
+pub(super) fn site_text(shape: &str) -> anyhow::Result<String> {
     let parts: Vec<&str> = shape.split(':').collect();
     let topology = match parts[..] {
         ["fat-tree", k] => format!("shape = \"fat-tree\"\nk = {k}\n"),

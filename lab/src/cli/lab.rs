@@ -51,7 +51,9 @@ pub(super) struct UpOptions {
     /// The lab's name; the site's by default. Several labs may run side by side.
     #[arg(long)]
     name: Option<String>,
-    /// Where its switches find the controller: unix:PATH as `tandem serve --openflow` has it.
+    /// Where its switches find the controller: unix:PATH as `tandem serve --openflow` has it, or
+    /// tcp:ADDRESS:PORT of any OpenFlow controller (POX, ONOS, os-ken, Faucet ...), which the lab tries
+    /// to reach until it answers.
     #[arg(long, default_value = "unix:/run/tandem/openflow.sock")]
     controller: String,
     /// Where its agents find the controller: unix:PATH as `tandem serve --agents` has it.
@@ -66,7 +68,7 @@ pub(super) struct UpOptions {
     /// What the switches are made of.
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "inventory")]
     datapath: Choice,
-    /// What makes hosts, switches and links.
+    /// What makes hosts, switches and links; a site, VMs, traffic and all commands are the same.
     #[arg(long, value_enum, default_value = "native", conflicts_with = "inventory")]
     engine: EngineKind,
     /// A group whose members may use the lab too: ask it, move its VMs, take it down.

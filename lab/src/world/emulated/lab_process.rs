@@ -20,11 +20,14 @@ use crate::world::emulated::lab_control::Start;
 use crate::world::emulated::network::Network;
 use crate::world::emulated::relay::{Controller, Relay};
 use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tandem_agent_protocol::hypervisor::{self as wire, report::Report as What};
 use tandem_agent_protocol::local_peers::LocalPeers;
 use tandem_linux::netlink::Netlink;
@@ -49,7 +52,10 @@ struct Lab {
 /// # Errors
 /// When the lab cannot be built.
 pub fn run() -> anyhow::Result<()> {
+    let is_up = Arc::new(AtomicBool::new(false));
+    end_with_asker(is_up.clone())?;
     let result = prepare();
+    is_up.store(true, Ordering::Relaxed);
     let line = match &result {
         Ok((lab, ..)) => LabResponse::Status(lab.status()),
         Err(error) => LabResponse::Error { why: format!("{error:#}") },
@@ -65,6 +71,28 @@ pub fn run() -> anyhow::Result<()> {
     nix::unistd::dup2_stderr(&log)?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
     service::run(Arc::new(lab), Reports::default(), peers, control, world)
+}
+
+/// Between two looks whether whoever asked for the lab is still there.
+const LOOK: u16 = 200;
+
+/// Ends this process, and the lab with it, when whoever asked for it goes before it is up. What the
+/// building would end with in any case: nobody takes in that it is up.
+fn end_with_asker(is_up: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let watch = move || {
+        while !is_up.load(Ordering::Relaxed) {
+            let out = std::io::stdout();
+            // A pipe without a reader is an error of the pipe (poll(2), POLLERR).
+            let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];
+            let found = poll(&mut fds, PollTimeout::from(LOOK));
+            let is_gone = fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLERR));
+            if found.is_ok() && is_gone && !is_up.load(Ordering::Relaxed) {
+                std::process::exit(1);
+            }
+        }
+    };
+    std::thread::Builder::new().name("asker".into()).spawn(watch)?;
+    Ok(())
 }
 
 fn prepare() -> anyhow::Result<(Lab, LocalPeers, UnixListener, UnixListener)> {

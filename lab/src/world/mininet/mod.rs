@@ -21,7 +21,6 @@ use crate::world::emulated::network::{self, HostSpec, NodeWork, Uplink};
 use crate::world::emulated::relay;
 use crate::world::emulated::room::Required;
 use anyhow::{Context, bail};
-use driver::Driver;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -34,7 +33,7 @@ use tandem_linux::{link, probe, tc};
 use tandem_model::{NodeId, Site};
 use topology::Network;
 
-pub use driver::{Times, installed};
+pub use driver::{Driver, Times, installed};
 
 /// KiB of a shell in a pseudo-terminal, of which each host and each switch has one: 433 MB were
 /// measured with 1,057 of them.
@@ -119,7 +118,7 @@ fn check_netem(site: &Site) -> anyhow::Result<()> {
 
 /// How long Mininet may take: about 0.07 s for each end of a link that it shapes, and the same for
 /// each node, on a busy machine of two cores; several times over.
-fn build_limit(network: &Network) -> Duration {
+pub fn build_limit(network: &Network) -> Duration {
     const LEAST: Duration = Duration::from_secs(120);
     const EACH: Duration = Duration::from_millis(500);
     LEAST + EACH * u32::try_from(network.size()).unwrap_or(u32::MAX)
