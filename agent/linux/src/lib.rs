@@ -28,6 +28,7 @@ pub mod probe;
 pub mod sandbox;
 pub mod sys;
 pub mod tc;
+pub mod tcp;
 pub mod vswitchd;
 
 /// An error of the kernel or of Open vSwitch.

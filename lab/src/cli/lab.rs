@@ -4,6 +4,7 @@ use crate::control::labs;
 use crate::control::messages::{self, LabRequest, LabResponse, Status};
 use crate::node::traffic::{generator, generators};
 use crate::world::emulated::datapath::Choice;
+use crate::world::emulated::engine::EngineKind;
 use crate::world::emulated::lab_control;
 use crate::world::testbed::up as testbed;
 use anyhow::bail;
@@ -50,7 +51,9 @@ pub(super) struct UpOptions {
     /// The lab's name; the site's by default. Several labs may run side by side.
     #[arg(long)]
     name: Option<String>,
-    /// Where its switches find the controller: unix:PATH as `tandem serve --openflow` has it.
+    /// Where its switches find the controller: unix:PATH as `tandem serve --openflow` has it, or
+    /// tcp:ADDRESS:PORT of any OpenFlow controller (POX, ONOS, os-ken, Faucet ...), which the lab tries
+    /// to reach until it answers.
     #[arg(long, default_value = "unix:/run/tandem/openflow.sock")]
     controller: String,
     /// Where its agents find the controller: unix:PATH as `tandem serve --agents` has it.
@@ -65,6 +68,9 @@ pub(super) struct UpOptions {
     /// What the switches are made of.
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "inventory")]
     datapath: Choice,
+    /// What makes hosts, switches and links; a site, VMs, traffic and all commands are the same.
+    #[arg(long, value_enum, default_value = "native", conflicts_with = "inventory")]
+    engine: EngineKind,
     /// A group whose members may use the lab too: ask it, move its VMs, take it down.
     #[arg(long)]
     group: Option<String>,
@@ -96,6 +102,7 @@ pub(super) fn up(options: UpOptions) -> anyhow::Result<()> {
         agents: options.agents,
         agent_per_switch: options.agent_per_switch,
         datapath: options.datapath,
+        engine: options.engine,
         group,
     };
     let up = lab_control::up(&plan)?;
@@ -223,6 +230,9 @@ fn print_status(status: &Status) {
         "lab {} of site {}: {switches} switches in {}, {servers} servers, {gateways} gateways, {links} links, {vms} VMs",
         status.name, status.site, status.datapath
     );
+    if let Some(engine) = &status.engine {
+        println!("engine: {engine}");
+    }
     println!("controller: {}", status.controller);
     println!("VMs' ports are filtered by: {}", status.port_filter);
     for (step, took) in &status.steps {

@@ -9,7 +9,7 @@ pub mod numbers;
 pub mod vm;
 mod world;
 
-use crate::bench::{agent, bring_up, datapath};
+use crate::bench::{agent, bring_up, datapath, engines};
 use crate::world::emulated::lab_control;
 use crate::world::testbed::lease_guard;
 use crate::world::xen;
@@ -131,6 +131,8 @@ enum Bench {
     /// How long a data centre takes to come up and go, beside the floor: the same parts by
     /// `ip -batch` and `ovs-vsctl`.
     BringUp(bring_up::Options),
+    /// Tandem's own engine beside Mininet on the same site, both shaped: time up, time down, memory.
+    Engines(engines::Options),
     /// What an agent costs: memory, time of a core, time to apply; with a small switch and with a
     /// whole data centre's.
     Agent(agent::Options),
@@ -189,6 +191,7 @@ fn run_bench(bench: Bench) -> anyhow::Result<()> {
     temp_dir::clean_when_interrupted()?;
     match bench {
         Bench::BringUp(options) => bring_up::run(&options),
+        Bench::Engines(options) => engines::run(&options),
         Bench::Agent(options) => agent::run(&options),
         Bench::Datapath(options) => datapath::run(&options),
     }

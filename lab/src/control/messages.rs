@@ -208,6 +208,9 @@ pub struct Status {
     pub counts: [usize; 5],
     /// `user space` or `the kernel`.
     pub datapath: String,
+    /// What made hosts, switches and links: `native`; nothing of this machine, for a testbed.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// How long each step of bringing it up took, in milliseconds.
     pub steps: Vec<(String, f64)>,
     /// Where the switches look for their controller.

@@ -222,6 +222,19 @@ pub fn leaf(index: u32, class: u16, limit: u32) -> Request {
     Request { flags: REPLACE, ..request }
 }
 
+/// The leaf queue of a class of somebody else's tree: a pfifo, in place of whatever is there.
+/// `class` is its handle, major and minor.
+pub fn leaf_under(index: u32, class: (u16, u16), limit: u32) -> Request {
+    let (major, minor) = class;
+    let options = limit.to_ne_bytes().to_vec();
+    let m = whole(index, handle(major, minor), TcHandle::UNSPEC, "pfifo", options);
+    Request {
+        what: format!("pfifo under class {major:x}:{minor:x} on interface {index}"),
+        message: RouteNetlinkMessage::NewQueueDiscipline(m),
+        flags: REPLACE,
+    }
+}
+
 /// Removes a class's leaf queue; the kernel puts its default there.
 pub fn remove_leaf(index: u32, class: u16) -> Request {
     Request {

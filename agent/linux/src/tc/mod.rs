@@ -25,7 +25,9 @@ mod stats;
 mod tc_monitor;
 mod tree;
 
-pub use class::{Class, htb_class, htb_root, leaf, pfifo, remove_class, remove_leaf, remove_root};
+pub use class::{
+    Class, htb_class, htb_root, leaf, leaf_under, pfifo, remove_class, remove_leaf, remove_root,
+};
 pub use difference::difference;
 pub(crate) use filter::Instruction;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};

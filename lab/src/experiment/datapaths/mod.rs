@@ -22,6 +22,7 @@ use crate::controller_process::beside;
 use crate::experiment::manifest::Manifest;
 use crate::temp_dir::{self, TempDir};
 use crate::world::emulated::datapath::{Choice, Datapaths};
+use crate::world::emulated::engine::EngineKind;
 use crate::world::packets::Emulated;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -152,7 +153,8 @@ fn shares(choice: Choice, name: &str, options: &Options) -> anyhow::Result<Optio
         "{name}: classes at a bottleneck of {LINK} Mbit/s (about {:.0} s)",
         options.class_seconds * 4.0 + 2.0
     );
-    let world = Emulated { protocols: vec!["OpenFlow13".into()], datapath: choice };
+    let world =
+        Emulated { protocols: vec!["OpenFlow13".into()], datapath: choice, engine: EngineKind::Native };
     let cell = qos::one_cell(&world, LINK, options.class_seconds)?;
     Ok(Some(cell.map(|cell| qos::error(&cell))))
 }

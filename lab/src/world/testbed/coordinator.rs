@@ -217,6 +217,7 @@ impl Testbed {
                 t.links.len(),
                 lock(&self.vms).len(),
             ],
+            engine: None,
             datapath: format!("{} machines of {}", self.machines.len(), self.inventory.name),
             steps: self.steps.clone(),
             controller: format!(
