@@ -86,6 +86,11 @@ pub fn generator(tool: TrafficTool) -> Option<&'static dyn TrafficGenerator> {
     GENERATORS.iter().copied().find(|g| g.name() == tool.as_str())
 }
 
+/// Every tool that this lab has.
+pub fn generators() -> &'static [&'static dyn TrafficGenerator] {
+    GENERATORS
+}
+
 /// The tool that a message means: messages of before said TCP or UDP by a flag.
 pub fn tool_of(tool: Option<TrafficTool>, tcp: bool) -> TrafficTool {
     tool.unwrap_or(if tcp { TrafficTool::TCP } else { TrafficTool::UDP })
