@@ -28,8 +28,8 @@ pub mod overview;
 pub mod rules;
 pub mod tokens;
 pub mod views;
-pub mod vm_ref;
 pub mod vm_groups;
+pub mod vm_ref;
 pub mod vms;
 
 pub use address::Address;

@@ -51,7 +51,9 @@ fn a_store_without_identity_becomes_that_of_the_site_that_opens_it() {
 }
 
 fn group(id: u64, members: u64) -> StoreOp {
-    StoreOp::PutGroup { group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect(), request: None } }
+    StoreOp::PutGroup {
+        group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect(), request: None },
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The command line of `tandem-lab`.
 
+mod bundle;
 mod calibrate;
 mod check;
 mod draw;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 /// `tandem-lab up --site site.toml` brings one up; `tandem serve --site site.toml` controls it.
 #[derive(Debug, Parser)]
 #[command(name = "tandem-lab", version, arg_required_else_help = true)]
-struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -112,6 +113,12 @@ enum Command {
     /// Run an experiment; it writes a run folder and prints a table beside the published numbers.
     #[command(subcommand)]
     Experiment(Experiment),
+    /// Pack a run folder into one file that says how to run it again: site, options, seed, versions,
+    /// recordings, data and figures, each with its checksum.
+    Bundle(bundle::BundleOptions),
+    /// Run an experiment again from its bundle, and compare: to the byte in the simulated world, by
+    /// the largest difference of each series elsewhere. Fails when it came out otherwise.
+    Rerun(bundle::RerunOptions),
     /// Draw a data centre, and who is plugged into what.
     Draw(DrawOptions),
     /// Measure rate, delay and loss of each link and put them beside what the site file declares;
@@ -178,6 +185,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
         Command::TrafficTools => lab::traffic_tools(),
         Command::Request(options) => workload::run(&options)?,
         Command::Experiment(experiment) => experiment::run(experiment)?,
+        Command::Bundle(options) => bundle::pack(&options)?,
+        Command::Rerun(options) => return bundle::rerun(&options),
         Command::Draw(options) => draw::run(options)?,
         Command::Calibrate(options) => return calibrate::run(options),
         Command::FuzzCore(options) => return fuzz::run(&options),

@@ -89,6 +89,24 @@ pub trait DataCentre {
     /// When the controller does not show it.
     fn server_link_ratio(&mut self, server: ServerId) -> anyhow::Result<f64>;
 
+    /// The same of every server's, in order of the site's servers.
+    ///
+    /// # Errors
+    /// When the controller does not show one.
+    fn server_link_ratios(&mut self) -> anyhow::Result<Vec<f64>> {
+        let servers = 0..self.site().topology.servers.len() as u32;
+        servers.map(|n| self.server_link_ratio(ServerId(n))).collect()
+    }
+
+    /// The processes that the data centre consists of, its controller among them; none where it is
+    /// in this process.
+    ///
+    /// # Errors
+    /// When they are not found.
+    fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        Ok(Vec::new())
+    }
+
     /// How many VMs each server holds, in order of the site's servers.
     ///
     /// # Errors

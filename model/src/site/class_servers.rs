@@ -22,7 +22,12 @@ impl ServerNames {
     pub(super) fn read(s: &mut Section<'_>, c: &mut Collector<'_>) -> ServerNames {
         let names = s.texts(c, "servers");
         if names.as_ref().is_some_and(Vec::is_empty) {
-            s.fault(c, "servers", "a class without servers takes no VM", "name servers, or leave the key out");
+            s.fault(
+                c,
+                "servers",
+                "a class without servers takes no VM",
+                "name servers, or leave the key out",
+            );
         }
         ServerNames { names, span: s.span_of("servers"), path: s.path("servers") }
     }

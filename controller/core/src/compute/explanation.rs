@@ -84,8 +84,7 @@ impl<'a> ComputeRef<'a> {
         };
         let first = self.paper();
         let paper = if refused.is_some() { &paper } else { &first };
-        let room =
-            Room { inventory: &paper.inventory, links: &paper.links, before, rate: request.rate };
+        let room = Room { inventory: &paper.inventory, links: &paper.links, before, rate: request.rate };
         let candidates = request.members.get(at).map(|m| self.candidates(room, m)).unwrap_or_default();
         let left_out = self.compute.inventory.servers().len().saturating_sub(candidates.len());
         let changes =

@@ -119,12 +119,14 @@ impl ComputeMut<'_> {
             self.net.links.release(&[*hop], BitRate(*rate));
         }
         let more = |(hop, rate): &(&Hop, &u64)| **rate > had.get(hop).copied().unwrap_or_default();
-        let short = wanted.iter().filter(more).find(|(hop, rate)| {
-            self.net.links.residual(**hop).is_none_or(|left| left.0 < **rate)
-        });
+        let short = wanted
+            .iter()
+            .filter(more)
+            .find(|(hop, rate)| self.net.links.residual(**hop).is_none_or(|left| left.0 < **rate));
         if let Some((hop, _)) = short {
             let link = self.cx.link_name(hop.link);
-            let text = format!("{link} has no room for all that the members of {group} may send to each other");
+            let text =
+                format!("{link} has no room for all that the members of {group} may send to each other");
             self.cx.notice(Level::Warning, "group-overbooked", text);
         }
         for (hop, rate) in &wanted {

@@ -94,7 +94,12 @@ impl<'a> ComputeRef<'a> {
 
     /// The first link without room for a VM at a place and what it and the others of its request
     /// send to each other.
-    pub(crate) fn pair_miss(self, room: Room<'_>, request: &VmRequest, place: &Placement) -> Option<NearMiss> {
+    pub(crate) fn pair_miss(
+        self,
+        room: Room<'_>,
+        request: &VmRequest,
+        place: &Placement,
+    ) -> Option<NearMiss> {
         let rate = room.rate?;
         let at = (place.server, place.uplink);
         let own = place.path_up.iter().chain(&place.path_down);
@@ -144,7 +149,10 @@ impl<'a> ComputeRef<'a> {
         }
         let own = self.network().own_link_miss(room.links, server, need.net);
         let path = || {
-            by_edge.entry(edge).or_insert_with(|| self.network().path_miss(room.links, server, edge, need.net)).clone()
+            by_edge
+                .entry(edge)
+                .or_insert_with(|| self.network().path_miss(room.links, server, edge, need.net))
+                .clone()
         };
         let miss = own.or_else(path);
         let pairs = || {
@@ -193,7 +201,9 @@ impl<'a> ComputeRef<'a> {
                 }
                 continue;
             }
-            if !room.inventory.accepts(server.id, request) && room.inventory.shortage(server.id, request.resources).is_empty() {
+            if !room.inventory.accepts(server.id, request)
+                && room.inventory.shortage(server.id, request.resources).is_empty()
+            {
                 continue;
             }
             let short = self.misses(room, request, server.id, &mut by_edge);

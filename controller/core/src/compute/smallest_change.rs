@@ -70,7 +70,10 @@ impl<'a> ComputeRef<'a> {
                 if fits(middle) { good = middle } else { bad = middle }
             }
             let good = round_down(resource, good, &fits);
-            found.push(((most - good) as f64 / most as f64, Change::AskForLess { resource, less: most - good }));
+            found.push((
+                (most - good) as f64 / most as f64,
+                Change::AskForLess { resource, less: most - good },
+            ));
         }
         found
     }
@@ -80,7 +83,8 @@ impl<'a> ComputeRef<'a> {
         let mut near: Vec<(f64, ServerId, Resource, u64)> = Vec::new();
         for (n, candidate) in (0u32..).zip(candidates) {
             let [miss] = candidate.short.as_slice() else { continue };
-            let of_server = matches!(miss.resource, Resource::Cpu | Resource::Ram | Resource::Disk | Resource::Net);
+            let of_server =
+                matches!(miss.resource, Resource::Cpu | Resource::Ram | Resource::Disk | Resource::Net);
             if !of_server || miss.place != candidate.server {
                 continue;
             }

@@ -53,8 +53,8 @@ use std::sync::Arc;
 use tandem_model::paths::Path;
 use tandem_model::{
     BitRate, Effect, Event, EventFamily, GatewayId, Hop, Level, LinkId, MigrationRecord, MoveOptions, Owner,
-    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, Response, ServerId, Site, SiteEvent, SwitchId, Time,
-    VmId, VmRecord, VmRequest,
+    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, Response, ServerId, Site, SiteEvent,
+    SwitchId, Time, VmId, VmRecord, VmRequest,
 };
 
 /// Decides what is done about everything that happens in a data centre. It has one owner and no

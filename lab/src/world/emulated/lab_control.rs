@@ -366,7 +366,10 @@ pub fn enter(pid: u32, netns: i32, node: &str, command: &[String]) -> anyhow::Re
 }
 
 /// The id, as seen from here, of the process that holds a lab's control socket.
-fn process_of(name: &str) -> anyhow::Result<u32> {
+///
+/// # Errors
+/// When it is not found, or another user's.
+pub fn process_of(name: &str) -> anyhow::Result<u32> {
     let lab = Lab::named(name)?;
     let wanted = format!("@{}", lab.socket(LAB, ""));
     // Names are bytes of anybody's choice, and so is what such a line says: the process has to be
