@@ -60,6 +60,16 @@ fn hold(recorded: &str, count: usize) {
     assert!(differing.is_empty(), "decided otherwise than recorded: {differing:?}\n{repeat}");
 }
 
+/// Seeds whose sites place server and path together and whose switches have a margin.
+#[test]
+fn sites_with_joint_placement_and_margins_of_switches_keep_what_must_hold() {
+    let seeds: Vec<u64> = (50_000..50_030).collect();
+    let reports = all(&seeds);
+    let broken: Vec<String> =
+        reports.iter().filter_map(|(seed, r)| Some(format!("seed {seed}: {}", r.violation.as_ref()?))).collect();
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
 #[test]
 fn a_seed_leads_to_the_same_decisions_each_time() {
     for seed in 1000..1004 {

@@ -124,7 +124,7 @@ fn amount(resource: Resource, n: u64) -> String {
     match resource {
         Resource::Ram => format!("{} RAM", Bytes(n)),
         Resource::Disk => format!("{} disk", Bytes(n)),
-        Resource::Net | Resource::Link => BitRate(n).to_string(),
+        Resource::Net | Resource::Link | Resource::Switch => BitRate(n).to_string(),
         Resource::Cpu if n == 1 => "1 core".to_owned(),
         Resource::Cpu => format!("{n} cores"),
         Resource::Address | Resource::Path => format!("{n} {resource}"),

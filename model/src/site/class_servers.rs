@@ -6,7 +6,8 @@
 
 use super::ServiceClass;
 use super::faults::Collector;
-use super::section::{Section, nearest};
+use super::section::Section;
+use crate::text::nearest;
 use crate::{ServerId, SwitchId, Topology};
 use std::collections::BTreeSet;
 use std::ops::Range;

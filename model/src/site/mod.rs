@@ -209,8 +209,18 @@ pub enum Ties {
 /// Statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatisticsConfig {
-    /// How often counters are read.
+    /// How often counters are read, where that is done by the clock; how often they are written and
+    /// loads are told in any case.
     pub period: Duration,
+    /// Counters are read by the clock; off: only when a request arrives, or somebody asks.
+    #[serde(default = "on")]
+    pub is_periodic: bool,
+    /// When a request arrives, switches whose readings are older than `max_age` are read first.
+    #[serde(default)]
+    pub on_request: bool,
+    /// How old a reading may be that a request is decided by; `None` is the period.
+    #[serde(default)]
+    pub max_age: Option<Duration>,
     /// `history * old + (1 - history) * new`, 0 to below 1.
     pub history_weight: f64,
 }
@@ -403,6 +413,21 @@ pub struct RequestsConfig {
 impl Default for RequestsConfig {
     fn default() -> RequestsConfig {
         RequestsConfig { text_socket: None, requester: "text-socket".to_owned() }
+    }
+}
+
+/// Longer than any connection lives.
+const NEVER: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+impl StatisticsConfig {
+    /// How often a switch is asked for its counters by the clock.
+    pub fn poll_period(&self) -> Duration {
+        if self.is_periodic { self.period } else { NEVER }
+    }
+
+    /// How old a reading may be that a request is decided by.
+    pub fn oldest(&self) -> Duration {
+        self.max_age.unwrap_or(self.period)
     }
 }
 

@@ -212,10 +212,25 @@ pub(super) fn resources(s: &mut Section<'_>, c: &mut Collector<'_>, default: Res
 
 fn read_statistics(root: &mut Section<'_>, c: &mut Collector<'_>) -> StatisticsConfig {
     let mut s = root.section(c, "statistics");
+    let period = s.duration_or_off(c, "period");
     let cfg = StatisticsConfig {
-        period: s.duration(c, "period").unwrap_or(Duration::from_secs(5)),
+        period: period.flatten().unwrap_or(Duration::from_secs(5)),
+        is_periodic: period != Some(None),
+        on_request: s.flag(c, "on_request").unwrap_or(false),
+        max_age: s.duration(c, "max_age"),
         history_weight: s.fraction(c, "history_weight", 0.0, 0.999).unwrap_or(0.5),
     };
+    if cfg.max_age.is_some() && !cfg.on_request {
+        s.fault(
+            c,
+            "max_age",
+            "readings are not asked for when a request arrives, so no age matters",
+            "write `on_request = true` beside it, or leave it out",
+        );
+    }
+    if cfg.max_age.is_some_and(|age| age > Duration::from_secs(3600)) {
+        s.fault(c, "max_age", "older than an hour", "write a time up to \"1 h\"");
+    }
     if cfg.period < Duration::from_millis(50) || cfg.period > Duration::from_secs(3600) {
         s.fault(
             c,

@@ -136,6 +136,16 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A time with its unit, or the word `off`, which is `Some(None)`.
+    pub fn duration_or_off(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Option<Duration>> {
+        let is_off = self.entries.get(key).is_some_and(|(_, v)| v.get_ref().as_str() == Some("off"));
+        if is_off {
+            self.known.push(key);
+            return Some(None);
+        }
+        self.duration(c, key).map(Some)
+    }
+
     /// A whole number in a range.
     pub fn count(
         &mut self,

@@ -28,6 +28,7 @@ pub(crate) mod persistence;
 pub(crate) mod placement;
 pub(crate) mod placement_view;
 pub mod rank_index;
+pub(crate) mod readings;
 pub(crate) mod records;
 pub(crate) mod relocated;
 pub(crate) mod reroute;
@@ -51,6 +52,7 @@ use crate::compute::ipam::Pools;
 use crate::compute::moves::Migrations;
 use crate::compute::pair_rates::Reserved;
 use crate::compute::pending_writes::PendingWrite;
+use crate::compute::readings::WaitingForReadings;
 use crate::compute::strays::Strays;
 use crate::compute::vm::Vm;
 use crate::context::Context;
@@ -87,6 +89,8 @@ pub(crate) struct ComputeState {
     pub(crate) world: Option<HypervisorBackend>,
     /// Why no hypervisor service serves this controller, when one has said so.
     pub(crate) refused: Option<String>,
+    /// Requests that wait for switches to be read.
+    pub(crate) readings: WaitingForReadings,
     /// VMs that run without a record of them.
     pub(crate) strays: Strays,
     /// Servers whose hypervisors do not answer, and why: nothing is known of what runs there.

@@ -18,6 +18,7 @@ use crate::compute::host_load::{LoadView, Loads};
 use crate::compute::inventory::Inventory;
 use crate::compute::moves::Migrations;
 use crate::compute::strays::Strays;
+use crate::compute::readings::WaitingForReadings;
 use crate::compute::{ComputeState, ipam};
 use crate::context::Context;
 use crate::counters::Counters;
@@ -162,6 +163,13 @@ impl Core {
         self.states.net.links.by_switch().ratio(switch)
     }
 
+    /// What is reserved on a switch, by all that it sends, and what may be; `None` where it has no
+    /// limit of its own.
+    pub fn switch_reserved(&self, switch: SwitchId) -> (BitRate, Option<BitRate>) {
+        let loads = self.states.net.links.by_switch();
+        (loads.reserved(switch), loads.limit(switch))
+    }
+
     /// What is measured on a hop, smoothed.
     pub fn measured(&self, hop: Hop) -> BitRate {
         self.states.net.links.measured(hop)
@@ -289,6 +297,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             world: None,
             refused: None,
             strays: Strays::default(),
+            readings: WaitingForReadings::default(),
             away: BTreeMap::new(),
             last_vm: stored.last_vm,
             last_group: stored.last_group,
@@ -356,6 +365,7 @@ impl MigrationMut<'_> {
                     self.compute_mut().take_flow_samples(id, &flows);
                     self.watch_links(id);
                     self.network_mut().polled(id);
+                    self.compute_mut().readings_told(id);
                 }
             }
             Event::RulesApplied { switch, txn, .. } => {
@@ -454,7 +464,7 @@ impl MigrationMut<'_> {
 
     fn on_request(&mut self, id: RequestId, request: Request) {
         match request {
-            Request::RequestVm { request } => self.compute_mut().request_vm(id, request),
+            Request::RequestVm { request } => self.compute_mut().read_and_request_vm(id, request),
             Request::RequestVmGroup { request } => self.compute_mut().request_vm_group(id, *request),
             Request::ExplainVms { request } => {
                 let explanation = Box::new(self.compute().explain_request(*request));
@@ -505,6 +515,7 @@ impl MigrationMut<'_> {
             Timer::MoveTimeout(id) => self.on_move_timeout(id),
             Timer::RetryMove(id) => self.write_move(id),
             Timer::PollTimeout(request) => self.network_mut().on_poll_timeout(request),
+            Timer::ReadingsTimeout(request) => self.compute_mut().on_readings_timeout(request),
         }
     }
 }

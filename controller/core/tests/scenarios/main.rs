@@ -24,6 +24,7 @@ mod hot_links;
 mod hotspots;
 mod howto;
 mod interrupted;
+mod joint;
 mod life;
 mod loads;
 mod managed;
