@@ -141,6 +141,7 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// A fault of a switch, or of one of its ports.
     pub fn new(switch: &str, port: Option<u32>, why: impl Into<String>) -> Fault {
         Fault { switch: switch.to_owned(), port, why: why.into() }
     }

@@ -6,7 +6,7 @@
 /// The stream cannot be cut into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a message of {length} bytes cannot be: the header alone has 8; whoever sends this does not speak OpenFlow; find out what dials this port, and let only switches do so"
+    "a message of {length} bytes is impossible: the header alone has 8; the peer does not speak OpenFlow; find out what dials this port, and let only switches do so"
 )]
 pub struct FrameError {
     /// The value of the length field.

@@ -122,7 +122,7 @@ fn queues_found(
         return findings.add(
             Some(false),
             &what,
-            "the agent's record of what it has to give back is damaged; `tandem-agent release` says more"
+            "the agent's record of the settings to restore is damaged; `tandem-agent release` shows why"
                 .into(),
         );
     };

@@ -45,7 +45,7 @@ pub(super) enum BadMessage {
     #[error("{0:?} cannot be an agent's name; write up to 64 letters, digits, '-', '_' or '.'")]
     Name(String),
     /// A secret is longer than that of any token.
-    #[error("the token has {0} characters; this is none that was made here")]
+    #[error("the token has {0} characters; this controller made no such token")]
     Secret(usize),
     /// A certificate request is too long.
     #[error("the certificate request has {0} bytes; {REQUEST} are taken")]

@@ -202,7 +202,7 @@ impl Switchboard {
         let (returns, other) = record.saw(&identity, now);
         if !record.arrivals.take(now) {
             let text = format!(
-                "switch {dpid} has connected {ARRIVALS} times in a minute; it is let in again in the next"
+                "switch {dpid} has connected {ARRIVALS} times in a minute; it is accepted again in the next"
             );
             return vec![Order::Close(id, text)];
         }

@@ -1,10 +1,9 @@
 //! Checks the stored records against the site: all faults are reported at once, and a record is
 //! used completely or not at all.
 //!
-//! A record that does not fit is a [`Severity::Fault`]: the controller does not start, because a VM
-//! that it knows wrongly is worse than one that it does not know. What a controller that was killed
-//! may leave behind by itself (a group with a member that has just been deleted) is a
-//! [`Severity::Leftover`]: it is said, and left out.
+//! A record that does not fit is a [`Severity::Fault`]: the controller does not start, because a
+//! wrong record of a VM is worse than a missing one. What a killed controller may leave (a group
+//! with a member that was just deleted) is a [`Severity::Leftover`]: it is reported, and left out.
 
 use super::Layout;
 use std::collections::{BTreeMap, BTreeSet};

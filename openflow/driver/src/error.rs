@@ -13,11 +13,11 @@ pub enum DriverError {
     Session(#[from] SessionError),
     /// The features reply could not be decoded.
     #[error(
-        "it does not say who it is: {0}; it was told so. Update the switch's software, and let only switches dial this port"
+        "its features reply cannot be decoded: {0}; it got an OpenFlow error. Update the switch's software, and let only switches dial this port"
     )]
     Garbage(DecodeError),
     /// The handshake did not finish in time.
-    #[error("it has not told {0} for {1:?} after its HELLO; look into the switch's own log")]
+    #[error("it has not sent {0} for {1:?} after its HELLO; look into the switch's own log")]
     Handshake(&'static str, Duration),
     /// The switch refused a request of the handshake.
     #[error(

@@ -101,6 +101,7 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// The groups in ascending order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &Group> {
         self.list.iter()
     }

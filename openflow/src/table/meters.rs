@@ -131,6 +131,7 @@ pub struct Meters {
 }
 
 impl Meters {
+    /// The meters in ascending order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &Meter> {
         self.list.iter()
     }

@@ -3,6 +3,7 @@
 
 use crate::of13::port;
 
+/// The state of a port in the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// Port number.

@@ -93,7 +93,7 @@ pub enum Error {
     WouldInterrupt {
         /// Its name.
         bridge: String,
-        /// Why.
+        /// Why its forwarding would stop.
         gap: Gap,
     },
     /// The bridge exists, and the caller has not allowed its adoption.

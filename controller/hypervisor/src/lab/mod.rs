@@ -115,11 +115,11 @@ impl Lab {
                         waiting = order(effect).map(|o| (o, deadline));
                     }
                     None => anyhow::bail!(
-                        "more than {ORDERS} orders were waiting for it; it is told everything anew"
+                        "more than {ORDERS} orders were waiting for it; it gets everything again"
                     ),
                 },
                 () = tokio::time::sleep_until(until), if waiting.is_some() => {
-                    anyhow::bail!("it has taken no order for {ORDER_TIMEOUT:?}; it is told everything anew")
+                    anyhow::bail!("it has taken no order for {ORDER_TIMEOUT:?}; it gets everything again")
                 }
             }
         }

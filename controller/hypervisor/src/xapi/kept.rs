@@ -79,7 +79,7 @@ pub(super) async fn claim(
     let by = kept.get(OWNER).and_then(|line| Owner::read(line)).ok_or_else(|| VmmError::Refused {
         what: format!("{}: {}", deed.host, deed.what),
         why: format!(
-            "`{OWNER}` in its other_config says nothing; remove it, or take the host over: `tandem hypervisors take-over`"
+            "`{OWNER}` in its other_config is not a valid owner; remove it, or take the host over: `tandem hypervisors take-over`"
         ),
     })?;
     if by.store != owner.store {

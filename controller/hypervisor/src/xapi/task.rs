@@ -41,7 +41,7 @@ pub enum TaskError {
     #[error("it has not ended within {0:?}, nor after it was cancelled")]
     Hung(Duration),
     /// It is unknown whether it was started; or it cannot be read any more.
-    #[error("nobody knows whether it was carried out: {0}")]
+    #[error("it is unknown whether it was executed: {0}")]
     InDoubt(CallError),
 }
 

@@ -123,7 +123,7 @@ impl Xl {
         let mut lines = text.lines();
         let by = lines.next().and_then(Owner::read).ok_or_else(|| {
             let why = format!(
-                "{}/owner says nothing; remove it, or take the host over: `tandem hypervisors take-over`",
+                "{}/owner is not a valid owner; remove it, or take the host over: `tandem hypervisors take-over`",
                 host.host.keep
             );
             VmmError::Refused { what: format!("{what}: {}", host.host.name), why }
