@@ -85,6 +85,11 @@ pub enum Change {
         /// So many.
         hundredths: u32,
     },
+    /// `[policy] switch_margin` in hundredths.
+    SwitchMargin {
+        /// So many.
+        hundredths: u32,
+    },
     /// A server that is out of service is back.
     ReturnServer {
         /// Its name.
@@ -110,6 +115,9 @@ impl fmt::Display for Change {
             }
             Change::ServerMargin { hundredths } => {
                 write!(f, "with [policy] server_margin = {:.2}", f64::from(*hundredths) / 100.0)
+            }
+            Change::SwitchMargin { hundredths } => {
+                write!(f, "with [policy] switch_margin = {:.2}", f64::from(*hundredths) / 100.0)
             }
             Change::ReturnServer { server } => write!(f, "with {server} back in service"),
             Change::WithoutSpread => f.write_str("without --spread"),

@@ -2,13 +2,15 @@
 
 use crate::control::labs;
 use crate::control::messages::{self, LabRequest, LabResponse, Status};
+use crate::controller_process;
 use crate::node::traffic::{generator, generators};
 use crate::world::emulated::datapath::Choice;
 use crate::world::emulated::engine::EngineKind;
 use crate::world::emulated::lab_control;
 use crate::world::testbed::up as testbed;
 use anyhow::bail;
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tandem_agent_protocol::lab_sockets::Lab;
 use tandem_linux::link::neighbour_limit;
@@ -45,8 +47,8 @@ pub(super) struct UpOptions {
     /// machine.
     #[arg(long, requires = "inventory")]
     node_program: Option<PathBuf>,
-    /// The site file.
-    #[arg(long)]
+    /// The site file; where there is none, `tandem init` makes one (asked for here on a terminal).
+    #[arg(long, default_value = "site.toml")]
     site: PathBuf,
     /// The lab's name; the site's by default. Several labs may run side by side.
     #[arg(long)]
@@ -81,6 +83,7 @@ pub(super) struct UpOptions {
 /// # Errors
 /// With the step that failed; nothing is then left.
 pub(super) fn up(options: UpOptions) -> anyhow::Result<()> {
+    offer_site(&options.site)?;
     let text = super::read(&options.site)?;
     let file = options.site.display().to_string();
     let UpOptions { name, group, .. } = options;
@@ -120,6 +123,25 @@ pub(super) fn up(options: UpOptions) -> anyhow::Result<()> {
              sysctl -w net.ipv4.neigh.default.gc_thresh3={}",
             (8 * (servers + gateways)).next_power_of_two()
         );
+    }
+    Ok(())
+}
+
+/// Where there is no site file, has `tandem init` ask for one, if there is a terminal.
+fn offer_site(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let shown = path.display();
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        bail!(
+            "there is no site file {shown}; make one by `tandem init {shown}`, or say where it is: --site FILE"
+        );
+    }
+    eprintln!("There is no site file {shown}. These questions make one; Ctrl-C leaves without.");
+    let status = std::process::Command::new(controller_process::program()?).arg("init").arg(path).status()?;
+    if !status.success() {
+        bail!("no site file was made");
     }
     Ok(())
 }

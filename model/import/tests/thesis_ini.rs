@@ -172,7 +172,7 @@ fn the_controllers_file_alone_takes_the_counts_of_the_shape() {
     assert_eq!(site(&imported).topology.switches.len(), 14);
     assert!(imported.decisions[0].contains("no counts of switches"), "{:?}", imported.decisions);
     let text = CONTROLLER.replace("algorithm = ND", "algorithm = NO").replace("cpu = 16", "cpu = many");
-    let expected = [(9, 7, "host.cpu"), (25, 13, "vmallocation.algorithm")];
+    let expected = [(9, 7, "host.cpu"), (27, 13, "vmallocation.algorithm")];
     let found = places(translate(&[source("pox.ini", &text)]));
     assert_eq!(found, expected.map(|(l, c, k)| (l, c, k.to_owned())));
 }

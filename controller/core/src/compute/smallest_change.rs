@@ -126,7 +126,14 @@ impl<'a> ComputeRef<'a> {
             .map(|(size, hundredths)| (size, Change::LinkMargin { hundredths }));
         let server = least_margin(policy.server_margin, &servers)
             .map(|(size, hundredths)| (size, Change::ServerMargin { hundredths }));
-        link.into_iter().chain(server).collect()
+        let switches = |margin: f64| {
+            let mut paper = self.paper();
+            paper.links.set_switch_margin(margin);
+            self.is_admitted(&mut paper, request)
+        };
+        let switch = policy.switch_margin.and_then(|margin| least_margin(margin, &switches));
+        let switch = switch.map(|(size, hundredths)| (size, Change::SwitchMargin { hundredths }));
+        link.into_iter().chain(server).chain(switch).collect()
     }
 
     /// What is asked for besides resources, left out.
@@ -169,7 +176,7 @@ fn amount(of: &Resources, resource: Resource) -> u64 {
         Resource::Ram => of.ram.0,
         Resource::Disk => of.disk.0,
         Resource::Net => of.net.0,
-        Resource::Link | Resource::Address | Resource::Path => 0,
+        Resource::Link | Resource::Address | Resource::Path | Resource::Switch => 0,
     }
 }
 
@@ -179,7 +186,7 @@ fn set_amount(of: &mut Resources, resource: Resource, to: u64) {
         Resource::Ram => of.ram = Bytes(to),
         Resource::Disk => of.disk = Bytes(to),
         Resource::Net => of.net = BitRate(to),
-        Resource::Link | Resource::Address | Resource::Path => {}
+        Resource::Link | Resource::Address | Resource::Path | Resource::Switch => {}
     }
 }
 

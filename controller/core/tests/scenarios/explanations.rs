@@ -131,6 +131,24 @@ fn the_smallest_changes_are_enough_and_no_more_than_that() {
         let mut wider = World::new(read(&format!("{text}[policy]\nlink_margin = {margin}\n")));
         assert_eq!(explain(&mut wider, &one(request.clone())).rejection.is_none(), met, "{margin}");
     }
+
+    // Switches: a margin that is too small for what passes up and down.
+    let said = |margin: f64| {
+        let text = format!("{text}[policy]\nswitch_margin = {margin:.2}\n");
+        let mut world = World::new(read(&text));
+        let mut request = world.request();
+        request.resources.net = BitRate::mbit(8);
+        explain(&mut world, &one(request))
+    };
+    let narrow = said(0.1);
+    assert!(narrow.rejection.is_some());
+    let wider = narrow.changes.iter().find_map(|change| match change {
+        Change::SwitchMargin { hundredths } => Some(f64::from(*hundredths) / 100.0),
+        _ => None,
+    });
+    let wider = wider.unwrap_or_else(|| panic!("{:?}", narrow.changes));
+    assert!(said(wider).rejection.is_none());
+    assert!(said(wider - 0.01).rejection.is_some(), "the smallest such change");
 }
 
 #[test]
