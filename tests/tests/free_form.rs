@@ -118,7 +118,7 @@ fn forwards_for_everybody(datapath: &'static str) -> Result<()> {
         dc.tandem(&["port", "down", "s1", port])?;
         all_answer(&dc)?;
         for name in names {
-            dc.exec(&node(name)?, &["ping", "-c", "2", "-W", "2", gateway_of(&shown(name)?)])?;
+            dc.exec(name, &["ping", "-c", "2", "-W", "2", gateway_of(&shown(name)?)])?;
         }
         dc.tandem(&["port", "up", "s1", port])?;
         wait("the cable is used again", || {

@@ -54,7 +54,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run a command in a node: srv1, gw1, edge1 (all switches share one namespace) or vm1.
+    /// Run a command in a node: srv1, gw1, edge1 (all switches share one namespace), vm1 or a VM's name.
     Exec {
         #[command(flatten)]
         name: Name,
