@@ -9,10 +9,12 @@
 //! | [`control`] | how a lab is spoken to, and by whom |
 //! | [`precopy`] | how the memory of a VM is moved |
 //! | [`experiment`] | what is measured and drawn |
+//! | [`bundle`] | how a run is handed on, and run again |
 //! | [`mod@bench`] | how fast the parts are |
 //! | [`fuzz`] | whether the core holds its invariants under any schedule of faults |
 
 pub mod bench;
+pub mod bundle;
 pub mod cli;
 pub mod control;
 pub mod controller_process;

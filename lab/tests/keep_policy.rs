@@ -3,13 +3,19 @@
 
 use std::path::PathBuf;
 use tandem_lab::experiment::keep_policy::{self, day, report, table};
+use tandem_lab::experiment::plot::Drawing;
+use tandem_lab::experiment::run_folder::RunFolder;
+use tandem_lab::experiment::table::CsvStyle;
 use tandem_model::Allocation;
 
 #[test]
 fn the_table_is_the_seeds_by_the_real_core() {
     let mut runs = Vec::new();
+    let mut pictures = Vec::new();
     for policy in [Allocation::BestFit, Allocation::WorstFit] {
-        runs.push((policy, table::run(policy).expect("the published table")));
+        let steps = table::run(policy).expect("the published table");
+        runs.push((policy, table::rows(&steps)));
+        pictures.push((policy, steps));
     }
     let expected = "policy;iteration;server_1;server_2;server_3\n\
         best-fit;0;0;3;3\nbest-fit;1;0;2;4\nbest-fit;2;0;1;5\nbest-fit;3;0;0;6\n\
@@ -17,6 +23,15 @@ fn the_table_is_the_seeds_by_the_real_core() {
         worst-fit;0;0;3;3\nworst-fit;1;1;2;3\nworst-fit;2;2;1;3\nworst-fit;3;2;1;3\n\
         worst-fit;4;2;2;2\nworst-fit;5;2;2;2\nworst-fit;6;2;2;2\n";
     assert_eq!(table::csv(&runs), expected);
+    // A picture for each step and one for the end; an arrow for each VM that changes its server.
+    let Drawing::Strip(strip) = report::strip(&pictures, "") else { panic!("no strip") };
+    let moves = |n: usize| strip.rows[n].1.iter().filter(|s| s.moved.is_some()).count();
+    assert_eq!([strip.rows[0].1.len(), strip.rows[1].1.len(), moves(0), moves(1)], [7, 7, 3, 3]);
+    assert_eq!(strip.rows[0].1[6].servers.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 6]);
+    let svg = Drawing::Strip(strip).svg().expect("drawn");
+    for said in ["best-fit", "worst-fit", "at the end", "vm1 moves", "vm6 stays", "srv3"] {
+        assert!(svg.contains(said), "{said} in {svg}");
+    }
 }
 
 fn small() -> day::Options {
@@ -45,10 +60,11 @@ fn keeping_best_fit_frees_servers_and_saves_energy() {
     let out = std::env::temp_dir().join(format!("tandem-keep-policy-{}", std::process::id()));
     std::fs::create_dir_all(&out).expect("a folder");
     let removed = Removed(out.clone());
-    report::write(&out, &small(), &runs).expect("files");
+    let mut folder = RunFolder::make(&out, CsvStyle::Thesis).expect("a run folder");
+    report::write(&mut folder, &small(), &runs, "simulated world").expect("files");
     let read = |name: &str| std::fs::read_to_string(out.join(name)).expect("a file");
-    let series = read("series.csv");
-    let summary = read("summary.csv");
+    let series = read("csv/series.csv");
+    let summary = read("csv/summary.csv");
     assert!(
         series.starts_with("keep_policy;second;vms;active_servers;moves;moved_gib;rejected;watts;kwh\nno;0;"),
         "{series}"
@@ -61,7 +77,7 @@ fn keeping_best_fit_frees_servers_and_saves_energy() {
     assert_eq!(lines[0], header);
     assert!(lines[1].starts_with("best-fit;no;40;") && lines[2].starts_with("best-fit;yes;40;"), "{summary}");
     assert!(summary.lines().all(|l| columns(l) == columns(header)));
-    assert!(read("day.svg").contains("policy kept"));
+    assert!(read("figures/day.svg").contains("policy kept"));
     drop(removed);
 }
 

@@ -22,9 +22,9 @@ impl Drop for Folder {
     }
 }
 
-/// `table.csv`: (datapath, what) to (value, detail).
+/// `csv/table.csv`, in the thesis' form: (datapath, what) to (value, detail).
 fn rows(folder: &Path) -> Result<BTreeMap<(String, String), (String, String)>> {
-    let text = std::fs::read_to_string(folder.join("table.csv"))?;
+    let text = std::fs::read_to_string(folder.join("csv/table.csv"))?;
     let row = |line: &str| {
         let mut f = line.split(';').map(str::to_owned);
         let mut next = || f.next().context("five fields");
@@ -49,8 +49,10 @@ fn switches_are_compared_and_each_says_what_it_refuses() -> Result<()> {
             "30",
             "--seconds",
             "0.4",
-            "--repeat",
+            "--installs",
             "1",
+            "--csv",
+            "thesis",
             "--class-seconds",
             "1",
         ])
@@ -100,7 +102,7 @@ fn switches_are_compared_and_each_says_what_it_refuses() -> Result<()> {
     } else {
         ensure!(of("Open vSwitch", "all")?.1.contains("openvswitch-switch"), "{text}");
     }
-    for name in ["manifest.json", "latency.svg", "installation.svg"] {
+    for name in ["manifest.json", "figures/latency.png", "figures/installation.svg"] {
         ensure!(folder.0.join(name).metadata()?.len() > 100, "{name}");
     }
     Ok(())

@@ -35,8 +35,8 @@ fn classes_that_the_card_marks_get_their_shares_at_the_next_hop() -> Result<()> 
     let (good, text) = run(&folder, &[])?;
     ensure!(good, "{text}");
     println!("{text}");
-    let shares = std::fs::read_to_string(folder.0.join("shares.csv"))?;
-    let rows: Vec<Vec<&str>> = shares.lines().skip(1).map(|l| l.split(';').collect()).collect();
+    let shares = std::fs::read_to_string(folder.0.join("csv/shares.csv"))?;
+    let rows: Vec<Vec<&str>> = shares.lines().skip(1).map(|l| l.split(',').collect()).collect();
     ensure!(rows.len() == 6, "three ways to mark, two classes: {shares}");
     for row in &rows {
         let [mark, class, guaranteed, share, mbit, right, other, in_rows] = row[..] else {
@@ -53,14 +53,18 @@ fn classes_that_the_card_marks_get_their_shares_at_the_next_hop() -> Result<()> 
         );
         ensure!(mark == "none" || far <= 2.0, "{mark}, {class}: {share} of {guaranteed} guaranteed");
     }
-    let limits = std::fs::read_to_string(folder.0.join("limiters.csv"))?;
+    let limits = std::fs::read_to_string(folder.0.join("csv/limiters.csv"))?;
     // About 8 Gbit/s / (1 + 2^10), the step below; and 1 byte in 100 clocks of 8 ns.
-    for line in ["router-buffer-sizing;10;7.805", "tutorial-router;10;7.805", "packet-generator;10;10.000"] {
+    for line in ["router-buffer-sizing,10,7.805", "tutorial-router,10,7.805", "packet-generator,10,10.000"] {
         ensure!(limits.lines().any(|l| l == line), "{line} in {limits}");
     }
-    for file in
-        ["manifest.json", "series.csv", "abilities.csv", "shares-dscp.svg", "shares-vlan-priority.svg"]
-    {
+    for file in [
+        "manifest.json",
+        "csv/series.csv",
+        "csv/abilities.csv",
+        "figures/shares-dscp.svg",
+        "figures/shares-vlan-priority.pdf",
+    ] {
         ensure!(folder.0.join(file).exists(), "{file} is missing");
     }
     Ok(())

@@ -132,29 +132,30 @@ fn a_vm_moves_with_its_rules_first_and_loses_nothing_by_the_network() -> Result<
     ensure!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let read =
         |name: &str| std::fs::read_to_string(out.join(name)).with_context(|| format!("{name} is not there"));
-    let (gaps, transfers, series) = (read("gaps.csv")?, read("transfers.csv")?, read("series.csv")?);
-    for name in ["manifest.json", "longest-gap.svg", "network-lost.svg"] {
+    let (gaps, transfers, series) =
+        (read("csv/gaps.csv")?, read("csv/transfers.csv")?, read("csv/series.csv")?);
+    for name in ["manifest.json", "figures/longest-gap.svg", "figures/network-lost.svg"] {
         read(name)?;
     }
     std::fs::remove_dir_all(&out)?;
     let mut lines = gaps.lines();
-    ensure!(lines.next() == Some("world;memory_mb;dirty;rules;lost;longest_gap_ms;network_lost"), "{gaps}");
+    ensure!(lines.next() == Some("world,memory_mb,dirty,rules,lost,longest_gap_ms,network_lost"), "{gaps}");
     ensure!(lines.clone().count() == 3, "{gaps}");
     for line in lines {
-        let gap: f64 = line.split(';').nth(5).and_then(|g| g.parse().ok()).context("a gap")?;
-        ensure!(gap > 2.0 && line.starts_with("emulated;16;web;"), "every VM is paused: {line}");
+        let gap: f64 = line.split(',').nth(5).and_then(|g| g.parse().ok()).context("a gap")?;
+        ensure!(gap > 2.0 && line.starts_with("emulated,16,web,"), "every VM is paused: {line}");
     }
     // Once the VM runs again nothing but the network can lose its packets, and no transfer loads it
     // any more.
     let pauses: BTreeMap<&str, f64> = transfers
         .lines()
         .skip(1)
-        .filter_map(|l| Some((l.split(';').nth(3)?, l.split(';').nth(5)?.parse().ok()?)))
+        .filter_map(|l| Some((l.split(',').nth(3)?, l.split(',').nth(5)?.parse().ok()?)))
         .collect();
     let mut after: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     for line in series.lines().skip(1) {
-        let fields: Vec<&str> = line.split(';').collect();
-        let [_, _, rules, _, sent, received, ..] = fields[..] else { continue };
+        let fields: Vec<&str> = line.split(',').collect();
+        let [_, _, rules, _, _, sent, received, ..] = fields[..] else { continue };
         if sent.parse::<f64>()? > *pauses.get(rules).context("a pause")? {
             let count = after.entry(rules).or_default();
             count.0 += 1;

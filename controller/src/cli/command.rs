@@ -129,7 +129,9 @@ pub enum Command {
         #[arg(long)]
         yes: bool,
     },
-    /// Check a site file; prints all its faults.
+    /// Check a site file; prints all its faults. Of one without faults, prints the policies that it
+    /// can name, and as notes what this machine cannot do for it: what is missing for an emulated data
+    /// centre (netem, Open vSwitch, rights) and what there is no room for.
     Check {
         /// The site file.
         site: PathBuf,

@@ -138,7 +138,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let writer = Writer::start(Box::new(store), sender.clone())?;
     let (event_loop, handle) = EventLoop::new(core, (sender.clone(), receiver), writer, recording);
     let driver = Config {
-        poll_period: site.statistics.period,
+        poll_period: site.statistics.poll_period(),
         lldp_period: site.modules.discovery.then_some(site.discovery.lldp_period),
         secret: secret()?,
         packet_ins: PACKET_INS,

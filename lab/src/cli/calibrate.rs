@@ -4,9 +4,11 @@ use super::world::{Place, WorldKind};
 use crate::control::messages::{self, LabRequest};
 use crate::controller_process;
 use crate::experiment::calibrate;
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use crate::world::Start;
 use crate::world::run::Run;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::process::ExitCode;
 use tandem_model::Site;
 
@@ -34,8 +36,11 @@ pub(super) struct CalibrateOptions {
 /// With the step that failed.
 pub(super) fn run(options: CalibrateOptions) -> anyhow::Result<ExitCode> {
     let CalibrateOptions { world, place, name, api, options } = options;
-    let out = place.out.clone();
-    let text = place.prepare()?.context("--site FILE says what is declared")?;
+    if place.output.repeat > 1 {
+        bail!("links are measured once (--seconds N measures longer); leave --repeat out");
+    }
+    let mut folder = RunFolder::make(&place.output.out, place.output.csv)?;
+    let text = place.site()?.context("--site FILE says what is declared")?;
     let measure = |site: &Site, ask: &dyn Fn(&LabRequest) -> _, statistics: &dyn Fn() -> _| {
         calibrate::run(&calibrate::Lab { site, ask, statistics }, &options, |line| eprintln!("{line}"))
     };
@@ -53,11 +58,9 @@ pub(super) fn run(options: CalibrateOptions) -> anyhow::Result<ExitCode> {
         run.stop()?;
         findings
     };
-    let file = out.join("calibration.csv");
-    std::fs::write(&file, calibrate::csv(&findings, options.tolerance))
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    folder.table(Table::of_lines("calibration", 1, &calibrate::csv(&findings, options.tolerance)))?;
     print!("{}", calibrate::table(&findings, options.tolerance));
-    println!("everything is in {}", out.display());
+    println!("everything is in {}", folder.path().display());
     let good = findings.iter().all(|f| !f.verdict(options.tolerance).starts_with("DIFFERS"));
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

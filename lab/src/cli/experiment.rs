@@ -1,7 +1,11 @@
 //! `tandem-lab experiment`: each in the world that is asked for.
 
 use super::world::{Place, WorldKind};
-use crate::experiment::{datapaths, fit, hardware_qos, hotspot, joint_placement, keep_policy, live, qos};
+use crate::experiment::run_folder::OutputOptions;
+use crate::experiment::{
+    datapaths, fill, hardware_qos, hotspot, joint_placement, keep_policy, live, qos, repeat,
+    thesis_evaluation, traffic_tools,
+};
 use crate::temp_dir;
 use crate::world::xen;
 use anyhow::{Context, bail};
@@ -11,8 +15,27 @@ use std::path::{Path, PathBuf};
 /// The experiments.
 #[derive(Debug, Subcommand)]
 pub(super) enum Experiment {
+    /// Fill a data centre, a VM request a second, under any allocation policies: the first server's
+    /// link ratio and the VMs of each server, over time, one policy after the other.
+    ///
+    /// The published curves (figure 4.2 of the thesis, Teixeira 2013) are drawn over best fit and
+    /// worst fit. `tandem-lab experiment fill --policy best-fit,weighted --out runs/fill` needs no
+    /// root.
+    Fill {
+        /// In which world.
+        #[arg(long, value_enum, default_value = "simulated")]
+        world: WorldKind,
+        #[command(flatten)]
+        place: Place,
+        /// Allocation policies by their names, with commas between; without it the site's own.
+        #[arg(long, value_delimiter = ',', value_name = "NAME")]
+        policy: Vec<String>,
+        /// Record each run into the run folder, for `tandem replay`.
+        #[arg(long)]
+        record: bool,
+    },
     /// Figure 4.2 of the thesis (Teixeira 2013): the first server's link ratio under best fit and
-    /// worst fit.
+    /// worst fit. The same as `fill --policy best-fit,worst-fit`.
     BestVsWorstFit {
         /// In which world.
         #[arg(long, value_enum, default_value = "simulated")]
@@ -22,6 +45,29 @@ pub(super) enum Experiment {
         /// Record both runs into the run folder, for `tandem replay`.
         #[arg(long)]
         record: bool,
+    },
+    /// The thesis' performance evaluation (Teixeira 2013, figures 4.3 to 4.7): host link ratio over
+    /// traffic, size and hosts behind a gateway, memory over traffic and size, each beside what it
+    /// published.
+    ///
+    /// Data centres of growing size are brought up and filled with traffic, so it takes minutes;
+    /// --quick takes one.
+    ThesisEvaluation {
+        /// In which world; memory is measured where the data centre has processes of its own.
+        #[arg(long, value_enum, default_value = "emulated")]
+        world: WorldKind,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        options: thesis_evaluation::Options,
+    },
+    /// What each traffic tool of the lab costs (CPU and memory for what arrives), and how much of
+    /// the rate that it is asked for arrives. A tool that is not installed is named and left out.
+    TrafficTools {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        options: traffic_tools::Options,
     },
     /// Classes of service at a bottleneck: 70/30 guaranteed, what each class gets, what it borrows,
     /// and what an idle port loses.
@@ -91,12 +137,16 @@ pub(super) fn run(experiment: Experiment) -> anyhow::Result<()> {
     match experiment {
         Experiment::QosClasses { world, place, options } => qos_classes(world, place, &options),
         Experiment::LiveMigration { world: WorldKind::Xen, place, options, xen } => {
-            print!("{}", on_xen(xen, &place.out, &options)?);
-            println!("everything is in {}", place.out.display());
-            Ok(())
+            on_xen(xen, &place.output, &options)
         }
         Experiment::LiveMigration { world, place, options, .. } => live_migration(world, place, &options),
-        Experiment::BestVsWorstFit { world, place, record } => best_vs_worst_fit(world, place, record),
+        Experiment::Fill { world, place, policy, record } => fill_up("fill", world, place, &policy, record),
+        Experiment::BestVsWorstFit { world, place, record } => {
+            let both = ["best-fit", "worst-fit"].map(str::to_owned);
+            fill_up("best-vs-worst-fit", world, place, &both, record)
+        }
+        Experiment::ThesisEvaluation { world, place, options } => evaluation(world, place, &options),
+        Experiment::TrafficTools { place, options } => tools(place, &options),
         Experiment::Datapaths(options) => datapaths::run(&options),
         Experiment::HardwareQos(options) => hardware_qos::run(&options),
         Experiment::KeepPolicy(options) => keep_policy::run(&options),
@@ -119,12 +169,10 @@ fn joint(world: WorldKind, place: Place, options: &joint_placement::Options) -> 
 
 fn qos_classes(world: WorldKind, place: Place, options: &qos::Options) -> anyhow::Result<()> {
     temp_dir::clean_when_interrupted()?;
-    let site = place.prepare()?;
-    let out = place.out.clone();
+    let site = place.site()?;
+    let output = place.output.clone();
     let world = place.packet_world(world, &["OpenFlow13"])?;
-    print!("{}", qos::run(&*world, options, site.as_deref(), &out)?);
-    println!("everything is in {}", out.display());
-    Ok(())
+    repeat::run(&output, None, |folder, _| qos::run(&*world, options, site.as_deref(), folder))
 }
 
 fn live_migration(world: WorldKind, place: Place, options: &live::Options) -> anyhow::Result<()> {
@@ -132,23 +180,49 @@ fn live_migration(world: WorldKind, place: Place, options: &live::Options) -> an
     if place.site.is_some() || world == WorldKind::Testbed {
         bail!("this experiment has a site of its own; leave --site out, and the world as it is");
     }
-    let out = place.out.clone();
-    print!("{}", live::run(&*place.packet_world(world, &["OpenFlow13"])?, options, &out)?);
-    println!("everything is in {}", out.display());
-    Ok(())
+    let output = place.output.clone();
+    let world = place.packet_world(world, &["OpenFlow13"])?;
+    repeat::run(&output, None, |folder, _| live::run(&*world, options, folder))
 }
 
-fn best_vs_worst_fit(world: WorldKind, place: Place, record: bool) -> anyhow::Result<()> {
+fn evaluation(world: WorldKind, place: Place, options: &thesis_evaluation::Options) -> anyhow::Result<()> {
     temp_dir::clean_when_interrupted()?;
-    let text = place.prepare()?.unwrap_or_else(|| fit::SITE.to_owned());
-    let out = place.out.clone();
+    if place.site.is_some() || world == WorldKind::Testbed {
+        bail!("this experiment has sites of its own; leave --site out, and the world as it is");
+    }
+    let output = place.output.clone();
+    let name = if world == WorldKind::Simulated { "simulated" } else { "native" };
+    let engines = [(name.to_owned(), place.world(world, &["OpenFlow13"])?)];
+    repeat::run(&output, None, |folder, _| thesis_evaluation::run(&engines, options, folder))
+}
+
+fn tools(place: Place, options: &traffic_tools::Options) -> anyhow::Result<()> {
+    temp_dir::clean_when_interrupted()?;
+    if place.site.is_some() {
+        bail!("this experiment has a site of its own; leave --site out");
+    }
+    let output = place.output.clone();
+    let world = place.packet_world(WorldKind::Emulated, &["OpenFlow13"])?;
+    repeat::run(&output, None, |folder, _| traffic_tools::run(&*world, options, folder))
+}
+
+fn fill_up(
+    experiment: &str,
+    world: WorldKind,
+    place: Place,
+    policies: &[String],
+    record: bool,
+) -> anyhow::Result<()> {
+    temp_dir::clean_when_interrupted()?;
+    let chosen = fill::choose(place.site()?, policies)?;
+    let output = place.output.clone();
     let world = place.world(world, &["OpenFlow10", "OpenFlow13"])?;
-    fit::run(&*world, &text, &out, record)
+    repeat::run(&output, None, |folder, _| fill::run(&*world, experiment, &chosen, folder, record))
 }
 
 /// The experiment live-migration on the Xen lab. Its hosts have room for small VMs only, and a move
 /// takes a minute.
-fn on_xen(place: XenPlace, out: &Path, options: &live::Options) -> anyhow::Result<String> {
+fn on_xen(place: XenPlace, output: &OutputOptions, options: &live::Options) -> anyhow::Result<()> {
     let agent = place.agent.context("--agent FILE: a static tandem-agent, as scripts/deploy builds it")?;
     let usual = options.memory == live::MEMORY;
     let rules = options.rules.iter().map(|w| live::Rules::read(w)).collect::<anyhow::Result<_>>()?;
@@ -156,7 +230,6 @@ fn on_xen(place: XenPlace, out: &Path, options: &live::Options) -> anyhow::Resul
         memory: if usual { vec![96] } else { options.memory.clone() },
         dirty: if options.quick { vec!["idle".into()] } else { options.dirty.clone() },
         rules,
-        repeat: options.repeat,
     };
     let absolute = |path: &Path| std::path::absolute(path);
     let plan = xen::supervisor::Plan {
@@ -164,7 +237,8 @@ fn on_xen(place: XenPlace, out: &Path, options: &live::Options) -> anyhow::Resul
         hosts: 2,
         memory: 1024,
         image: absolute(&place.image)?,
-        folder: absolute(&out.join("lab"))?,
+        folder: absolute(&output.out.join("lab"))?,
     };
-    xen::experiment::run(&plan, &absolute(&agent)?, &chosen, out)
+    let agent = absolute(&agent)?;
+    repeat::run(output, None, |folder, _| xen::experiment::run(&plan, &agent, &chosen, folder))
 }

@@ -1,10 +1,12 @@
 //! In which world an experiment runs, and where its results go.
 
+use crate::experiment::run_folder::OutputOptions;
 use crate::world::World;
 use crate::world::emulated::datapath::Choice;
+use crate::world::emulated::engine::EngineKind;
 use crate::world::packets::{Emulated, PacketWorld, Testbed};
 use crate::world::simulated::Simulated;
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::ValueEnum;
 use std::path::PathBuf;
 
@@ -24,9 +26,9 @@ pub(super) enum WorldKind {
 /// On what an experiment runs, and where its results go.
 #[derive(Debug, clap::Args)]
 pub(super) struct Place {
-    /// The run folder; made if it is not there.
-    #[arg(long)]
-    pub(super) out: PathBuf,
+    /// Where results go.
+    #[command(flatten)]
+    pub(super) output: OutputOptions,
     /// Another site file than the experiment's own; a testbed needs its own.
     #[arg(long)]
     pub(super) site: Option<PathBuf>,
@@ -43,12 +45,14 @@ pub(super) struct Place {
     /// What the switches of the emulated world are made of.
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "inventory")]
     pub(super) datapath: Choice,
+    /// What makes the hosts, switches and links of the emulated world.
+    #[arg(long, value_enum, default_value = "native", conflicts_with = "inventory")]
+    pub(super) engine: EngineKind,
 }
 
 impl Place {
-    pub(super) fn prepare(&self) -> anyhow::Result<Option<String>> {
-        std::fs::create_dir_all(&self.out)
-            .with_context(|| format!("cannot create {}", self.out.display()))?;
+    /// The text of the site file, if one was given.
+    pub(super) fn site(&self) -> anyhow::Result<Option<String>> {
         self.site.as_deref().map(super::read).transpose()
     }
 
@@ -76,6 +80,7 @@ impl Place {
             (WorldKind::Emulated, _) => Box::new(Emulated {
                 protocols: protocols.iter().map(|p| (*p).to_owned()).collect(),
                 datapath: self.datapath,
+                engine: self.engine,
             }),
         })
     }

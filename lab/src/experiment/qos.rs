@@ -13,6 +13,7 @@ mod report;
 use crate::control::messages::{FlowReport, LabRequest};
 use crate::experiment::manifest::Manifest;
 use crate::experiment::records::Records;
+use crate::experiment::run_folder::RunFolder;
 use crate::node::traffic::tool_of;
 use crate::world::Start;
 use crate::world::packets::PacketWorld;
@@ -23,7 +24,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tandem_model::{NodeId, PortNo, ServerId, Site, TrafficTool};
 
@@ -42,9 +42,6 @@ const SETTLE: f64 = 2.0;
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// How often each cell is measured; more than once gives means with 95% intervals.
-    #[arg(long, default_value_t = 1)]
-    pub repeat: u32,
     /// The bottleneck's rates in Mbit/s.
     #[arg(long, value_delimiter = ',', default_value = "10,50")]
     pub link: Vec<u32>,
@@ -52,7 +49,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "udp,tcp")]
     pub transport: Vec<String>,
     /// Seconds of each part of a cell.
-    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::seconds)]
     pub seconds: f64,
 }
 
@@ -121,7 +118,7 @@ fn adapted(text: &str, link: u32) -> anyhow::Result<String> {
     Ok(site.to_string())
 }
 
-/// Runs it and writes the run folder; the table for people. `site` is another site file's text than
+/// Runs it and fills the run folder; the table for people. `site` is another site file's text than
 /// the experiment's own.
 ///
 /// # Errors
@@ -130,9 +127,8 @@ pub fn run(
     world: &dyn PacketWorld,
     options: &Options,
     site: Option<&str>,
-    out: &Path,
+    folder: &mut RunFolder,
 ) -> anyhow::Result<String> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
     let tcp: Vec<bool> = options
         .transport
         .iter()
@@ -155,28 +151,25 @@ pub fn run(
         bench.run.note("before", &mut records)?;
         for tcp in &tcp {
             for (first, (class, ..)) in SHARES.iter().enumerate() {
-                for round in 0..options.repeat {
-                    eprintln!(
-                        "{} Mbit/s, {}, {} first, {} of {} (about {:.0} s)",
-                        link,
-                        if *tcp { "tcp" } else { "udp" },
-                        class,
-                        round + 1,
-                        options.repeat,
-                        options.seconds * 4.0
-                    );
-                    cells.push(bench.cell(*tcp, first, options.seconds)?);
-                }
+                eprintln!(
+                    "{} Mbit/s, {}, {} first (about {:.0} s)",
+                    link,
+                    if *tcp { "tcp" } else { "udp" },
+                    class,
+                    options.seconds * 4.0
+                );
+                cells.push(bench.cell(*tcp, first, options.seconds)?);
             }
         }
         bench.run.note("after", &mut records)?;
         bench.run.stop()?;
     }
-    manifest.write(out)?;
-    records.write(out)?;
-    write(out, &cells)?;
+    records.write(folder)?;
+    write(folder, &cells, &manifest.place())?;
     let datapath = manifest.datapath.as_deref().unwrap_or("?");
-    Ok(table(&cells, &format!("{datapath}, classes chosen by {selection}")))
+    let text = table(&cells, &format!("{datapath}, classes chosen by {selection}"));
+    folder.finish(manifest)?;
+    Ok(text)
 }
 
 /// One cell of UDP, the first class first; or the controller's refusal of a VM of a class.
@@ -350,16 +343,8 @@ fn port<'a>(topology: &'a Value, (switch, number): &(String, PortNo)) -> &'a Val
 
 #[cfg(test)]
 mod tests {
-    use super::report::mean;
     use super::*;
     use tandem_model::site;
-
-    #[test]
-    fn an_interval_is_students() {
-        assert_eq!(mean(&[5.0]), (5.0, 0.0));
-        let (m, half) = mean(&[69.0, 70.0, 71.0]);
-        assert!((m - 70.0).abs() < 1e-9 && (half - 4.303 / 3f64.sqrt()).abs() < 1e-9, "{half}");
-    }
 
     #[test]
     fn a_site_of_ones_own_keeps_its_shape_and_gets_the_experiments_classes_and_bottleneck() {

@@ -2,12 +2,13 @@
 //! and after) and `clock-offsets.csv`.
 
 use crate::control::messages::{Clock, Counter};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use crate::world::testbed::clock_offset;
 use anyhow::Context;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// Counters and clocks that were read off the machines of a run.
 #[derive(Debug, Default)]
@@ -70,16 +71,17 @@ impl Records {
         Ok(())
     }
 
-    /// Writes the files into the run folder; that of the clocks only where there is more than one.
+    /// Puts the tables into the run folder: nothing where nothing was read, as in a simulated world,
+    /// and that of the clocks only where there is more than one.
     ///
     /// # Errors
     /// When one cannot be written.
-    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
-        let put = |name: &str, text: String| {
-            let path = folder.join(name);
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
-        put("counters.csv", format!("run;moment;kind;object;counter;value\n{}", self.counters))?;
+    pub fn write(&self, folder: &mut RunFolder) -> anyhow::Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let counters = format!("run;moment;kind;object;counter;value\n{}", self.counters);
+        folder.table(Table::of_lines("counters", 5, &counters))?;
         let mut text = String::new();
         for (run, clocks) in self.clocks.iter().filter(|(_, c)| !c.is_empty()) {
             for (n, line) in clock_offset::csv(clocks).lines().enumerate() {
@@ -92,7 +94,10 @@ impl Records {
                 }
             }
         }
-        if text.is_empty() { Ok(()) } else { put("clock-offsets.csv", text) }
+        if text.is_empty() {
+            return Ok(());
+        }
+        folder.table(Table::of_lines("clock-offsets", 2, &text))
     }
 }
 

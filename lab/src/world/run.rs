@@ -9,6 +9,7 @@ use crate::control::messages::{self, FlowReport, LabRequest, LabResponse, Status
 use crate::controller_process::{Controller, Options};
 use crate::experiment::manifest::Manifest;
 use crate::experiment::records::Records;
+use crate::experiment::usage;
 use crate::temp_dir::TempDir;
 use crate::world::emulated::lab_control;
 use anyhow::{Context, bail};
@@ -256,6 +257,15 @@ impl Run {
     }
 }
 
+/// What the controller's list of links says of a server's first link.
+fn link_ratio(site: &Site, links: &Value, server: ServerId) -> anyhow::Result<f64> {
+    let name = site.topology.server(server).map(|s| s.name.as_str()).unwrap_or_default();
+    let end = format!("<->{name}.1");
+    let of_server = |l: &&Value| l["name"].as_str().is_some_and(|n| n.ends_with(&end));
+    let link = links.as_array().into_iter().flatten().find(of_server);
+    link.and_then(|l| l["ratio"].as_f64()).with_context(|| format!("the link of {name} is not listed"))
+}
+
 /// Before the first second of an experiment's own time: what is asked for at 0 s is asked for in
 /// time.
 const LEAD: Duration = Duration::from_millis(100);
@@ -302,12 +312,20 @@ impl DataCentre for PacketRun {
     }
 
     fn server_link_ratio(&mut self, server: ServerId) -> anyhow::Result<f64> {
-        let name = self.run.site.topology.server(server).map(|s| s.name.as_str()).unwrap_or_default();
-        let end = format!("<->{name}.1");
         let links = self.run.controller.json(&["links"])?;
-        let of_server = |l: &&Value| l["name"].as_str().is_some_and(|n| n.ends_with(&end));
-        let link = links.as_array().into_iter().flatten().find(of_server);
-        link.and_then(|l| l["ratio"].as_f64()).with_context(|| format!("the link of {name} is not listed"))
+        link_ratio(&self.run.site, &links, server)
+    }
+
+    fn server_link_ratios(&mut self) -> anyhow::Result<Vec<f64>> {
+        let links = self.run.controller.json(&["links"])?;
+        let servers = 0..self.run.site.topology.servers.len() as u32;
+        servers.map(|n| link_ratio(&self.run.site, &links, ServerId(n))).collect()
+    }
+
+    fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        let mut all = usage::namespace_of(lab_control::process_of(&self.run.lab.name)?)?;
+        all.push(self.run.controller.pid());
+        Ok(all)
     }
 
     fn occupation(&mut self) -> anyhow::Result<Vec<u32>> {

@@ -32,8 +32,19 @@ fuzz_target!(|text: &str| {
 fn is_big(line: &str) -> bool {
     let Some((key, value)) = line.split_once('=') else { return false };
     let digits = value.trim().bytes().filter(u8::is_ascii_alphanumeric).count();
-    let counts =
-        ["core", "aggregation", "edge", "servers_per_edge", "switches", "servers_per_switch", "gateways"];
+    let counts = [
+        "core",
+        "aggregation",
+        "edge",
+        "servers_per_edge",
+        "switches",
+        "servers_per_switch",
+        "gateways",
+        "spines",
+        "leaves",
+        "servers_per_leaf",
+        "border_leaves",
+    ];
     let key = key.trim().to_lowercase();
     (key == "k" && digits > 1)
         || (digits > 2 && !value.contains('"') && counts.contains(&key.as_str()))

@@ -7,7 +7,8 @@ use crate::{ImportError, Imported, Leftover, Source, write};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::ops::Range;
-use tandem_model::site::{Collector, Faults, nearest, read};
+use tandem_model::site::{Collector, Faults, read};
+use tandem_model::text::nearest;
 
 /// The sections of a format, each with its keys. A key that ends in `#` stands for that word with a
 /// number behind it.

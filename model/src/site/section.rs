@@ -5,7 +5,8 @@
 use super::PolicyName;
 use super::faults::Collector;
 use crate::spellings::{self, UnitError};
-use crate::{BitRate, Bytes, Dpid};
+use crate::text::nearest;
+use crate::{BitRate, Bytes, Dpid, ToolOption, ToolOptions};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::str::FromStr;
@@ -135,6 +136,16 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// A time with its unit, or the word `off`, which is `Some(None)`.
+    pub fn duration_or_off(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Option<Duration>> {
+        let is_off = self.entries.get(key).is_some_and(|(_, v)| v.get_ref().as_str() == Some("off"));
+        if is_off {
+            self.known.push(key);
+            return Some(None);
+        }
+        self.duration(c, key).map(Some)
+    }
+
     /// A whole number in a range.
     pub fn count(
         &mut self,
@@ -158,14 +169,7 @@ impl<'a> Section<'a> {
     /// A number from `min` to `max`.
     pub fn fraction(&mut self, c: &mut Collector<'_>, key: &'static str, min: f64, max: f64) -> Option<f64> {
         self.get(c, key, |v| {
-            let number = match v {
-                DeValue::Float(f) => f.as_str().replace('_', "").parse::<f64>().ok(),
-                DeValue::Integer(i) => {
-                    i64::from_str_radix(&i.as_str().replace('_', ""), i.radix()).ok().map(|i| i as f64)
-                }
-                _ => None,
-            };
-            number.filter(|n| n.is_finite() && *n >= min && *n <= max).ok_or_else(|| {
+            number(v).filter(|n| n.is_finite() && *n >= min && *n <= max).ok_or_else(|| {
                 (
                     format!("this is not a number from {min} to {max}"),
                     format!("write a number from {min} to {max}"),
@@ -262,6 +266,41 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The tables below this one that nobody has asked for, with their names: they are known from
+    /// now on.
+    pub fn tables(&mut self) -> Vec<(String, Section<'a>)> {
+        let is_table = |v: &Value<'a>| matches!(v.get_ref(), DeValue::Table(_));
+        let known = &self.known;
+        let found = |key: &String, value: &Value<'a>| is_table(value) && !known.contains(&key.as_str());
+        let names: Vec<String> =
+            self.entries.iter().filter(|(k, (_, v))| found(k, v)).map(|(k, _)| k.clone()).collect();
+        let mut tables = Vec::new();
+        for name in names {
+            let Some((at, value)) = self.entries.remove(&name) else { continue };
+            if let DeValue::Table(table) = value.get_ref() {
+                tables.push((name.clone(), Section::new(&self.path(&name), at, table)));
+            }
+        }
+        tables
+    }
+
+    /// All keys with their values, as options of something that knows what they mean.
+    pub fn options(self, c: &mut Collector<'_>) -> ToolOptions {
+        let mut options = ToolOptions::new();
+        for (key, (_, value)) in &self.entries {
+            match option(value.get_ref()) {
+                Ok(option) => drop(options.insert(key.clone(), option)),
+                Err((problem, instead)) => c.add(value.span(), &self.path(key), problem, instead),
+            }
+        }
+        options
+    }
+
+    /// A fault about this section as a whole.
+    pub fn fault_here(&self, c: &mut Collector<'_>, problem: impl Into<String>, instead: impl Into<String>) {
+        c.add(self.span.clone(), &self.name, problem, instead);
+    }
+
     /// The tables of a `[[list]]` below this one.
     pub fn list(&mut self, c: &mut Collector<'_>, key: &'static str) -> Vec<Section<'a>> {
         self.known.push(key);
@@ -302,6 +341,31 @@ impl<'a> Section<'a> {
     }
 }
 
+/// Bytes of an option that is a text: the longest path (PATH_MAX).
+const OPTION: usize = 4096;
+
+fn option(v: &DeValue<'_>) -> Result<ToolOption, Bad> {
+    let bad = || (format!("{} is no option", kind(v)), "write a number, a text, true or false".to_owned());
+    match v {
+        DeValue::Boolean(flag) => Ok(ToolOption::Flag(*flag)),
+        DeValue::String(text) if text.len() <= OPTION => Ok(ToolOption::Text(text.to_string())),
+        DeValue::String(_) => {
+            Err(("a text this long is no option".into(), format!("write at most {OPTION} bytes")))
+        }
+        _ => number(v).filter(|n| n.is_finite()).map(ToolOption::Number).ok_or_else(bad),
+    }
+}
+
+fn number(v: &DeValue<'_>) -> Option<f64> {
+    match v {
+        DeValue::Float(f) => f.as_str().replace('_', "").parse::<f64>().ok(),
+        DeValue::Integer(i) => {
+            i64::from_str_radix(&i.as_str().replace('_', ""), i.radix()).ok().map(|i| i as f64)
+        }
+        _ => None,
+    }
+}
+
 fn text<'v>(v: &'v DeValue<'_>) -> Result<&'v str, Bad> {
     v.as_str().ok_or_else(|| (format!("{} is not a text", kind(v)), "write it in quotes".to_owned()))
 }
@@ -311,15 +375,4 @@ fn kind(v: &DeValue<'_>) -> String {
     let name = v.type_str();
     let article = if name.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {name}")
-}
-
-/// Characters of a key that are compared: whatever is longer is no slip of the hand.
-const COMPARED: usize = 64;
-
-/// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966),
-/// if that is small.
-pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    let key: String = key.chars().take(COMPARED).collect();
-    let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();
-    nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
 }

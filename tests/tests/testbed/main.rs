@@ -190,11 +190,11 @@ fn experiments_run_on_a_testbed_and_end_clearly_when_a_connection_is_cut() -> an
     let table = rig.lab(&[&["experiment", "qos-classes"], &place[..], &short[..]].concat())?;
     eprintln!("{table}");
     let read = |name: &str| std::fs::read_to_string(rig.folder.join("run").join(name));
-    let shares = read("shares.csv")?;
+    let shares = read("csv/shares.csv")?;
     let gold: Vec<f64> = shares
         .lines()
-        .filter(|l| l.contains(";gold;"))
-        .filter_map(|l| l.rsplit(';').next()?.parse().ok())
+        .filter(|l| l.contains(",gold,"))
+        .filter_map(|l| l.rsplit(',').next()?.parse().ok())
         .collect();
     assert!(gold.len() == 2 && gold.iter().all(|g| (66.0..74.0).contains(g)), "70/30: {shares}");
     let manifest: serde_json::Value = serde_json::from_str(&read("manifest.json")?)?;
@@ -207,18 +207,18 @@ fn experiments_run_on_a_testbed_and_end_clearly_when_a_connection_is_cut() -> an
         "{manifest}"
     );
     // All machines have this machine's clock: each offset is zero within its own uncertainty.
-    let offsets = read("clock-offsets.csv")?;
-    let rows: Vec<Vec<&str>> = offsets.lines().skip(1).map(|l| l.split(';').collect()).collect();
+    let offsets = read("csv/clock-offsets.csv")?;
+    let rows: Vec<Vec<&str>> = offsets.lines().skip(1).map(|l| l.split(',').collect()).collect();
     assert!(rows.len() >= 9, "three nodes, at the start, before and after: {offsets}");
     for row in &rows {
         let (offset, within): (f64, f64) = (row[3].parse()?, row[4].parse()?);
         assert!(offset.abs() <= within, "{offsets}");
     }
-    let counters = read("counters.csv")?;
+    let counters = read("csv/counters.csv")?;
     for part in [
-        ";before;interface;srv1 br0;tx_bytes;",
-        ";after;port;edge1.1;tx_bytes;",
-        ";after;class;edge1.1 queue 0;bytes;",
+        ",before,interface,srv1 br0,tx_bytes,",
+        ",after,port,edge1.1,tx_bytes,",
+        ",after,class,edge1.1 queue 0,bytes,",
     ] {
         assert!(counters.contains(part), "{part} is not in {counters}");
     }

@@ -165,6 +165,23 @@ impl Inventory {
         self.index.update(id.0, key(self.policy.as_ref(), self.ties, &server), self.open(&server));
     }
 
+    /// Gives a server more than it has: on paper.
+    pub(crate) fn enlarge(&mut self, id: ServerId, by: Resources) {
+        if let Some(server) = self.servers.get_mut(id.0 as usize) {
+            server.capacity = server.capacity.plus(by);
+        }
+        self.change(id, |used| used);
+    }
+
+    /// Fills all servers up to another margin: on paper.
+    pub(crate) fn set_margin(&mut self, topology: &Topology, margin: f64) {
+        for (server, declared) in self.servers.iter_mut().zip(&topology.servers) {
+            server.capacity = with_margin(declared.capacity, margin);
+        }
+        let entry = |s: &ServerView| (key(self.policy.as_ref(), self.ties, s), self.open(s));
+        self.index = Index::new(self.servers.iter().map(entry));
+    }
+
     /// What a server is short of for `need`: the resource, how much is needed, how much is there.
     /// Empty when it has room.
     pub fn shortage(&self, id: ServerId, need: Resources) -> Vec<(Resource, u64, u64)> {

@@ -110,6 +110,16 @@ impl LinkTable {
         self.loads.get(id.0 as usize)
     }
 
+    /// Lets each switch send so much of its capacity, for a dry run.
+    pub(crate) fn set_switch_margin(&mut self, margin: f64) {
+        self.switches.set_margin(margin);
+    }
+
+    /// Lets every link be promised up to another margin: on paper.
+    pub(crate) fn set_margin(&mut self, margin: f64) {
+        self.loads.iter_mut().for_each(|load| load.limit = (load.capacity as f64 * margin) as u64);
+    }
+
     /// A link's state; a link that does not exist is down.
     pub fn state(&self, id: LinkId) -> LinkState {
         self.load(id).map_or(LinkState::Down, |l| l.state)

@@ -93,17 +93,27 @@ impl<'a> NetworkRef<'a> {
         search.by_residual_to(gateway)
     }
 
-    pub(crate) fn own_link_miss(self, server: ServerId, rate: BitRate) -> Option<NearMiss> {
+    pub(crate) fn own_link_miss(
+        self,
+        links: &LinkTable,
+        server: ServerId,
+        rate: BitRate,
+    ) -> Option<NearMiss> {
         let access = attachment::access_path(&self.cx.site.topology, server, 0)?;
         let back: Path = access.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
-        self.net
-            .links
-            .shortage(&access, rate)
-            .or_else(|| self.net.links.shortage(&back, rate))
-            .map(|h| self.link_miss(h, rate))
+        let short = links.shortage(&access, rate).or_else(|| links.shortage(&back, rate));
+        short.map(|hop| self.link_miss(links, hop, rate))
     }
 
-    pub(crate) fn path_miss(self, server: ServerId, edge: SwitchId, rate: BitRate) -> Option<NearMiss> {
+    /// What is short on the default paths between a server and its gateways; `None` where one of them
+    /// has room, or where the routing policy knows another way.
+    pub(crate) fn path_miss(
+        self,
+        links: &LinkTable,
+        server: ServerId,
+        edge: SwitchId,
+        rate: BitRate,
+    ) -> Option<NearMiss> {
         let topology = &self.cx.site.topology;
         let mut miss = None;
         for gateway in self.net.routes.gateways_from(edge) {
@@ -111,11 +121,11 @@ impl<'a> NetworkRef<'a> {
             else {
                 continue;
             };
-            if self.admits(&self.net.links, &up, rate) && self.admits(&self.net.links, &down, rate) {
+            if self.admits(links, &up, rate) && self.admits(links, &down, rate) {
                 return None;
             }
-            let short = self.net.links.shortage(&up, rate).or_else(|| self.net.links.shortage(&down, rate));
-            miss = miss.or(short.map(|hop| self.link_miss(hop, rate)));
+            let short = links.shortage(&up, rate).or_else(|| links.shortage(&down, rate));
+            miss = miss.or(short.map(|hop| self.link_miss(links, hop, rate)));
         }
         Some(miss.unwrap_or_else(|| NearMiss {
             place: topology.name(NodeId::Switch(edge)).to_owned(),
@@ -125,8 +135,8 @@ impl<'a> NetworkRef<'a> {
         }))
     }
 
-    pub(crate) fn link_miss(self, hop: Hop, rate: BitRate) -> NearMiss {
-        if let Some((switch, left)) = self.net.links.short_switch(hop, rate) {
+    pub(crate) fn link_miss(self, links: &LinkTable, hop: Hop, rate: BitRate) -> NearMiss {
+        if let Some((switch, left)) = links.short_switch(hop, rate) {
             return NearMiss {
                 place: self.cx.site.topology.name(NodeId::Switch(switch)).to_owned(),
                 resource: Resource::Switch,
@@ -135,7 +145,7 @@ impl<'a> NetworkRef<'a> {
                 available: left.0,
             };
         }
-        match self.net.links.residual(hop) {
+        match links.residual(hop) {
             Some(left) => NearMiss {
                 place: self.cx.link_name(hop.link),
                 resource: Resource::Link,

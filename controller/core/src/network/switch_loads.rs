@@ -38,6 +38,13 @@ impl SwitchLoads {
         SwitchLoads { switches: (0..topology.switches.len() as u32).map(sums).collect() }
     }
 
+    /// Lets each switch send `margin` of its capacity from now on.
+    pub(super) fn set_margin(&mut self, margin: f64) {
+        for sums in &mut self.switches {
+            sums.limit = Some((sums.capacity as f64 * margin) as u128);
+        }
+    }
+
     fn sums(&self, id: SwitchId) -> Option<&Sums> {
         self.switches.get(id.0 as usize)
     }

@@ -79,7 +79,7 @@ pub(super) fn all(
         let mut times = Vec::new();
         let mut held = 0;
         // Few rules take so short that other work of the machine shows in a single time.
-        for _ in 0..options.repeat.max(1) * if count < 100 { 10 } else { 1 } {
+        for _ in 0..options.installs.max(1) * if count < 100 { 10 } else { 1 } {
             let (time, of) = installation(&mut bench, count)?;
             times.push(time);
             held = of;

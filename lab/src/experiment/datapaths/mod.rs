@@ -20,8 +20,11 @@ mod testbench;
 use super::qos;
 use crate::controller_process::beside;
 use crate::experiment::manifest::Manifest;
+use crate::experiment::repeat;
+use crate::experiment::run_folder::{OutputOptions, RunFolder};
 use crate::temp_dir::{self, TempDir};
 use crate::world::emulated::datapath::{Choice, Datapaths};
+use crate::world::emulated::engine::EngineKind;
 use crate::world::packets::Emulated;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -39,9 +42,9 @@ const LINK: u32 = 10;
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The run folder; made if it is not there.
-    #[arg(long)]
-    pub out: PathBuf,
+    /// Where results go.
+    #[command(flatten)]
+    pub output: OutputOptions,
     /// Which are compared.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "ovs,soft,netfpga")]
     pub datapath: Vec<Choice>,
@@ -49,12 +52,12 @@ pub struct Options {
     #[arg(long, default_value_t = 1000)]
     pub pings: u32,
     /// Seconds of each measurement of loss.
-    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::positive)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::seconds)]
     pub seconds: f64,
     /// How often 100 and more rules are installed, and fewer ten times as often; the median is
     /// taken.
     #[arg(long, default_value_t = 5)]
-    pub repeat: u32,
+    pub installs: u32,
     /// Seconds of each of the four parts of the class measurement; 0 leaves the classes out.
     #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::amount)]
     pub class_seconds: f64,
@@ -71,7 +74,7 @@ fn described(choice: Choice, datapaths: &Datapaths) -> anyhow::Result<&DatapathD
     }
 }
 
-/// Runs it and writes the run folder; prints the table.
+/// Runs it, fills the run folder and prints the table.
 ///
 /// # Errors
 /// With the step that failed; nothing of it is then left.
@@ -84,14 +87,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string(&measured)?);
         return Ok(());
     }
+    temp_dir::clean_when_interrupted()?;
+    repeat::run(&options.output, None, |folder, _| once(options, &datapaths, folder))
+}
+
+fn once(options: &Options, datapaths: &Datapaths, folder: &mut RunFolder) -> anyhow::Result<String> {
     let chosen: Vec<(Choice, &DatapathDescription)> = options
         .datapath
         .iter()
-        .map(|choice| Ok((*choice, described(*choice, &datapaths)?)))
+        .map(|choice| Ok((*choice, described(*choice, datapaths)?)))
         .collect::<anyhow::Result<_>>()?;
-    temp_dir::clean_when_interrupted()?;
-    std::fs::create_dir_all(&options.out)
-        .with_context(|| format!("cannot make {}", options.out.display()))?;
     let mut manifest = Manifest::new("datapaths", "emulated", 0, &qos::site_text(LINK));
     let places: Vec<&str> = chosen.iter().map(|(_, d)| d.lab.place.as_str()).collect();
     manifest.datapath = Some(places.join(", "));
@@ -108,11 +113,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             Column { name, measured: Err(format!("not here; missing: {}", missing.join(", "))), shares: None }
         });
     }
-    manifest.write(&options.out)?;
-    report::write(&options.out, &columns)?;
-    print!("{}", report::table(&columns));
-    println!("everything is in {}", options.out.display());
-    Ok(())
+    report::write(folder, &columns)?;
+    folder.finish(manifest)?;
+    Ok(report::table(&columns))
 }
 
 /// Measures in namespaces of its own.
@@ -124,9 +127,9 @@ fn outside(choice: Choice, options: &Options) -> anyhow::Result<measure::Measure
     let child = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe()?)
-        .args(["experiment", "datapaths", "--datapath", word, "--out", &own(&options.out)])
+        .args(["experiment", "datapaths", "--datapath", word, "--out", &own(&options.output.out)])
         .args(["--pings", &options.pings.to_string(), "--seconds", &options.seconds.to_string()])
-        .args(["--repeat", &options.repeat.to_string(), "--inside", &own(scratch.path())])
+        .args(["--installs", &options.installs.to_string(), "--inside", &own(scratch.path())])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -152,7 +155,8 @@ fn shares(choice: Choice, name: &str, options: &Options) -> anyhow::Result<Optio
         "{name}: classes at a bottleneck of {LINK} Mbit/s (about {:.0} s)",
         options.class_seconds * 4.0 + 2.0
     );
-    let world = Emulated { protocols: vec!["OpenFlow13".into()], datapath: choice };
+    let world =
+        Emulated { protocols: vec!["OpenFlow13".into()], datapath: choice, engine: EngineKind::Native };
     let cell = qos::one_cell(&world, LINK, options.class_seconds)?;
     Ok(Some(cell.map(|cell| qos::error(&cell))))
 }

@@ -1,12 +1,12 @@
-//! What came out: a table for people, `table.csv` for programs, `latency.svg` and
-//! `installation.svg`.
+//! What came out: a table for people, the table `table` for programs, the figures `latency` and
+//! `installation`.
 
 use super::LINK;
 use crate::experiment::datapaths::measure::{COUNTS, Measured, RATES};
-use crate::experiment::plot;
-use anyhow::Context;
+use crate::experiment::plot::{Bars, Drawing};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// One datapath's figures.
 pub(super) struct Column {
@@ -153,38 +153,32 @@ fn csv(columns: &[Column]) -> String {
     out
 }
 
-/// Writes the run folder's files besides the manifest.
-pub(super) fn write(out: &Path, columns: &[Column]) -> anyhow::Result<()> {
-    let file = out.join("table.csv");
-    std::fs::write(&file, csv(columns)).with_context(|| format!("cannot write {}", file.display()))?;
+/// Fills the run folder, the manifest apart.
+pub(super) fn write(folder: &mut RunFolder, columns: &[Column]) -> anyhow::Result<()> {
+    folder.table(Table::of_lines("table", 3, &csv(columns)))?;
     let measured: Vec<(&str, &Measured)> =
         columns.iter().filter_map(|c| Some((c.name.as_str(), c.measured.as_ref().ok()?))).collect();
     if measured.is_empty() {
         return Ok(());
     }
+    let place = "emulated world";
     let latency: Vec<(&str, Vec<f64>)> = measured.iter().map(|(n, m)| (*n, m.latency.to_vec())).collect();
     let groups = ["median".to_owned(), "99th percentile".to_owned()];
-    plot::bars(
-        &out.join("latency.svg"),
-        "Round trip through one switch, idle",
-        "microseconds (logarithmic)",
-        &groups,
-        &latency,
-    )?;
+    let title = "Round trip through one switch, idle";
+    let bars = Bars::of(title, place, "time (us, logarithmic)", &groups, &latency);
+    folder.figure("latency", Drawing::Bars(bars))?;
     let install: Vec<(&str, Vec<f64>)> = measured.iter().map(|(n, m)| (*n, m.install.clone())).collect();
-    plot::bars(
-        &out.join("installation.svg"),
-        "Installation of a rule, FLOW_MOD to barrier",
-        "microseconds a rule (logarithmic)",
-        &COUNTS.map(|n| format!("of {n}")),
-        &install,
-    )
+    let title = "Installation of a rule, FLOW_MOD to barrier";
+    let groups = COUNTS.map(|n| format!("of {n}"));
+    let bars = Bars::of(title, place, "time for each rule (us, logarithmic)", &groups, &install);
+    folder.figure("installation", Drawing::Bars(bars))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::experiment::datapaths::rules::Answer;
+    use crate::experiment::table::CsvStyle;
 
     fn columns() -> Vec<Column> {
         let place = "software: TCP ports; fragments".to_owned();
@@ -231,9 +225,10 @@ mod tests {
 
     #[test]
     fn figures_are_drawn_with_their_names() {
-        let folder = crate::temp_dir::TempDir::new("report-test").expect("a folder");
-        write(folder.path(), &columns()).expect("written");
-        let svg = std::fs::read_to_string(folder.path().join("installation.svg")).expect("there");
+        let temp = crate::temp_dir::TempDir::new("report-test").expect("a folder");
+        let mut folder = RunFolder::make(temp.path(), CsvStyle::Comma).expect("a run folder");
+        write(&mut folder, &columns()).expect("written");
+        let svg = std::fs::read_to_string(temp.path().join("figures/installation.svg")).expect("there");
         assert!(svg.contains("modelled card") && svg.contains("of 24"), "{svg}");
     }
 }

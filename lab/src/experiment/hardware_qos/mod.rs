@@ -21,6 +21,8 @@ mod testbench;
 
 use crate::controller_process;
 use crate::experiment::manifest::Manifest;
+use crate::experiment::repeat;
+use crate::experiment::run_folder::{OutputOptions, RunFolder};
 use crate::temp_dir::{self, TempDir};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -36,9 +38,9 @@ const LIMITERS: [&str; 3] = ["router-buffer-sizing", "tutorial-router", "packet-
 /// What is measured.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The run folder; made if it is not there.
-    #[arg(long)]
-    pub out: PathBuf,
+    /// Where results go.
+    #[command(flatten)]
+    pub output: OutputOptions,
     /// The card: `model`, `cosim:SOCKET`, `ioctl:nf2c0` or `mmap:PCI`.
     #[arg(long, default_value = "model")]
     pub card: String,
@@ -50,7 +52,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub link: u32,
     /// Seconds of each of the three measurements.
-    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::seconds)]
     pub seconds: f64,
     /// Used by the experiment itself, when it is in its own namespaces already.
     #[arg(long, hide = true)]
@@ -109,7 +111,7 @@ pub(super) struct Limited {
     pub(super) set: Result<u64, String>,
 }
 
-/// Runs it and writes the run folder; prints the table.
+/// Runs it, fills the run folder and prints the table.
 ///
 /// # Errors
 /// With the step that failed; nothing of it is then left.
@@ -126,8 +128,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         return Ok(());
     }
     temp_dir::clean_when_interrupted()?;
-    std::fs::create_dir_all(&options.out)
-        .with_context(|| format!("cannot make {}", options.out.display()))?;
+    repeat::run(&options.output, None, |folder, _| once(options, real, folder))
+}
+
+fn once(options: &Options, real: bool, folder: &mut RunFolder) -> anyhow::Result<String> {
     let mut manifest = Manifest::new("hardware-qos", if real { "card" } else { "emulated" }, 0, "");
     manifest.datapath = Some(format!("netfpga ({}), next hop soft", options.card));
     let scratch = TempDir::new("hardware-qos")?;
@@ -135,11 +139,9 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         if real { testbench::measure(options, scratch.path())? } else { outside(options, scratch.path())? };
     let limited: Vec<Limited> =
         LIMITERS.iter().map(|bitfile| Limited { bitfile, set: limit(bitfile, options.link) }).collect();
-    manifest.write(&options.out)?;
-    report::write(&options.out, options.link, &measured, &limited)?;
-    print!("{}", report::table(&options.card, options.link, &measured, &limited));
-    println!("everything is in {}", options.out.display());
-    Ok(())
+    report::write(folder, options.link, &measured, &limited, &manifest.place())?;
+    folder.finish(manifest)?;
+    Ok(report::table(&options.card, options.link, &measured, &limited))
 }
 
 /// Measures in namespaces of its own.
@@ -148,7 +150,7 @@ fn outside(options: &Options, folder: &Path) -> anyhow::Result<Vec<Measured>> {
     let mut child = Command::new("unshare")
         .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .arg(std::env::current_exe()?)
-        .args(["experiment", "hardware-qos", "--out", &own(&options.out), "--card", &options.card])
+        .args(["experiment", "hardware-qos", "--out", &own(&options.output.out), "--card", &options.card])
         .args(["--link", &options.link.to_string(), "--seconds", &options.seconds.to_string()])
         .args(["--inside", &own(folder)])
         .stdin(Stdio::piped())

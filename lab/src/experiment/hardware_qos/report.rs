@@ -1,10 +1,10 @@
 //! Table, CSV and figure.
 
 use super::{CLASSES, Limited, Mark, Measured};
-use crate::experiment::plot::{self, COLORS, Line};
-use anyhow::Context;
+use crate::experiment::plot::{Axis, Curve, Drawing, Figure, Role};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// What each bitfile can and cannot do for a class: flow table, marks, queues to choose, limits.
 const ABILITIES: [[&str; 5]; 5] = [
@@ -75,8 +75,14 @@ pub(super) fn table(card: &str, link: u32, all: &[Measured], limited: &[Limited]
     out
 }
 
-/// The run folder.
-pub(super) fn write(out: &Path, link: u32, all: &[Measured], limited: &[Limited]) -> anyhow::Result<()> {
+/// Fills the run folder, the manifest apart.
+pub(super) fn write(
+    folder: &mut RunFolder,
+    link: u32,
+    all: &[Measured],
+    limited: &[Limited],
+    place: &str,
+) -> anyhow::Result<()> {
     let mut shares = String::from("mark;class;guaranteed;share;mbit;right_mark;other_mark;in_rows\n");
     let mut series = String::from("mark;second;gold_mbit;silver_mbit\n");
     for m in all {
@@ -102,35 +108,33 @@ pub(super) fn write(out: &Path, link: u32, all: &[Measured], limited: &[Limited]
     for row in ABILITIES {
         writeln!(abilities, "{}", row.join(";"))?;
     }
-    for (name, text) in [
-        ("shares.csv", shares),
-        ("series.csv", series),
-        ("limiters.csv", limits),
-        ("abilities.csv", abilities),
-    ] {
-        std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
-    }
+    folder.table(Table::of_lines("shares", 2, &shares))?;
+    folder.table(Table::of_lines("series", 2, &series))?;
+    folder.table(Table::of_lines("limiters", 2, &limits))?;
+    folder.table(Table::of_lines("abilities", 1, &abilities))?;
     for m in all.iter().filter(|m| m.mark != Mark::None) {
         let end = m.series.last().map_or(1.0, |s| s.0);
-        let points = |n: usize| m.series.iter().map(|(at, r)| (*at, r[n])).collect::<Vec<_>>();
-        let guaranteed = |share: u64| {
-            let rate = f64::from(link) * share as f64 / 100.0;
-            vec![(0.0, rate), (end, rate)]
+        let measured = CLASSES.iter().enumerate().map(|(n, class)| Curve {
+            name: class.0.to_owned(),
+            style: n,
+            points: m.series.iter().map(|(at, r)| (*at, r[n])).collect(),
+            ..Curve::default()
+        });
+        let guaranteed = CLASSES.iter().enumerate().map(|(n, (class, share, ..))| {
+            let rate = f64::from(link) * *share as f64 / 100.0;
+            let name = format!("{class}'s guarantee");
+            let points = vec![(0.0, rate), (end, rate)];
+            Curve { name, role: Role::Bound, style: n, points, half: Vec::new() }
+        });
+        let figure = Figure {
+            title: format!("marked by {} on the card, {link} Mbit/s at the next hop", m.mark.word()),
+            place: place.to_owned(),
+            x: Axis::to("time", "s", end),
+            y: Axis::to("goodput", "Mbit/s", f64::from(link) * 1.05),
+            curves: measured.chain(guaranteed).collect(),
         };
-        let line = |n: usize, name, dashed, points| Line { name, color: COLORS[n], dashed, points };
-        let file = format!("shares-{}.svg", m.mark.word().to_lowercase().replace(' ', "-"));
-        plot::lines(
-            &out.join(file),
-            &format!("marked by {} on the card, {link} Mbit/s at the next hop", m.mark.word()),
-            ("second", end),
-            ("Mbit/s", f64::from(link) * 1.05),
-            &[
-                line(0, "gold", false, points(0)),
-                line(1, "silver", false, points(1)),
-                line(0, "gold's guarantee", true, guaranteed(CLASSES[0].1)),
-                line(1, "silver's guarantee", true, guaranteed(CLASSES[1].1)),
-            ],
-        )?;
+        let name = format!("shares-{}", m.mark.word().to_lowercase().replace(' ', "-"));
+        folder.figure(&name, Drawing::Lines(figure))?;
     }
     Ok(())
 }

@@ -5,17 +5,18 @@ pub mod report;
 pub mod scenario;
 
 use crate::experiment::manifest::Manifest;
+use crate::experiment::repeat;
+use crate::experiment::run_folder::{OutputOptions, RunFolder};
 use anyhow::Context;
 use scenario::{Outcome, Scenario, What};
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// Options of the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The run folder; made if it is not there.
-    #[arg(long)]
-    pub out: PathBuf,
+    /// Where results go.
+    #[command(flatten)]
+    pub output: OutputOptions,
     /// How far ahead the trend is looked at where it is, in seconds.
     #[arg(long, default_value_t = 60)]
     pub horizon: u64,
@@ -42,18 +43,19 @@ pub fn all(horizon: Duration, tail: Duration) -> anyhow::Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// Runs all, writes the run folder and prints the table.
+/// Runs all, fills the run folder and prints the table. Nothing is random here: repetitions are
+/// equal.
 ///
 /// # Errors
 /// See [`all`]; also when a file cannot be written.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let out = &options.out;
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
-    let outcomes =
-        all(Duration::from_secs(options.horizon), Duration::from_secs(options.minutes.saturating_mul(60)))?;
-    report::write(out, &outcomes)?;
-    Manifest::new("hotspot", "simulated", 0, scenario::SITE).write(out)?;
-    print!("{}", report::table(&outcomes));
-    println!("no VM was moved back and forth; everything is in {}", out.display());
-    Ok(())
+    let horizon = Duration::from_secs(options.horizon);
+    let tail = Duration::from_secs(options.minutes.saturating_mul(60));
+    repeat::run(&options.output, None, |folder: &mut RunFolder, _| {
+        let outcomes = all(horizon, tail)?;
+        let manifest = Manifest::new("hotspot", "simulated", 0, scenario::SITE);
+        report::write(folder, &outcomes, &manifest.place())?;
+        folder.finish(manifest)?;
+        Ok(format!("{}no VM was moved back and forth\n", report::table(&outcomes)))
+    })
 }

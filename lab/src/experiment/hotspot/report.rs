@@ -1,12 +1,11 @@
-//! The experiment's files: `series.csv`, `summary.csv`, `server.svg`, `link.svg`, and the table for
+//! The experiment's tables (`series`, `summary`), its figures (`server`, `link`), and the table for
 //! the terminal.
 
 use crate::experiment::hotspot::scenario::{Outcome, What};
-use crate::experiment::plot;
-use anyhow::Context;
-use plotters::style::RGBColor;
+use crate::experiment::plot::{Axis, Curve, Drawing, Figure, Role};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// Header of `series.csv`.
 pub const SERIES: &str = "hotspot;rise;horizon_s;second;ratio;under_way;moves";
@@ -14,7 +13,8 @@ pub const SERIES: &str = "hotspot;rise;horizon_s;second;ratio;under_way;moves";
 pub const SUMMARY: &str =
     "hotspot;rise;horizon_s;noticed_s;begun_s;periods_to_begun;over_threshold_s;cool_s;moves";
 
-const COLORS: [RGBColor; 3] = [plot::COLORS[0], plot::COLORS[1], RGBColor(40, 140, 70)];
+/// What happens, happens in the first minutes; the tail is in the series.
+const SHOWN: f64 = 600.0;
 
 fn conditions(o: &Outcome) -> String {
     format!("{};{};{}", o.scenario.what.name(), o.scenario.rise(), o.scenario.horizon.as_secs())
@@ -70,50 +70,44 @@ pub fn table(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// Writes the run folder, the manifest apart.
+/// Fills the run folder, the manifest apart.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(out: &Path, outcomes: &[Outcome]) -> anyhow::Result<()> {
-    let put = |name: &str, text: String| {
-        let path = out.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-    };
-    put("series.csv", series(outcomes))?;
-    put("summary.csv", summary(outcomes))?;
+pub fn write(folder: &mut RunFolder, outcomes: &[Outcome], place: &str) -> anyhow::Result<()> {
+    folder.table(Table::of_lines("series", 4, &series(outcomes)))?;
+    folder.table(Table::of_lines("summary", 3, &summary(outcomes)))?;
     for what in [What::Server, What::Link] {
         let of: Vec<&Outcome> = outcomes.iter().filter(|o| o.scenario.what == what).collect();
-        let names: Vec<String> = of
-            .iter()
-            .map(|o| match o.scenario.horizon.as_secs() {
+        let threshold = of.first().map_or(0.0, |o| o.threshold * 100.0);
+        let bound = Curve {
+            name: "threshold".into(),
+            role: Role::Bound,
+            style: of.len(),
+            points: vec![(0.0, threshold), (SHOWN, threshold)],
+            half: Vec::new(),
+        };
+        let measured = of.iter().enumerate().map(|(n, o)| {
+            let seconds = o.rows.iter().filter(|r| r.second as f64 <= SHOWN);
+            let name = match o.scenario.horizon.as_secs() {
                 0 => format!("{} rise", o.scenario.rise()),
                 horizon => format!("{} rise, {horizon} s ahead", o.scenario.rise()),
-            })
-            .collect();
-        // What happens, happens in the first minutes; the tail is in the series.
-        let shown = 600.0;
-        let threshold = of.first().map_or(0.0, |o| o.threshold * 100.0);
-        let mut lines = vec![plot::Line {
-            name: "threshold",
-            color: plot::PUBLISHED,
-            dashed: true,
-            points: vec![(0.0, threshold), (shown, threshold)],
-        }];
-        for (n, (o, name)) in of.iter().zip(&names).enumerate() {
-            let seconds = o.rows.iter().filter(|r| r.second as f64 <= shown);
-            lines.push(plot::Line {
-                name,
-                color: COLORS[n % COLORS.len()],
-                dashed: false,
-                points: seconds.map(|r| (r.second as f64, r.ratio * 100.0)).collect(),
-            });
-        }
-        let (title, unit) = match what {
-            What::Server => ("A server gets hot, and is relieved", "CPU in use (%)"),
-            What::Link => ("A link gets hot, and is relieved", "link ratio (%)"),
+            };
+            let points = seconds.map(|r| (r.second as f64, r.ratio * 100.0)).collect();
+            Curve { name, style: n, points, ..Curve::default() }
+        });
+        let (title, label) = match what {
+            What::Server => ("A server gets hot, and is relieved", "CPU in use"),
+            What::Link => ("A link gets hot, and is relieved", "link ratio"),
         };
-        let file = out.join(format!("{}.svg", what.name()));
-        plot::lines(&file, title, ("seconds since it began to get hot", shown), (unit, 110.0), &lines)?;
+        let figure = Figure {
+            title: title.into(),
+            place: place.to_owned(),
+            x: Axis::to("time since it began to get hot", "s", SHOWN).counting(),
+            y: Axis::to(label, "%", 110.0),
+            curves: measured.chain([bound]).collect(),
+        };
+        folder.figure(what.name(), Drawing::Lines(figure))?;
     }
     Ok(())
 }

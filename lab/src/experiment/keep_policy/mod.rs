@@ -7,17 +7,20 @@ pub mod report;
 pub mod table;
 
 use crate::experiment::manifest::Manifest;
-use anyhow::{Context, anyhow};
-use std::path::PathBuf;
+use crate::experiment::repeat;
+use crate::experiment::run_folder::{OutputOptions, RunFolder};
+use crate::experiment::table::Table;
+use anyhow::anyhow;
+use std::fmt::Write as _;
 use std::time::Instant;
 use tandem_model::Allocation;
 
 /// Options of the command line.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The run folder; made if it is not there.
-    #[arg(long)]
-    pub out: PathBuf,
+    /// Where results go.
+    #[command(flatten)]
+    pub output: OutputOptions,
     /// Only the table, without the day.
     #[arg(long)]
     pub table_only: bool,
@@ -40,33 +43,36 @@ pub fn both(options: &day::Options) -> anyhow::Result<[day::Run; 2]> {
     })
 }
 
-/// Runs both parts, writes the run folder and prints the tables.
+/// Runs both parts, fills the run folder and prints the tables.
 ///
 /// # Errors
 /// When the table is not the published one, an option is out of bounds, or a file cannot be
 /// written.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let out = &options.out;
-    std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+    let seed = (!options.table_only).then_some(options.day.seed);
+    repeat::run(&options.output, seed, |folder, seed| once(options, folder, seed))
+}
+
+fn once(options: &Options, folder: &mut RunFolder, seed: u64) -> anyhow::Result<String> {
     let mut tables = Vec::new();
     for policy in [Allocation::BestFit, Allocation::WorstFit] {
         tables.push((policy, table::run(policy)?));
     }
-    let path = out.join("table.csv");
-    std::fs::write(&path, table::csv(&tables)).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{}", table::table(&tables));
-    if options.table_only {
-        Manifest::new("keep-policy", "simulated", 0, table::SITE).write(out)?;
-    } else {
+    let rows: Vec<_> = tables.iter().map(|(policy, steps)| (*policy, table::rows(steps))).collect();
+    folder.table(Table::of_lines("table", 2, &table::csv(&rows)))?;
+    let mut manifest = Manifest::new("keep-policy", "simulated", 0, table::SITE);
+    folder.figure("steps", report::strip(&tables, &manifest.place()))?;
+    let mut text = format!("{}\n", table::table(&rows));
+    if !options.table_only {
+        let day = day::Options { seed, ..options.day };
         let started = Instant::now();
-        let runs = both(&options.day)?;
+        let runs = both(&day)?;
         let took = started.elapsed();
-        report::write(out, &options.day, &runs)?;
-        let text = day::site_text(&options.day, true)?;
-        Manifest::new("keep-policy", "simulated", options.day.seed, &text).write(out)?;
-        print!("{}", report::table(&options.day, &runs));
-        println!("both runs took {:.1} s", took.as_secs_f64());
+        manifest = Manifest::new("keep-policy", "simulated", seed, &day::site_text(&day, true)?);
+        report::write(folder, &day, &runs, &manifest.place())?;
+        text += &report::table(&day, &runs);
+        let _ = writeln!(text, "both runs took {:.1} s", took.as_secs_f64());
     }
-    println!("everything is in {}", out.display());
-    Ok(())
+    folder.finish(manifest)?;
+    Ok(text)
 }

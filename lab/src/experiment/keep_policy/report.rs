@@ -1,11 +1,13 @@
-//! The day's files: `series.csv`, `summary.csv`, `day.svg`, and the table for the terminal.
+//! The day's tables (`series`, `summary`), its figure (`day`), the published table's steps as a strip
+//! of pictures, and the table for the terminal.
 
-use super::day;
+use super::{day, table};
 use crate::experiment::keep_policy::day::{Options, Row, Run, STEP};
-use crate::experiment::plot;
-use anyhow::Context;
+use crate::experiment::plot::{Axis, Curve, Drawing, Figure, Strip};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use std::fmt::Write as _;
-use std::path::Path;
+use tandem_model::Allocation;
 
 /// Header of `series.csv`.
 pub const SERIES: &str = "keep_policy;second;vms;active_servers;moves;moved_gib;rejected;watts;kwh";
@@ -122,35 +124,42 @@ pub fn table(options: &Options, runs: &[Run]) -> String {
     text
 }
 
-/// Writes the day's files into the run folder.
+/// Puts the day's tables and its figure into the run folder.
 ///
 /// # Errors
 /// When one cannot be written.
-pub fn write(out: &Path, options: &Options, runs: &[Run]) -> anyhow::Result<()> {
-    let put = |name: &str, text: String| {
-        let path = out.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-    };
-    put("series.csv", series(runs))?;
-    put("summary.csv", summary(options, runs))?;
+pub fn write(folder: &mut RunFolder, options: &Options, runs: &[Run], place: &str) -> anyhow::Result<()> {
+    folder.table(Table::of_lines("series", 2, &series(runs)))?;
+    folder.table(Table::of_lines("summary", 3, &summary(options, runs)))?;
     let hour = |r: &Row| r.second as f64 / 3600.0;
     let most = runs.iter().flat_map(|r| &r.rows).map(|r| r.active).max().unwrap_or(1);
-    let lines: Vec<plot::Line<'_>> = runs
-        .iter()
-        .enumerate()
-        .map(|(n, run)| plot::Line {
-            name: if run.keep { "policy kept" } else { "policy not kept" },
-            color: plot::COLORS[n % plot::COLORS.len()],
-            dashed: false,
-            points: run.rows.iter().map(|r| (hour(r), f64::from(r.active))).collect(),
-        })
-        .collect();
-    let hours = options.hours.max(STEP.as_secs_f64() / 3600.0);
-    plot::lines(
-        &out.join("day.svg"),
-        &format!("Servers with VMs over a day, {}", day::name(options.allocation)),
-        ("hour", hours),
-        ("active servers", f64::from(most) * 1.1),
-        &lines,
-    )
+    let curves = runs.iter().enumerate().map(|(n, run)| Curve {
+        name: if run.keep { "policy kept" } else { "policy not kept" }.to_owned(),
+        style: n,
+        points: run.rows.iter().map(|r| (hour(r), f64::from(r.active))).collect(),
+        ..Curve::default()
+    });
+    let figure = Figure {
+        title: format!("Servers with VMs over a day, {}", day::name(options.allocation)),
+        place: place.to_owned(),
+        x: Axis::to("time", "h", options.hours.max(STEP.as_secs_f64() / 3600.0)),
+        y: Axis::to("active servers", "", f64::from(most) * 1.1).counting(),
+        curves: curves.collect(),
+    };
+    folder.figure("day", Drawing::Lines(figure))
+}
+
+/// The published table's steps, a picture each.
+pub fn strip(runs: &[(Allocation, Vec<table::Row>)], place: &str) -> Drawing {
+    let rows = runs.iter().map(|(policy, rows)| {
+        // The last picture is what the last step made.
+        let steps = rows.windows(2).map(|pair| table::step(&pair[0], &pair[1]));
+        let last = rows.last().map(|row| table::step(row, row));
+        (day::name(*policy).to_owned(), steps.chain(last).collect())
+    });
+    Drawing::Strip(Strip {
+        title: "Keep-policy, VM by VM: back to where the policy wants them".into(),
+        place: place.to_owned(),
+        rows: rows.collect(),
+    })
 }

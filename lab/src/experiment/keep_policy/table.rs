@@ -8,6 +8,7 @@
 //! do, is checked.
 
 use crate::experiment::keep_policy::day::name;
+use crate::experiment::plot::{Move, Step};
 use anyhow::{Context, bail, ensure};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -25,6 +26,38 @@ pub const HEADER: &str = "policy;iteration;server_1;server_2;server_3";
 
 /// VMs on each server.
 pub type Occupation = [u32; 3];
+
+/// A row of the table, and which VMs are where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The VMs on each server, by their numbers.
+    pub servers: [Vec<u64>; 3],
+    /// Which VM was looked at to get here; none at the start.
+    pub vm: Option<u64>,
+}
+
+impl Row {
+    /// How many VMs each server has.
+    pub fn occupation(&self) -> Occupation {
+        [0, 1, 2].map(|n| self.servers[n].len() as u32)
+    }
+}
+
+/// The picture of how `after` comes from `before`.
+pub fn step(before: &Row, after: &Row) -> Step {
+    let at = |row: &Row, vm: u64| row.servers.iter().position(|s| s.contains(&vm));
+    let moved = after.vm.and_then(|vm| {
+        let (from, to) = (at(before, vm)?, at(after, vm)?);
+        (from != to).then_some(Move { vm, from, to })
+    });
+    let caption = match (after.vm, moved) {
+        _ if before == after => "at the end".to_owned(),
+        (Some(vm), Some(_)) => format!("vm{vm} moves"),
+        (Some(vm), None) => format!("vm{vm} stays"),
+        (None, _) => "at the start".to_owned(),
+    };
+    Step { caption, servers: before.servers.to_vec(), moved }
+}
 
 /// Where it starts.
 const START: Occupation = [0, 3, 3];
@@ -86,7 +119,7 @@ impl Table {
         let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None)? };
         let resources = site.vm.default;
         for n in 0..6u32 {
-            let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
+            let request = VmRequest { resources, ..VmRequest::default() };
             let vm = match table.ask(Request::RequestVm { request })? {
                 Response::VmRunning { vm } => vm,
                 other => bail!("a VM did not start: {other:?}"),
@@ -112,11 +145,11 @@ impl Table {
     }
 }
 
-/// Runs one policy: the occupation at the start and after each VM.
+/// Runs one policy: which VMs are where at the start and after each VM.
 ///
 /// # Errors
 /// When something does not go as it should, or the table is not the published one.
-pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
+pub fn run(policy: Allocation) -> anyhow::Result<Vec<Row>> {
     let mut site = site::read(SITE, "keep-policy-table.toml")?;
     site.policy.allocation = policy.into();
     let mut table = Table::start(Arc::new(site))?;
@@ -125,19 +158,26 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
 
     let plan = table.plan()?;
     ensure!(plan.left.is_empty(), "{}: the plan leaves out {:?}", name(policy), plan.left);
-    let mut rows = vec![START];
-    let mut now = START;
+    let mut now = Row { servers: Default::default(), vm: None };
+    for (server, vm) in &order {
+        now.servers.get_mut(server.0 as usize).context("a fourth server")?.push(vm.0);
+    }
+    let mut pictures = vec![now.clone()];
     for (server, vm) in &order {
         for step in plan.moves.iter().filter(|m| m.vm == *vm) {
             ensure!(step.from == *server, "{vm} is planned to leave {}, but is on {server}", step.from);
-            let slot = |s: ServerId| Some(s.0 as usize).filter(|n| *n < now.len()).context("a fourth server");
+            let slot = |s: ServerId| {
+                Some(s.0 as usize).filter(|n| *n < now.servers.len()).context("a fourth server")
+            };
             let from = slot(step.from)?;
             let to = slot(step.to)?;
-            now[from] -= 1;
-            now[to] += 1;
+            now.servers[from].retain(|v| *v != vm.0);
+            now.servers[to].push(vm.0);
         }
-        rows.push(now);
+        now.vm = Some(vm.0);
+        pictures.push(now.clone());
     }
+    let rows = rows(&pictures);
 
     table.sim.take_events();
     match table.ask(Request::ApplyPlan { plan: plan.id })? {
@@ -161,7 +201,12 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Occupation>> {
     ensure!(again.moves.is_empty(), "{}: a second run would still move {:?}", name(policy), again.moves);
     let wanted = seed(policy);
     ensure!(rows == wanted, "{}: the table is {rows:?}, the published one is {wanted:?}", name(policy));
-    Ok(rows)
+    Ok(pictures)
+}
+
+/// The table's rows: VMs on each server.
+pub fn rows(pictures: &[Row]) -> Vec<Occupation> {
+    pictures.iter().map(Row::occupation).collect()
 }
 
 /// `table.csv`.

@@ -17,9 +17,9 @@ mod measure;
 mod report;
 
 use crate::experiment::manifest::Manifest;
+use crate::experiment::run_folder::RunFolder;
 use crate::world::packets::PacketWorld;
 use anyhow::{Context, bail};
-use std::path::Path;
 
 /// The first line of `gaps.csv`, in every world.
 pub const GAPS: &str = "world;memory_mb;dirty;rules;lost;longest_gap_ms;network_lost\n";
@@ -42,9 +42,6 @@ pub struct Options {
     /// Milliseconds between packets, each direction.
     #[arg(long, default_value_t = 2)]
     pub every: u64,
-    /// How often each cell is measured.
-    #[arg(long, default_value_t = 1)]
-    pub repeat: u32,
     /// Only 16 and 64 MiB, idle and web.
     #[arg(long, conflicts_with_all = ["memory", "dirty"])]
     pub quick: bool,
@@ -95,12 +92,11 @@ impl Rules {
 /// measured only when it is asked for alone.
 const ADVERSARIAL_MIB: u64 = 16;
 
-/// Runs it and writes the run folder; the table for people.
+/// Runs it and fills the run folder; the table for people.
 ///
 /// # Errors
 /// With the step that failed; worlds and controllers are then gone.
-pub fn run(world: &dyn PacketWorld, options: &Options, out: &Path) -> anyhow::Result<String> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+pub fn run(world: &dyn PacketWorld, options: &Options, folder: &mut RunFolder) -> anyhow::Result<String> {
     let mut memory = options.memory.clone();
     let mut dirty = options.dirty.clone();
     if options.quick {
@@ -124,18 +120,17 @@ pub fn run(world: &dyn PacketWorld, options: &Options, out: &Path) -> anyhow::Re
                     );
                     continue;
                 }
-                for _ in 0..options.repeat.max(1) {
-                    let cell = bench
-                        .cell(*mib, image)
-                        .with_context(|| format!("{mib} MiB, {image}, rules {}", rules.word()))?;
-                    eprintln!("{}", report::line(&cell));
-                    cells.push(cell);
-                }
+                let cell = bench
+                    .cell(*mib, image)
+                    .with_context(|| format!("{mib} MiB, {image}, rules {}", rules.word()))?;
+                eprintln!("{}", report::line(&cell));
+                cells.push(cell);
             }
         }
         bench.stop()?;
     }
-    manifest.write(out)?;
-    report::write(out, world.kind(), &cells)?;
-    Ok(report::table(&cells, manifest.datapath.as_deref().unwrap_or("?")))
+    report::write(folder, world.kind(), &cells, &manifest.place())?;
+    let text = report::table(&cells, manifest.datapath.as_deref().unwrap_or("?"));
+    folder.finish(manifest)?;
+    Ok(text)
 }

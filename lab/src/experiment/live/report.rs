@@ -1,12 +1,12 @@
-//! What is written and printed: `gaps.csv`, `transfers.csv`, `series.csv` (the packets around each
-//! pause), two drawings, a table.
+//! What is written and printed: the tables `gaps`, `transfers` and `series` (the packets around each
+//! pause), two figures, a table for people.
 
 use super::Rules;
 use crate::experiment::live::measure::Cell;
-use crate::experiment::plot;
-use anyhow::Context;
+use crate::experiment::plot::{Bars, Drawing};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// What is kept of the packets: so long before and after the pause.
 const AROUND_NS: u64 = 1_000_000_000;
@@ -16,19 +16,20 @@ fn milliseconds(ns: u64, since: u64) -> f64 {
 }
 
 fn series(cells: &[Cell]) -> String {
-    let mut text =
-        String::from("memory_mb;dirty;rules;direction;sent_ms;received_ms;old_server_ms;new_server_ms\n");
+    let mut text = String::from(
+        "memory_mb;dirty;rules;direction;packet;sent_ms;received_ms;old_server_ms;new_server_ms\n",
+    );
     for c in cells {
         let zero = c.pause.paused_ns;
         let window = zero.saturating_sub(AROUND_NS)..c.pause.resumed_ns + AROUND_NS;
         for (direction, packets) in [("to_vm", &c.down), ("from_vm", &c.up)] {
-            for p in packets.iter().filter(|p| window.contains(&p.sent)) {
+            for (n, p) in packets.iter().filter(|p| window.contains(&p.sent)).enumerate() {
                 let at =
                     |t: Option<u64>| t.map(|t| format!("{:.3}", milliseconds(t, zero))).unwrap_or_default();
                 let seen = |n: usize| at(p.seen.get(n).copied().flatten());
                 let _ = writeln!(
                     text,
-                    "{};{};{};{direction};{:.3};{};{};{}",
+                    "{};{};{};{direction};{n};{:.3};{};{};{}",
                     c.memory,
                     c.dirty,
                     c.rules.word(),
@@ -43,11 +44,11 @@ fn series(cells: &[Cell]) -> String {
     text
 }
 
-/// Writes the run folder but for the manifest.
+/// Fills the run folder but for the manifest.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(super) fn write(out: &Path, world: &str, cells: &[Cell]) -> anyhow::Result<()> {
+pub(super) fn write(folder: &mut RunFolder, world: &str, cells: &[Cell], place: &str) -> anyhow::Result<()> {
     let mut gaps = String::from(super::GAPS);
     let mut transfers =
         String::from("world;memory_mb;dirty;rules;seconds;pause_ms;packets;network_lost_near_pause\n");
@@ -58,25 +59,17 @@ pub(super) fn write(out: &Path, world: &str, cells: &[Cell]) -> anyhow::Result<(
         let took = c.took.as_secs_f64();
         writeln!(transfers, "{key};{took:.3};{pause:.1};{};{}", c.loss.sent, c.loss.near_lost)?;
     }
-    for (name, text) in [("gaps.csv", gaps), ("transfers.csv", transfers), ("series.csv", series(cells))] {
-        std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
-    }
-    draw(out, cells, "longest-gap.svg", "The longest time in which nothing arrives", "milliseconds", |c| {
-        c.loss.longest_ms
-    })?;
-    draw(out, cells, "network-lost.svg", "Packets lost by the network (no bar: none)", "packets", |c| {
-        c.loss.network_lost as f64
-    })
+    folder.table(Table::of_lines("gaps", 4, &gaps))?;
+    folder.table(Table::of_lines("transfers", 4, &transfers))?;
+    folder.table(Table::of_lines("series", 5, &series(cells)))?;
+    let gap = bars(cells, "The longest time in which nothing arrives", "time (ms)", |c| c.loss.longest_ms);
+    folder.figure("longest-gap", Drawing::Bars(Bars { place: place.to_owned(), ..gap }))?;
+    let lost =
+        bars(cells, "Packets lost by the network (no bar: none)", "packets", |c| c.loss.network_lost as f64);
+    folder.figure("network-lost", Drawing::Bars(Bars { place: place.to_owned(), ..lost }))
 }
 
-fn draw(
-    out: &Path,
-    cells: &[Cell],
-    name: &str,
-    title: &str,
-    unit: &str,
-    value: impl Fn(&Cell) -> f64,
-) -> anyhow::Result<()> {
+fn bars(cells: &[Cell], title: &str, unit: &str, value: impl Fn(&Cell) -> f64) -> Bars {
     let mut groups: Vec<(u64, String)> = Vec::new();
     for c in cells {
         let group = (c.memory, c.dirty.clone());
@@ -95,7 +88,7 @@ fn draw(
         .map(|rules| (rules.title(), groups.iter().map(|g| mean(g, rules)).collect()))
         .collect();
     let labels: Vec<String> = groups.iter().map(|(mib, dirty)| format!("{mib} MiB {dirty}")).collect();
-    plot::bars(&out.join(name), title, unit, &labels, &series)
+    Bars::of(title, "", unit, &labels, &series)
 }
 
 /// A cell's row of the table.

@@ -1,136 +1,80 @@
-//! What came out: a table for people, CSV files for programs, a figure per bottleneck.
+//! What came out: a table for people, tables for programs, two figures for each cell.
 
 use super::{Cell, SHARES, Sample};
-use crate::experiment::plot::{self, COLORS, Line, PUBLISHED};
-use anyhow::Context;
-use std::collections::BTreeMap;
+use crate::experiment::plot::{Axis, Curve, Drawing, Figure, Role};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use std::fmt::Write as _;
-use std::path::Path;
 
-/// Mean and half the width of its 95% interval (Student's t).
-pub(super) fn mean(values: &[f64]) -> (f64, f64) {
-    /// Two-sided 95% quantiles for 1 to 10 degrees of freedom; above, the normal one is near
-    /// enough.
-    const T: [f64; 10] = [12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228];
-    let n = values.len().max(1) as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    if values.len() < 2 {
-        return (mean, 0.0);
-    }
-    let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    (mean, T.get(values.len() - 2).copied().unwrap_or(1.96) * (variance / n).sqrt())
-}
-
-type Key = (u32, String, String);
-
-pub(super) fn grouped(cells: &[Cell]) -> BTreeMap<Key, Vec<&Cell>> {
-    let mut groups: BTreeMap<Key, Vec<&Cell>> = BTreeMap::new();
-    for cell in cells {
-        groups.entry((cell.link, cell.transport.clone(), cell.order.clone())).or_default().push(cell);
-    }
-    groups
-}
-
-pub(super) fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
+/// Fills the run folder, the manifest apart.
+pub(super) fn write(folder: &mut RunFolder, cells: &[Cell], place: &str) -> anyhow::Result<()> {
     let mut shares = String::from("transport;order;link_mbit;class;guaranteed;share\n");
-    let mut intervals = String::from("transport;order;link_mbit;class;repeats;share;half_width_95\n");
-    for ((link, transport, order), group) in grouped(cells) {
-        for (n, (class, guaranteed, _)) in SHARES.iter().enumerate() {
-            let values: Vec<f64> = group.iter().map(|c| c.share[n]).collect();
-            let (share, half) = mean(&values);
-            writeln!(shares, "{transport};{order};{link};{class};{guaranteed};{share:.2}")?;
-            writeln!(intervals, "{transport};{order};{link};{class};{};{share:.2};{half:.2}", values.len())?;
-        }
-    }
     let mut series = String::from(
-        "transport;order;link_mbit;repeat;second;gold_mbit;silver_mbit;gold_queue;silver_queue\n",
+        "transport;order;link_mbit;sample;second;gold_mbit;silver_mbit;gold_queue;silver_queue\n",
     );
-    for group in grouped(cells).values() {
-        for (round, cell) in group.iter().enumerate() {
-            for s in &cell.samples {
-                writeln!(
-                    series,
-                    "{};{};{};{};{:.1};{:.3};{:.3};{};{}",
-                    cell.transport,
-                    cell.order,
-                    cell.link,
-                    round + 1,
-                    s.at,
-                    s.rate[0],
-                    s.rate[1],
-                    s.queued[0],
-                    s.queued[1]
-                )?;
-            }
-        }
-    }
     let mut used = String::from("transport;order;link_mbit;used;borrowed\n");
-    for c in cells {
-        writeln!(used, "{};{};{};{:.1};{:.1}", c.transport, c.order, c.link, c.used, c.borrowed)?;
-    }
     let mut idle = String::from("transport;order;link_mbit;sent;lost\n");
     for c in cells {
-        writeln!(idle, "{};{};{};{};{}", c.transport, c.order, c.link, c.idle_lost.1, c.idle_lost.0)?;
+        let key = format!("{};{};{}", c.transport, c.order, c.link);
+        for ((class, guaranteed, _), share) in SHARES.iter().zip(c.share) {
+            writeln!(shares, "{key};{class};{guaranteed};{share:.2}")?;
+        }
+        for (n, s) in c.samples.iter().enumerate() {
+            let ([gold, silver], [waiting, behind]) = (s.rate, s.queued);
+            writeln!(series, "{key};{};{:.1};{gold:.3};{silver:.3};{waiting};{behind}", n + 1, s.at)?;
+        }
+        writeln!(used, "{key};{:.1};{:.1}", c.used, c.borrowed)?;
+        writeln!(idle, "{key};{};{}", c.idle_lost.1, c.idle_lost.0)?;
     }
-    for (name, text) in [
-        ("shares.csv", shares),
-        ("intervals.csv", intervals),
-        ("series.csv", series),
-        ("link-used.csv", used),
-        ("idle-port.csv", idle),
-    ] {
-        std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
+    folder.table(Table::of_lines("shares", 5, &shares))?;
+    folder.table(Table::of_lines("series", 4, &series))?;
+    folder.table(Table::of_lines("link-used", 3, &used))?;
+    folder.table(Table::of_lines("idle-port", 3, &idle))?;
+    cells.iter().try_for_each(|cell| draw(folder, cell, place))
+}
+
+/// A cell's two figures: what each class got, and what waited.
+fn draw(folder: &mut RunFolder, cell: &Cell, place: &str) -> anyhow::Result<()> {
+    let Cell { link, transport, order, .. } = cell;
+    let end = cell.samples.last().map_or(1.0, |s| s.at);
+    let flat = |y: f64| vec![(0.0, y), (end, y)];
+    let measured = |n: usize, of: &dyn Fn(&Sample) -> f64| Curve {
+        name: SHARES[n].0.to_owned(),
+        style: n,
+        points: cell.samples.iter().map(|s| (s.at, of(s))).collect(),
+        ..Curve::default()
+    };
+    let fixed = |name: String, role: Role, style: usize, y: f64| Curve {
+        name,
+        role,
+        style,
+        points: flat(y),
+        half: Vec::new(),
+    };
+    let mut curves: Vec<Curve> = (0..2).map(|n| measured(n, &|s| s.rate[n])).collect();
+    for (n, (class, share, _)) in SHARES.iter().enumerate() {
+        curves.push(fixed(format!("{class}'s guarantee"), Role::Bound, n, f64::from(link * share) / 100.0));
     }
-    for ((link, transport, order), group) in grouped(cells) {
-        let Some(cell) = group.first() else { continue };
-        let points =
-            |f: &dyn Fn(&Sample) -> f64| cell.samples.iter().map(|s| (s.at, f(s))).collect::<Vec<_>>();
-        let end = cell.samples.last().map_or(1.0, |s| s.at);
-        let guaranteed = |n: usize| {
-            vec![(0.0, f64::from(link * SHARES[n].1) / 100.0), (end, f64::from(link * SHARES[n].1) / 100.0)]
-        };
-        let name = format!("{transport}-{order}-{link}");
-        plot::lines(
-            &out.join(format!("shares-{name}.svg")),
-            &format!("{transport}, {order}, {link} Mbit/s: goodput of each class"),
-            ("second", end),
-            ("Mbit/s", f64::from(link) * 1.05),
-            &[
-                Line { name: "gold", color: COLORS[0], dashed: false, points: points(&|s| s.rate[0]) },
-                Line { name: "silver", color: COLORS[1], dashed: false, points: points(&|s| s.rate[1]) },
-                Line { name: "gold's guarantee", color: COLORS[0], dashed: true, points: guaranteed(0) },
-                Line { name: "silver's guarantee", color: COLORS[1], dashed: true, points: guaranteed(1) },
-                Line {
-                    name: "published 50/50",
-                    color: PUBLISHED,
-                    dashed: true,
-                    points: vec![(0.0, f64::from(link) / 2.0), (end, f64::from(link) / 2.0)],
-                },
-            ],
-        )?;
-        let most = cell.samples.iter().flat_map(|s| s.queued).max().unwrap_or(1).max(10) as f64;
-        plot::lines(
-            &out.join(format!("queues-{name}.svg")),
-            &format!("{transport}, {order}, {link} Mbit/s: packets that wait at the bottleneck"),
-            ("second", end),
-            ("packets", most * 1.1),
-            &[
-                Line {
-                    name: "gold",
-                    color: COLORS[0],
-                    dashed: false,
-                    points: points(&|s| s.queued[0] as f64),
-                },
-                Line {
-                    name: "silver",
-                    color: COLORS[1],
-                    dashed: false,
-                    points: points(&|s| s.queued[1] as f64),
-                },
-            ],
-        )?;
-    }
-    Ok(())
+    curves.push(fixed("published: 50/50".into(), Role::Published, 2, f64::from(*link) / 2.0));
+    let of = |what: &str| format!("{transport}, {order}, {link} Mbit/s: {what}");
+    let goodput = Figure {
+        title: of("goodput of each class"),
+        place: place.to_owned(),
+        x: Axis::to("time", "s", end),
+        y: Axis::to("goodput", "Mbit/s", f64::from(*link) * 1.05),
+        curves,
+    };
+    let name = format!("{transport}-{order}-{link}");
+    folder.figure(&format!("shares-{name}"), Drawing::Lines(goodput))?;
+    let most = cell.samples.iter().flat_map(|s| s.queued).max().unwrap_or(1).max(10) as f64;
+    let queues = Figure {
+        title: of("packets that wait at the bottleneck"),
+        place: place.to_owned(),
+        x: Axis::to("time", "s", end),
+        y: Axis::to("packets", "", most * 1.1).counting(),
+        curves: (0..2).map(|n| measured(n, &|s| s.queued[n] as f64)).collect(),
+    };
+    folder.figure(&format!("queues-{name}"), Drawing::Lines(queues))
 }
 
 pub(super) fn table(cells: &[Cell], datapath: &str) -> String {
@@ -143,22 +87,18 @@ pub(super) fn table(cells: &[Cell], datapath: &str) -> String {
         "{:>9}  {:<9} {:<13} {:>14} {:>14} {:>8} {:>10} {:>20}",
         "Mbit/s", "transport", "order", "gold", "silver", "used", "borrowed", "lost on idle port"
     );
-    for ((link, transport, order), group) in grouped(cells) {
-        let of = |n: usize| mean(&group.iter().map(|c| c.share[n]).collect::<Vec<_>>());
-        let gold = of(0);
-        let silver = of(1);
-        let used = mean(&group.iter().map(|c| c.used).collect::<Vec<_>>()).0;
-        let borrowed = mean(&group.iter().map(|c| c.borrowed).collect::<Vec<_>>()).0;
-        let lost: u64 = group.iter().map(|c| c.idle_lost.0).sum();
-        let sent: u64 = group.iter().map(|c| c.idle_lost.1).sum();
-        let show =
-            |(m, h): (f64, f64)| if group.len() > 1 { format!("{m:.1} +-{h:.1}") } else { format!("{m:.1}") };
+    for c in cells {
         let _ = writeln!(
             out,
-            "{link:>9}  {transport:<9} {order:<13} {:>14} {:>14} {used:>7.1}% {borrowed:>9.1}% {:>20}",
-            show(gold),
-            show(silver),
-            format!("{lost} of {sent}")
+            "{:>9}  {:<9} {:<13} {:>14.1} {:>14.1} {:>7.1}% {:>9.1}% {:>20}",
+            c.link,
+            c.transport,
+            c.order,
+            c.share[0],
+            c.share[1],
+            c.used,
+            c.borrowed,
+            format!("{} of {}", c.idle_lost.0, c.idle_lost.1)
         );
     }
     let worst = cells.iter().map(|c| (c.share[0] - f64::from(SHARES[0].1)).abs()).fold(0.0, f64::max);

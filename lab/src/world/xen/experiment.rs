@@ -15,7 +15,9 @@
 use super::{files, wait};
 use crate::experiment::live::{GAPS, Rules};
 use crate::experiment::manifest::Manifest;
-use crate::experiment::plot;
+use crate::experiment::plot::{Bars, Drawing};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use crate::world::xen::data_centre::DataCentre;
 use crate::world::xen::pings::Report;
 use crate::world::xen::supervisor::Plan;
@@ -39,8 +41,6 @@ pub struct Options {
     pub dirty: Vec<String>,
     /// When the rules of the new place are made.
     pub rules: Vec<Rules>,
-    /// How often each cell is measured.
-    pub repeat: u32,
 }
 
 struct Cell {
@@ -51,12 +51,11 @@ struct Cell {
     report: Report,
 }
 
-/// Runs it and writes the run folder; the table for people.
+/// Runs it and fills the run folder; the table for people.
 ///
 /// # Errors
 /// With the step that failed; hosts and controller are then gone.
-pub fn run(plan: &Plan, agent: &Path, options: &Options, out: &Path) -> anyhow::Result<String> {
-    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+pub fn run(plan: &Plan, agent: &Path, options: &Options, folder: &mut RunFolder) -> anyhow::Result<String> {
     let text = files::site(&plan.name, plan.hosts);
     let mut dc = DataCentre::up(plan, agent, |line| eprintln!("{line}"))?;
     let mut cells = Vec::new();
@@ -69,21 +68,19 @@ pub fn run(plan: &Plan, agent: &Path, options: &Options, out: &Path) -> anyhow::
         }
         for mib in &options.memory {
             for image in &options.dirty {
-                for n in 0..options.repeat.max(1) {
-                    let raw = out.join(format!("pings-{}-{mib}-{image}-{n}", rules.word()));
-                    let cell = match rules {
-                        Rules::First => controlled(&dc, *mib, image, &raw),
-                        Rules::After | Rules::Pause => moved_by_hand(&dc, rules, *mib, image, &raw),
-                    };
-                    let cell = cell.with_context(|| format!("{mib} MiB, {image}, rules {}", rules.word()))?;
-                    eprintln!("{}", line(&cell));
-                    cells.push(cell);
-                }
+                let raw = folder.path().join(format!("pings-{}-{mib}-{image}", rules.word()));
+                let cell = match rules {
+                    Rules::First => controlled(&dc, *mib, image, &raw),
+                    Rules::After | Rules::Pause => moved_by_hand(&dc, rules, *mib, image, &raw),
+                };
+                let cell = cell.with_context(|| format!("{mib} MiB, {image}, rules {}", rules.word()))?;
+                eprintln!("{}", line(&cell));
+                cells.push(cell);
             }
         }
     }
-    write(out, &cells)?;
-    Manifest::new("live-migration", "xen", 0, &text).write(out)?;
+    write(folder, &cells)?;
+    folder.finish(Manifest::new("live-migration", "xen", 0, &text))?;
     Ok(table(&cells))
 }
 
@@ -208,7 +205,7 @@ fn moved_by_hand(
     Ok(Cell { memory, dirty: image.to_owned(), rules, took, report })
 }
 
-fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
+fn write(folder: &mut RunFolder, cells: &[Cell]) -> anyhow::Result<()> {
     let mut gaps = String::from(GAPS);
     let mut transfers = String::from(
         "world;memory_mb;dirty;rules;seconds;silence_ms;pings;lost_before;lost_in_it;lost_after;missed\n",
@@ -227,10 +224,9 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
             r.missed
         )?;
     }
-    for (name, text) in [("gaps.csv", gaps), ("transfers.csv", transfers)] {
-        std::fs::write(out.join(name), text).with_context(|| format!("cannot write {name}"))?;
-    }
-    let draw = |name: &str, title: &str, unit: &str, value: &dyn Fn(&Cell) -> f64| {
+    folder.table(Table::of_lines("gaps", 4, &gaps))?;
+    folder.table(Table::of_lines("transfers", 4, &transfers))?;
+    let bars = |title: &str, unit: &str, value: &dyn Fn(&Cell) -> f64| {
         let mut groups: Vec<(u64, &str)> = Vec::new();
         for c in cells {
             if !groups.contains(&(c.memory, c.dirty.as_str())) {
@@ -248,14 +244,13 @@ fn write(out: &Path, cells: &[Cell]) -> anyhow::Result<()> {
         let series: Vec<(&str, Vec<f64>)> =
             words.iter().map(|r| (r.title(), groups.iter().map(|g| mean(*r, g)).collect())).collect();
         let labels: Vec<String> = groups.iter().map(|(mib, dirty)| format!("{mib} MiB {dirty}")).collect();
-        plot::bars(&out.join(name), title, unit, &labels, &series)
+        Drawing::Bars(Bars::of(title, "Xen hosts under emulation", unit, &labels, &series))
     };
-    draw("longest-gap.svg", "The longest time in which nothing arrives", "milliseconds", &|c| {
-        c.report.longest_gap_ms
-    })?;
-    draw("network-lost.svg", "Packets lost by the network (no bar: none)", "packets", &|c| {
-        c.report.network_lost as f64
-    })
+    let gap = bars("The longest time in which nothing arrives", "time (ms)", &|c| c.report.longest_gap_ms);
+    folder.figure("longest-gap", gap)?;
+    let lost =
+        bars("Packets lost by the network (no bar: none)", "packets", &|c| c.report.network_lost as f64);
+    folder.figure("network-lost", lost)
 }
 
 fn line(c: &Cell) -> String {

@@ -4,7 +4,8 @@
 use super::declarations::{Declared, DeclaredLink, Name};
 use super::{FreeForm, Link, Node, Server, Switch};
 use crate::shapes::builder::dpid_base;
-use crate::site::{Collector, nearest};
+use crate::site::Collector;
+use crate::text::nearest;
 use crate::{Dpid, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

@@ -1,18 +1,24 @@
-//! Figure 4.2 of the thesis (Teixeira 2013): the first server's link ratio under best fit and worst
-//! fit, a VM request a second. In every world that there is.
+//! A data centre is filled, a VM request a second, under one allocation policy after the other: the
+//! first server's link ratio and every server's VMs over time. In every world that there is.
+//!
+//! Under best fit and worst fit, in its own data centre, it is figure 4.2 of the thesis (Teixeira
+//! 2013).
 
+mod policy;
 mod report;
 
-pub use report::{deviation, published, table, write};
+pub use policy::{Chosen, PolicyError, choose, with_policy};
+pub use report::{deviation, published, table};
 
 use crate::experiment::manifest::Manifest;
 use crate::experiment::records::Records;
+use crate::experiment::run_folder::RunFolder;
 use crate::world::{Start, World};
-use anyhow::{Context, ensure};
+use anyhow::Context;
+use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
-use tandem_model::{Allocation, ServerId, Site, site};
+use tandem_model::{ServerId, Site};
 
 /// The experiment's site file.
 pub const SITE: &str = include_str!("../../../sites/figure-4-2.toml");
@@ -32,81 +38,43 @@ pub struct Series {
     pub occupation: Vec<Vec<u32>>,
 }
 
-/// Runs both policies, writes the run folder and prints the table.
+/// Runs every chosen policy and fills the run folder; the table for people. `experiment` is what it
+/// is called by.
 ///
 /// # Errors
 /// With the step that failed; worlds and controllers are then gone.
-pub fn run(world: &dyn World, text: &str, out: &Path, record: bool) -> anyhow::Result<()> {
+pub fn run(
+    world: &dyn World,
+    experiment: &str,
+    chosen: &Chosen,
+    folder: &mut RunFolder,
+    record: bool,
+) -> anyhow::Result<String> {
     let started = Instant::now();
-    let mut manifest = Manifest::new("best-vs-worst-fit", world.kind(), 0, text);
+    let mut manifest = Manifest::new(experiment, world.kind(), 0, &chosen.site);
     let mut records = Records::default();
-    let mut measure = |policy, name: &str| {
-        let csv = out.join(name);
-        std::fs::create_dir_all(&csv).with_context(|| format!("cannot create {}", csv.display()))?;
-        forget_csv(&csv)?;
-        let recording = out.join(format!("{name}.jsonl"));
-        let start = Start {
-            name,
-            experiment: "best-vs-worst-fit",
-            text: &with_policy(text, policy)?,
-            csv: Some(&csv),
-            record: record.then_some(recording.as_path()),
-        };
-        series(world, start, &mut manifest, &mut records).with_context(|| format!("the run under {name}"))
-    };
-    let best = measure(Allocation::BestFit, "best-fit")?;
-    let worst = measure(Allocation::WorstFit, "worst-fit")?;
+    let mut runs = Vec::new();
+    for policy in &chosen.policies {
+        let csv = folder.statistics(policy)?;
+        let recording = record.then(|| folder.recording(policy)).transpose()?;
+        let text = with_policy(&chosen.site, policy)?;
+        let start =
+            Start { name: policy, experiment, text: &text, csv: Some(&csv), record: recording.as_deref() };
+        let one = series(world, start, &mut manifest, &mut records);
+        runs.push((policy.clone(), one.with_context(|| format!("the run under {policy}"))?));
+    }
     let took = started.elapsed();
-    write(out, &best, &worst, &manifest)?;
-    if !records.is_empty() {
-        records.write(out)?;
+    report::write(folder, &runs, &manifest)?;
+    records.write(folder)?;
+    folder.finish(manifest)?;
+    let mut text = table(&runs);
+    for note in &chosen.replaced {
+        let _ = writeln!(text, "{note}");
     }
-    println!("{}", table(&best, &worst));
     if world.is_virtual() {
-        let seconds = best.ratio.len() + worst.ratio.len() - 2;
-        print!("{seconds} simulated seconds took {:.1} ms; ", took.as_secs_f64() * 1e3);
+        let seconds: usize = runs.iter().map(|(_, s)| s.ratio.len().saturating_sub(1)).sum();
+        let _ = writeln!(text, "{seconds} simulated seconds took {:.1} ms", took.as_secs_f64() * 1e3);
     }
-    println!("everything is in {}", out.display());
-    Ok(())
-}
-
-/// A controller appends to the files that it finds, since it may have been restarted; a run begins
-/// anew.
-fn forget_csv(folder: &Path) -> anyhow::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "csv") {
-            std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// The site file's text under another policy.
-///
-/// # Errors
-/// When the site has faults, or its `[policy]` is not written as a section.
-pub fn with_policy(text: &str, policy: Allocation) -> anyhow::Result<String> {
-    let name = match policy {
-        Allocation::FirstFit => "first-fit",
-        Allocation::BestFit => "best-fit",
-        Allocation::WorstFit => "worst-fit",
-    };
-    let wanted = format!("allocation = \"{name}\"");
-    let mut text = ["best-fit", "worst-fit", "first-fit"]
-        .iter()
-        .fold(text.to_owned(), |t, p| t.replace(&format!("allocation = \"{p}\""), &wanted));
-    if !text.contains(&wanted) {
-        text = if text.contains("[policy]\n") {
-            text.replacen("[policy]\n", &format!("[policy]\n{wanted}\n"), 1)
-        } else {
-            format!("{text}\n[policy]\n{wanted}\n")
-        };
-    }
-    ensure!(
-        site::read(&text, "the experiment's site")?.policy.allocation == policy,
-        "the site file must say allocation = \"best-fit\" or \"worst-fit\" under [policy]"
-    );
     Ok(text)
 }
 
@@ -197,23 +165,11 @@ fn filling(site: &Site) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tandem_model::site;
 
     #[test]
     fn the_published_data_centre_is_filled_by_as_many_vms_as_its_figure_has() {
         let site = site::read(SITE, "figure-4-2.toml").expect("the experiment's site");
         assert_eq!(filling(&site), SECONDS);
-    }
-
-    #[test]
-    fn a_site_gets_another_policy_whether_it_names_one_or_not() {
-        let topology = "[topology]\nshape = \"linear\"\n";
-        for text in [SITE.to_owned(), topology.to_owned(), format!("{topology}[policy]\nlink_margin = 1.5\n")]
-        {
-            for policy in [Allocation::BestFit, Allocation::WorstFit] {
-                let changed = with_policy(&text, policy).expect("a good site");
-                let site = site::read(&changed, "x").expect("a good site");
-                assert_eq!(site.policy.allocation, policy);
-            }
-        }
     }
 }
