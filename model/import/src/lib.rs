@@ -14,6 +14,7 @@
 //! nodes and links ([`graph::MOST_NODES`], [`graph::MOST_LINKS`]), and what YAML may nest and repeat
 //! ([`tree`]).
 
+mod additions;
 mod clab;
 mod controller_ini;
 pub mod export;
