@@ -59,7 +59,11 @@ impl Field<'_> {
         let bad = || self.bad(format_args!("{what}, a number from 0 to {most}"));
         let (whole, fraction) = self.text.split_once('.').unwrap_or((self.text, ""));
         let is_number = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
-        if whole.is_empty() || whole.len() > 18 || fraction.len() > 9 || !is_number(whole) || !is_number(fraction)
+        if whole.is_empty()
+            || whole.len() > 18
+            || fraction.len() > 9
+            || !is_number(whole)
+            || !is_number(fraction)
         {
             return Err(bad());
         }
@@ -97,7 +101,8 @@ pub fn parse(text: &str) -> Result<TextRequest, BadRequest> {
     let Some((first, rest)) = fields.split_first() else {
         return Err(BadRequest { column: 1, problem: "nothing was asked".into() });
     };
-    let kind = "1 for a VM (1/cpu/ram/disk/net/class/timeout), or the number of a group's VMs (n/ip1/.../ipn)";
+    let kind =
+        "1 for a VM (1/cpu/ram/disk/net/class/timeout), or the number of a group's VMs (n/ip1/.../ipn)";
     let count: usize = match first.text.len() {
         1..=4 if first.text.bytes().all(|b| b.is_ascii_digit()) => {
             first.text.parse().map_err(|_| first.bad(kind))?
@@ -134,8 +139,7 @@ fn vm(fields: &[Field<'_>], end: usize) -> Result<TextRequest, BadRequest> {
     if resources.ram.0 == 0 {
         return Err(ram.bad("MiB of RAM, more than 0"));
     }
-    let named = class.text.len() <= 16
-        && class.text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let named = class.text.len() <= 16 && class.text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     if !named {
         return Err(class.bad("a class's name or number"));
     }
@@ -250,12 +254,8 @@ mod tests {
         let Ok(TextRequest::Vm { resources, class, timeout }) = parse("1/2/512/10.5/1.5/gold/60") else {
             panic!("a VM")
         };
-        let expected = Resources {
-            cpu: 2,
-            ram: Bytes::mib(512),
-            disk: Bytes((21 << 30) / 2),
-            net: BitRate(1_500_000),
-        };
+        let expected =
+            Resources { cpu: 2, ram: Bytes::mib(512), disk: Bytes((21 << 30) / 2), net: BitRate(1_500_000) };
         assert_eq!((resources, class.as_str()), (expected, "gold"));
         assert_eq!(timeout, Some(Duration::from_secs(60)));
         let Ok(TextRequest::Vm { class, timeout, .. }) = parse("1/1/128/0/0//0") else { panic!("a VM") };
@@ -284,11 +284,14 @@ mod tests {
         assert_eq!(column("1/1/1/1/1e9/0/0"), 9);
         assert_eq!(column("1/1/1/1/1/a b/0"), 11);
         assert_eq!(column("1/1/1/1/1/0/soon"), 13);
-        assert_eq!(column("1/1/1/1/1/0"), 11);
+        assert_eq!(column("1/1/1/1/1/0"), 12);
         assert_eq!(column("1/1/1/1/1/0/0/0"), 15);
         assert_eq!(column("1/1/99999999999999999999/1/1/0/0"), 5);
         let why = parse("1/1/1/1/1/0/soon").expect_err("no time").to_string();
-        assert_eq!(why, "column 13: \"soon\" is not seconds to live, 0 for no end, a number from 0 to 3155760000");
+        assert_eq!(
+            why,
+            "column 13: \"soon\" is not seconds to live, 0 for no end, a number from 0 to 3155760000"
+        );
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::overview::Overview;
 use crate::rules::CountedRules;
 use crate::tokens::{NewToken, Token, TokenSecret};
 use crate::views::{
-    ClassView, Explanation, GroupRecord, HostView, HotspotView, LinkView, MigrationView, Notice, OverrideView, Plan,
-    PlanView, Rule, ServerView, StrayView, SwitchView, VmRecord, VmView,
+    ClassView, Explanation, GroupRecord, HostView, HotspotView, LinkView, MigrationView, Notice,
+    OverrideView, Plan, PlanView, Rule, ServerView, StrayView, SwitchView, VmRecord, VmView,
 };
 use crate::vm_groups::{NewVmGroup, VmGroup};
 use crate::vms::{AdoptVm, NewVm, VmSize};

@@ -10,7 +10,8 @@ use super::Layout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tandem_model::{
-    Hop, LinkId, MigrationRecord, NodeId, OnPlace, PersistedState, Place, ServerId, Site, SwitchId, VmId, VmRecord,
+    Hop, LinkId, MigrationRecord, NodeId, OnPlace, PersistedState, Place, ServerId, Site, SwitchId, VmId,
+    VmRecord,
 };
 
 /// How bad a finding is.

@@ -236,8 +236,12 @@ impl Sqlite {
             let (table, id, text) = match record {
                 StoreOp::PutVm { vm } => ("vm", vm.id.0, Some(serde_json::to_string(vm)?)),
                 StoreOp::RemoveVm { vm } => ("vm", vm.0, None),
-                StoreOp::PutGroup { group } | StoreOp::PutVmGroup { group, .. } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
-                StoreOp::RemoveGroup { group } | StoreOp::TakeBackVmGroup { group, .. } => ("vm_group", group.0, None),
+                StoreOp::PutGroup { group } | StoreOp::PutVmGroup { group, .. } => {
+                    ("vm_group", group.id.0, Some(serde_json::to_string(group)?))
+                }
+                StoreOp::RemoveGroup { group } | StoreOp::TakeBackVmGroup { group, .. } => {
+                    ("vm_group", group.0, None)
+                }
                 StoreOp::PutPort { port } => {
                     ("port", port_id(port.switch, port.port), Some(serde_json::to_string(port)?))
                 }

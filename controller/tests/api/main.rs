@@ -12,4 +12,5 @@ mod server;
 mod statuses;
 mod stores;
 mod switches;
+mod text_socket;
 mod world;

@@ -1,9 +1,8 @@
 //! What the API asks of the core, and what the core answers.
 
 use crate::{
-    Adoption, Explanation, GroupId, MigrationId, MoveOptions, Plan, PlanGoal, PlanId, PortNo, Rejection, Resources,
-    ServerId, Share, SwitchId, VmGroupRequest, VmId,
-    VmRecord, VmRequest,
+    Adoption, Explanation, GroupId, MigrationId, MoveOptions, Plan, PlanGoal, PlanId, PortNo, Rejection,
+    Resources, ServerId, Share, SwitchId, VmGroupRequest, VmId, VmRecord, VmRequest,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;

@@ -102,7 +102,8 @@ impl<'a> ComputeRef<'a> {
         let Some(spread) = spread else { return allowed };
         let same = |r: &VmRequest| r.constraints.spread.as_ref().is_some_and(|s| s.tag == spread.tag);
         for vm in self.vms().filter(|vm| Some(vm.id) != but && same(&vm.request)) {
-            let who = || vm.request.name.clone().map_or(vm.id.to_string(), |name| format!("{name} ({})", vm.id));
+            let who =
+                || vm.request.name.clone().map_or(vm.id.to_string(), |name| format!("{name} ({})", vm.id));
             allowed.take(at(vm), who);
             // One that moves may be at either place in the end.
             if let Some(m) = self.migration_of(vm.id) {
@@ -118,8 +119,7 @@ impl<'a> ComputeRef<'a> {
 
     /// Why a VM may not be moved to a server; `None` when it may.
     pub(crate) fn barred_move(self, vm: &VmRecord, to: ServerId) -> Option<String> {
-        let allowed =
-            self.allowed(&vm.request, Some(vm.id), &|other| other.server, &mut std::iter::empty());
+        let allowed = self.allowed(&vm.request, Some(vm.id), &|other| other.server, &mut std::iter::empty());
         allowed.bars(to).or_else(|| self.short_for_mates(vm, to))
     }
 }

@@ -17,6 +17,7 @@
 //! One that fails before that takes all others back; when the last is gone from switches,
 //! hypervisors and store, the request is answered.
 
+use crate::compute::group_rules::is_entry;
 use crate::compute::pair_rates::Reserved;
 use crate::compute::pending_writes::PendingWrite;
 use crate::compute::placement::{PlacedMember, Room};
@@ -25,7 +26,6 @@ use crate::compute::{ComputeMut, ComputeRef, ipam};
 use crate::network::place::Placement;
 use crate::rejection::refused;
 use crate::rules::transactions::Purpose;
-use crate::compute::group_rules::is_entry;
 use crate::stored_item::Kept;
 use std::collections::BTreeSet;
 use tandem_model::{
@@ -101,7 +101,9 @@ impl ComputeMut<'_> {
         let named = |record: &GroupRecord| record.request.as_ref().is_some_and(|r| r.name == request.name);
         let conflict = |what: &str| {
             let name = &request.name;
-            let why = format!("there is a group {name} already, {what}; give this one another name, or delete that one first");
+            let why = format!(
+                "there is a group {name} already, {what}; give this one another name, or delete that one first"
+            );
             Some(Some(Response::Conflict { why }))
         };
         if let Some(forming) = self.compute.forming.values_mut().find(|f| named(&f.record)) {
@@ -131,9 +133,10 @@ impl ComputeMut<'_> {
             .filter_map(|vm| vm.record.request.constraints.spread.as_ref())
             .map(|spread| spread.tag.as_str())
             .collect();
-        let spreads = request.members.iter().any(|m| {
-            m.constraints.spread.as_ref().is_some_and(|s| s.tag == request.name)
-        });
+        let spreads = request
+            .members
+            .iter()
+            .any(|m| m.constraints.spread.as_ref().is_some_and(|s| s.tag == request.name));
         if spreads && taken.contains(request.name.as_str()) {
             let name = &request.name;
             return Err(refused(format!(
@@ -252,7 +255,9 @@ impl ComputeMut<'_> {
         let members = &forming.record.members;
         let is_ready = |id: &VmId| {
             let vm = self.compute.vms.get(id);
-            vm.is_some_and(|v| v.record.state == VmState::Starting && v.rules_ready && v.started && v.addressed)
+            vm.is_some_and(|v| {
+                v.record.state == VmState::Starting && v.rules_ready && v.started && v.addressed
+            })
         };
         if !members.iter().all(is_ready) {
             return;
@@ -325,8 +330,10 @@ impl ComputeMut<'_> {
         self.cx.dirty.vms = true;
         let answer = self.compute().group_running(&forming.record);
         forming.requesters.into_iter().for_each(|r| self.cx.answer(r, answer.clone()));
+        forming.record.members.iter().for_each(|id| self.announce_run(*id));
+        self.refresh_groups();
         for id in forming.record.members {
-            self.announce_running(id);
+            self.cut_without_way(id);
             // Its path, or the wall clock, may have changed while it was being written.
             self.keep(Kept::Vm(id));
         }
@@ -484,7 +491,10 @@ impl<'a> ComputeRef<'a> {
             }
             for b in members.iter().take(n) {
                 let ways = [(a, b), (b, a)];
-                if ways.iter().any(|(a, b)| self.hops_between((a.server, a.uplink), (b.server, b.uplink)).is_none()) {
+                if ways
+                    .iter()
+                    .any(|(a, b)| self.hops_between((a.server, a.uplink), (b.server, b.uplink)).is_none())
+                {
                     return Some(format!("no live way leads between {} and {}", b.id, a.id));
                 }
             }

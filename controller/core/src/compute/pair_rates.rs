@@ -119,12 +119,14 @@ impl ComputeMut<'_> {
             self.net.links.release(&[*hop], BitRate(*rate));
         }
         let more = |(hop, rate): &(&Hop, &u64)| **rate > had.get(hop).copied().unwrap_or_default();
-        let short = wanted.iter().filter(more).find(|(hop, rate)| {
-            self.net.links.residual(**hop).is_none_or(|left| left.0 < **rate)
-        });
+        let short = wanted
+            .iter()
+            .filter(more)
+            .find(|(hop, rate)| self.net.links.residual(**hop).is_none_or(|left| left.0 < **rate));
         if let Some((hop, _)) = short {
             let link = self.cx.link_name(hop.link);
-            let text = format!("{link} has no room for all that the members of {group} may send to each other");
+            let text =
+                format!("{link} has no room for all that the members of {group} may send to each other");
             self.cx.notice(Level::Warning, "group-overbooked", text);
         }
         for (hop, rate) in &wanted {
@@ -134,6 +136,12 @@ impl ComputeMut<'_> {
             self.compute.pair_rates.insert(group, wanted);
         }
         self.cx.dirty.links = true;
+    }
+
+    /// The same of all groups: the ways between their members may be others.
+    pub(crate) fn settle_all_rates(&mut self) {
+        let groups: Vec<GroupId> = self.compute.groups.keys().copied().collect();
+        groups.into_iter().for_each(|group| self.settle_rates(group));
     }
 
     /// The same of all groups that have a VM: it is somewhere else, or is to be.

@@ -53,8 +53,8 @@ use std::sync::Arc;
 use tandem_model::paths::Path;
 use tandem_model::{
     BitRate, Effect, Event, EventFamily, GatewayId, Hop, Level, LinkId, MigrationRecord, MoveOptions, Owner,
-    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, Response, ServerId, Site, SiteEvent, SwitchId, Time,
-    VmId, VmRecord, VmRequest,
+    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, Response, ServerId, Site, SiteEvent,
+    SwitchId, Time, VmId, VmRecord, VmRequest,
 };
 
 /// Decides what is done about everything that happens in a data centre. It has one owner and no
@@ -209,6 +209,12 @@ impl Core {
     /// The default paths of a VM on a server and uplink: up to its gateway, and down from it.
     pub fn default_ways(&self, server: ServerId, uplink: usize, gateway: GatewayId) -> Option<(Path, Path)> {
         self.states.read().network().default_ways(server, uplink, gateway)
+    }
+
+    /// The hops between two servers, each by one of its uplinks, that what VMs of a group send to
+    /// each other takes; `None` while there is no way.
+    pub fn way_between(&self, from: (ServerId, u32), to: (ServerId, u32)) -> Option<Path> {
+        self.states.read().compute().hops_between(from, to)
     }
 
     /// Takes what a VM needs at a place, on its server and on the links of its path.

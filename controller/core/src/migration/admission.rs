@@ -282,7 +282,10 @@ impl<'a> MigrationRef<'a> {
         };
         if free.0 == 0 {
             let full = path.iter().find(|hop| self.net.links.residual(**hop).is_none_or(|left| left.0 == 0));
-            let nearest = full.map(|hop| self.network().link_miss(&self.net.links, *hop, BitRate(1))).into_iter().collect();
+            let nearest = full
+                .map(|hop| self.network().link_miss(&self.net.links, *hop, BitRate(1)))
+                .into_iter()
+                .collect();
             let summary =
                 format!("{} cannot be moved: the path from {a} to {b} has nothing free to send it", vm.id);
             return Err(Rejection { summary, counts: vec![(Resource::Link, 1)], nearest });

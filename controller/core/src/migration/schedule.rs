@@ -102,7 +102,9 @@ pub(crate) fn after(before: &PlanningState<'_>, steps: &[Step]) -> Vec<Vec<u32>>
             }
         }
         // Where an earlier one of its tag leaves first.
-        after.extend((0u32..).zip(&steps[..n as usize]).filter(|(_, s)| are_apart(before, s, step)).map(|(k, _)| k));
+        after.extend(
+            (0u32..).zip(&steps[..n as usize]).filter(|(_, s)| are_apart(before, s, step)).map(|(k, _)| k),
+        );
         result.push(after.into_iter().collect());
     }
     result

@@ -71,7 +71,12 @@ impl<'a> NetworkRef<'a> {
         search.by_residual_to(gateway)
     }
 
-    pub(crate) fn own_link_miss(self, links: &LinkTable, server: ServerId, rate: BitRate) -> Option<NearMiss> {
+    pub(crate) fn own_link_miss(
+        self,
+        links: &LinkTable,
+        server: ServerId,
+        rate: BitRate,
+    ) -> Option<NearMiss> {
         let access = attachment::access_path(&self.cx.site.topology, server, 0)?;
         let back: Path = access.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
         let short = links.shortage(&access, rate).or_else(|| links.shortage(&back, rate));

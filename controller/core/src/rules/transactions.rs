@@ -229,10 +229,13 @@ impl Changes {
         let mut outcomes = Vec::new();
         for (txn, id) in mine {
             let fails = self.open.get(&id).is_some_and(|c| {
-                matches!(c.purpose, Purpose::VmStart(_)
+                matches!(
+                    c.purpose,
+                    Purpose::VmStart(_)
                         | Purpose::GroupStart(..)
                         | Purpose::GroupForm(_)
-                        | Purpose::MovePrepare(_))
+                        | Purpose::MovePrepare(_)
+                )
             });
             if fails {
                 let why = format!("switch {name} went away while its rules were being changed; try again");

@@ -5,8 +5,8 @@ use crate::world::{SMALL, World, read};
 use std::collections::BTreeSet;
 use tandem_core::policy::registry;
 use tandem_model::{
-    Constraints, MoveOptions, OnPlace, PlanGoal, QueueSelection, Request, Response, ServerId, Spread, SpreadLevel, SwitchId,
-    VmRecord, VmRequest,
+    Constraints, MoveOptions, OnPlace, PlanGoal, QueueSelection, Request, Response, ServerId, Spread,
+    SpreadLevel, SwitchId, VmRecord, VmRequest,
 };
 
 const CLASSES: &str = "[[class]]\nname = \"gold\"\nshare = 70\nservers = [\"srv2..srv3\"]\n\
@@ -53,7 +53,9 @@ fn vms_of_a_tag_are_on_different_servers_under_every_policy() {
         let apart = spread(SpreadLevel::Server, "db");
         let servers: BTreeSet<ServerId> = (0..4).map(|_| placed(&mut world, &apart).server).collect();
         assert_eq!(servers.len(), 4);
-        let Some(Response::Rejected { rejection }) = ask(&mut world, &apart) else { panic!("a fifth server") };
+        let Some(Response::Rejected { rejection }) = ask(&mut world, &apart) else {
+            panic!("a fifth server")
+        };
         assert!(rejection.summary.contains("are kept apart (--spread)"), "{rejection}");
         // Others go where they like.
         placed(&mut world, &spread(SpreadLevel::Server, "other"));
@@ -78,7 +80,9 @@ fn the_members_of_a_group_are_kept_apart_from_each_other() {
         let mut request = group_of(&world, 4);
         request.members.iter_mut().for_each(|m| m.constraints = spread(SpreadLevel::Server, "web"));
         let id = world.ask(Request::RequestVmGroup { request: Box::new(request.clone()) });
-        let Some(Response::VmGroupRunning { vms, .. }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
+        let Some(Response::VmGroupRunning { vms, .. }) = world.answer(id) else {
+            panic!("{:?}", world.answer(id))
+        };
         assert_eq!(vms.iter().map(|vm| vm.server).collect::<BTreeSet<_>>().len(), 4);
         request.name = "web2".into();
         request.members.push(request.members[0].clone());
@@ -124,7 +128,9 @@ fn a_move_against_a_constraint_is_refused_with_the_reason() {
     let mut world = World::new(read(SMALL));
     let apart = spread(SpreadLevel::Server, "db");
     let (a, b) = (placed(&mut world, &apart), placed(&mut world, &apart));
-    let Some(Response::Rejected { rejection }) = moved(&mut world, &a, Some(b.server.0)) else { panic!("moved") };
+    let Some(Response::Rejected { rejection }) = moved(&mut world, &a, Some(b.server.0)) else {
+        panic!("moved")
+    };
     assert!(rejection.summary.contains("VMs of \"db\" are kept apart"), "{rejection}");
     let kept = placed(&mut world, &on(OnPlace::Server(ServerId(2))));
     for to in [Some(3), None] {
@@ -187,7 +193,9 @@ fn constraints_outlive_the_controller() {
     after.attach(vms.iter().map(|vm| (vm.id, vm.server)).collect());
     let third = placed(&mut after, &apart);
     assert!(vms.iter().all(|vm| vm.server != third.server));
-    let Some(Response::Rejected { .. }) = moved(&mut after, &third, Some(vms[0].server.0)) else { panic!("moved") };
+    let Some(Response::Rejected { .. }) = moved(&mut after, &third, Some(vms[0].server.0)) else {
+        panic!("moved")
+    };
 }
 
 /// A plan that brings a VM to where another one of its tag leaves has it wait for that.

@@ -31,7 +31,10 @@ fn it_says_where_a_vm_would_go_and_the_vm_goes_there() {
             let snapshot = world.core.snapshot();
             let view = snapshot.vms.iter().find(|v| v.record.id == vm.id).expect("it runs");
             let place = &said.places[0];
-            assert_eq!((&place.server, &place.gateway, &place.path), (&view.server_name, &view.gateway_name, &view.path));
+            assert_eq!(
+                (&place.server, &place.gateway, &place.path),
+                (&view.server_name, &view.gateway_name, &view.path)
+            );
             let candidate = said.candidates.iter().find(|c| c.server == place.server);
             assert!(candidate.is_some_and(|c| c.fits), "{:?}", said.candidates);
         }
@@ -47,7 +50,10 @@ fn it_changes_nothing() {
         (world.vm(), other.vm());
     }
     let before = world.core.snapshot();
-    let large = VmRequest { resources: tandem_model::Resources { cpu: 4, ..world.request().resources }, ..world.request() };
+    let large = VmRequest {
+        resources: tandem_model::Resources { cpu: 4, ..world.request().resources },
+        ..world.request()
+    };
     for request in [one(world.request()), group_of(&world, 5), one(large)] {
         world.forget();
         explain(&mut world, &request);
@@ -88,18 +94,28 @@ fn each_server_says_what_it_lacks_and_how_much() {
 /// Each change that is told is enough: done, the request is met; a little less, and it is not.
 #[test]
 fn the_smallest_changes_are_enough_and_no_more_than_that() {
-    let text = format!("{SMALL}[servers]\ncpu = 4\nram = \"8 GiB\"\nnet = \"20 Mbit/s\"\n[bandwidth]\nedge = \"10 Mbit/s\"\n");
+    let text = format!(
+        "{SMALL}[servers]\ncpu = 4\nram = \"8 GiB\"\nnet = \"20 Mbit/s\"\n[bandwidth]\nedge = \"10 Mbit/s\"\n"
+    );
     let mut world = World::new(read(&text));
     let mut request = world.request();
     request.resources.ram = Bytes::gib(10);
     let said = explain(&mut world, &one(request.clone()));
     assert!(said.rejection.is_some());
-    assert!(said.changes.contains(&Change::AskForLess { resource: Resource::Ram, less: 2 << 30 }), "{:?}", said.changes);
+    assert!(
+        said.changes.contains(&Change::AskForLess { resource: Resource::Ram, less: 2 << 30 }),
+        "{:?}",
+        said.changes
+    );
     let more = Change::MoreOnServer { server: "srv1".into(), resource: Resource::Ram, more: 2 << 30 };
     assert!(said.changes.contains(&more), "{:?}", said.changes);
     assert!(said.changes.contains(&Change::ServerMargin { hundredths: 125 }), "{:?}", said.changes);
     let texts: Vec<String> = said.changes.iter().map(ToString::to_string).collect();
-    assert!(texts.contains(&"with 2.0 GiB RAM less".to_owned()) || texts.contains(&"with 2 GiB RAM less".to_owned()), "{texts:?}");
+    assert!(
+        texts.contains(&"with 2.0 GiB RAM less".to_owned())
+            || texts.contains(&"with 2 GiB RAM less".to_owned()),
+        "{texts:?}"
+    );
     request.resources.ram = Bytes::gib(8);
     world.vm_of(request.clone());
 
@@ -120,7 +136,8 @@ fn the_smallest_changes_are_enough_and_no_more_than_that() {
 #[test]
 fn conditions_and_servers_out_of_service_are_among_the_changes() {
     let mut world = World::new(read(SMALL));
-    let spread = Constraints { spread: Some(Spread { level: SpreadLevel::Server, tag: "db".into() }), on: None };
+    let spread =
+        Constraints { spread: Some(Spread { level: SpreadLevel::Server, tag: "db".into() }), on: None };
     let apart = VmRequest { constraints: spread, ..world.request() };
     for _ in 0..4 {
         world.vm_of(apart.clone());

@@ -101,10 +101,15 @@ fn a_member_without_room_rejects_all_and_is_named_with_what_is_short() {
     request.members[2].resources.cpu = 9;
     let id = ask(&mut world, &request);
     let Some(Response::Rejected { rejection }) = world.answer(id) else { panic!("{:?}", world.answer(id)) };
-    assert!(rejection.summary.starts_with("member 3 of 3 (web-3), with the 2 before it placed:"), "{rejection}");
+    assert!(
+        rejection.summary.starts_with("member 3 of 3 (web-3), with the 2 before it placed:"),
+        "{rejection}"
+    );
     assert_eq!(rejection.counts, [(Resource::Cpu, 4)]);
     assert_nothing_left(&mut world, &tables);
-    let touched = |e: &Effect| matches!(e, Effect::Store { .. } | Effect::AllocateVm { .. } | Effect::ApplyRules { .. });
+    let touched = |e: &Effect| {
+        matches!(e, Effect::Store { .. } | Effect::AllocateVm { .. } | Effect::ApplyRules { .. })
+    };
     assert!(!world.log.iter().any(touched));
     // Not even an address is taken: the next VM has the first one.
     let fresh = World::new(read(SMALL)).vm();
@@ -350,7 +355,9 @@ fn a_move_that_leaves_no_room_between_members_is_refused() {
     let other = (0..4).map(ServerId).find(|s| edge(*s) != edge(vms[0].server));
     let to = Request::MigrateVm { vm: vms[0].id, to: other, options: Default::default() };
     let moved = world.ask(to);
-    let Some(Response::Rejected { rejection }) = world.answer(moved) else { panic!("{:?}", world.answer(moved)) };
+    let Some(Response::Rejected { rejection }) = world.answer(moved) else {
+        panic!("{:?}", world.answer(moved))
+    };
     assert!(rejection.summary.contains("no room for what it sends to the others"), "{rejection}");
 }
 

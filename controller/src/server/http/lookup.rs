@@ -39,7 +39,8 @@ pub(super) fn place(snapshot: &Snapshot, name: &str) -> Result<OnPlace, Failure>
         Failure::from(error.advise("/api/v1/servers lists servers, /api/v1/switches switches"))
     })?;
     let topology = &snapshot.site.topology;
-    let has_servers = (0..topology.servers.len() as u32).any(|n| topology.edge_of(ServerId(n), 0) == Some(switch));
+    let has_servers =
+        (0..topology.servers.len() as u32).any(|n| topology.edge_of(ServerId(n), 0) == Some(switch));
     if !has_servers {
         let error = ApiError::invalid(format!("no server's first uplink is at {}", escaped(name)));
         return Err(error.advise("name an edge switch, or a server").into());

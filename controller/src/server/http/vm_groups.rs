@@ -55,7 +55,9 @@ fn requested_group(snapshot: &Snapshot, body: NewVmGroup, least: usize) -> Resul
     let count = body.members.len();
     if !(least..=limits::GROUP_MEMBERS).contains(&count) {
         let most = limits::GROUP_MEMBERS;
-        return Err(ApiError::invalid(format!("members are {least} to {most} VMs, and {count} are not")).into());
+        return Err(
+            ApiError::invalid(format!("members are {least} to {most} VMs, and {count} are not")).into()
+        );
     }
     if let Some(name) = &body.name {
         limits::name(name).map_err(ApiError::invalid)?;
@@ -79,10 +81,7 @@ fn requested_group(snapshot: &Snapshot, body: NewVmGroup, least: usize) -> Resul
     (status = 503,
         description = "one of them could not be started or connected, and everything was undone", body = ApiError),
 ))]
-pub(super) async fn request(
-    State(event_loop): State<Handle>,
-    Body(body): Body<NewVmGroup>,
-) -> HandlerResult {
+pub(super) async fn request(State(event_loop): State<Handle>, Body(body): Body<NewVmGroup>) -> HandlerResult {
     if body.name.is_none() {
         return Err(ApiError::invalid("a group of VMs has a name").into());
     }
@@ -96,10 +95,7 @@ pub(super) async fn request(
     (status = 400, description = "the request makes no sense", body = ApiError),
     (status = 404, description = "no such class, server or edge switch", body = ApiError),
 ))]
-pub(super) async fn dry_run(
-    State(event_loop): State<Handle>,
-    Body(body): Body<NewVmGroup>,
-) -> HandlerResult {
+pub(super) async fn dry_run(State(event_loop): State<Handle>, Body(body): Body<NewVmGroup>) -> HandlerResult {
     let request = Box::new(requested_group(&event_loop.snapshot.load_full(), body, 1)?);
     core(&event_loop, Request::ExplainVms { request }).await
 }
