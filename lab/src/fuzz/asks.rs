@@ -65,6 +65,9 @@ impl World {
                 Request::PinPath { vm: self.running(vm)?, via: vec![self.switch(via)] }
             }
             Action::UnpinPath(vm) => Request::UnpinPath { vm: self.vm(vm)? },
+            Action::RequestTogether { .. } | Action::RequestKept { .. } | Action::Explain { .. } => {
+                return self.together(action);
+            }
             other => return self.move_of(other),
         })
     }
