@@ -42,6 +42,7 @@ mod statistics;
 mod strays;
 mod strays_network;
 mod topology;
+mod traffic;
 mod wall_clock;
 mod weighted;
 mod world;
