@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use tandem_api::endpoints::{CREATE_GROUP, REQUEST_VM};
 use tandem_api::groups::NewGroup;
 use tandem_api::{Address, Client};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// What is requested, and how often.
@@ -112,7 +113,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let accepted = runtime.block_on(async {
         let start = Instant::now();
-        let mut requests = tokio::task::JoinSet::new();
+        let mut requests: JoinSet<(Option<usize>, Option<Ipv4Addr>)> = JoinSet::new();
         let mut groups = Groups { client: client.clone(), sizes, answers: BTreeMap::new(), start };
         let mut accepted = 0;
         for (n, planned) in plan.into_iter().enumerate() {

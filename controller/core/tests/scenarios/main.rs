@@ -46,6 +46,7 @@ mod statistics;
 mod strays;
 mod strays_network;
 mod topology;
+mod traffic;
 mod vm_groups;
 mod vm_names;
 mod wall_clock;
