@@ -26,6 +26,7 @@ pub mod policies;
 pub mod policy_set;
 pub mod precopy;
 pub mod rebalance;
+pub(crate) mod repacking;
 pub(crate) mod recovery;
 pub mod registry;
 pub(crate) mod requests;

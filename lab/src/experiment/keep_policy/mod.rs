@@ -55,6 +55,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let path = out.join("table.csv");
     std::fs::write(&path, table::csv(&tables)).with_context(|| format!("cannot write {}", path.display()))?;
     println!("{}", table::table(&tables));
+    let mut members = table::members(Allocation::BestFit)?;
+    members.extend(table::members(Allocation::WorstFit)?);
+    let path = out.join("moves.csv");
+    std::fs::write(&path, table::moves_csv(&members))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{}", table::moves_table(&members));
     if options.table_only {
         Manifest::new("keep-policy", "simulated", 0, table::SITE).write(out)?;
     } else {
