@@ -25,6 +25,7 @@ pub(crate) mod planning;
 pub mod policies;
 pub mod policy_set;
 pub mod precopy;
+pub(crate) mod priorities;
 pub mod rebalance;
 pub(crate) mod repacking;
 pub(crate) mod recovery;

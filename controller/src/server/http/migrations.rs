@@ -41,7 +41,7 @@ pub(super) async fn create(
     Body(body): Body<NewMigration>,
 ) -> HandlerResult {
     let to = server_if_named(&event_loop.snapshot.load(), body.to.as_deref())?;
-    let options = MoveOptions { manner: body.mode, force: body.force };
+    let options = MoveOptions { manner: body.mode, force: body.force, priority: body.priority };
     core(&event_loop, Request::MigrateVm { vm: VmId(body.vm), to, options }).await
 }
 
