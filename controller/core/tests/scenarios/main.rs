@@ -32,6 +32,7 @@ mod migration_policies;
 mod moves;
 mod moves_chaos;
 mod moves_order;
+mod moves_priority;
 mod moves_rules;
 mod moves_stopped;
 mod operator;
