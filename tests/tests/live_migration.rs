@@ -132,7 +132,8 @@ fn a_vm_moves_with_its_rules_first_and_loses_nothing_by_the_network() -> Result<
     ensure!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
     let read =
         |name: &str| std::fs::read_to_string(out.join(name)).with_context(|| format!("{name} is not there"));
-    let (gaps, transfers, series) = (read("csv/gaps.csv")?, read("csv/transfers.csv")?, read("csv/series.csv")?);
+    let (gaps, transfers, series) =
+        (read("csv/gaps.csv")?, read("csv/transfers.csv")?, read("csv/series.csv")?);
     for name in ["manifest.json", "figures/longest-gap.svg", "figures/network-lost.svg"] {
         read(name)?;
     }

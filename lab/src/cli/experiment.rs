@@ -63,6 +63,9 @@ pub(super) enum Experiment {
     /// What each traffic tool of the lab costs (CPU and memory for what arrives), and how much of
     /// the rate that it is asked for arrives. A tool that is not installed is named and left out.
     TrafficTools {
+        /// In which world: processes of this machine are looked at, so an emulated one.
+        #[arg(long, value_enum, default_value = "emulated")]
+        world: WorldKind,
         #[command(flatten)]
         place: Place,
         #[command(flatten)]
@@ -134,7 +137,7 @@ pub(super) fn run(experiment: Experiment) -> anyhow::Result<()> {
             fill_up("best-vs-worst-fit", world, place, &both, record)
         }
         Experiment::ThesisEvaluation { world, place, options } => evaluation(world, place, &options),
-        Experiment::TrafficTools { place, options } => tools(place, &options),
+        Experiment::TrafficTools { world, place, options } => tools(world, place, &options),
         Experiment::Datapaths(options) => datapaths::run(&options),
         Experiment::HardwareQos(options) => hardware_qos::run(&options),
         Experiment::KeepPolicy(options) => keep_policy::run(&options),
@@ -171,13 +174,13 @@ fn evaluation(world: WorldKind, place: Place, options: &thesis_evaluation::Optio
     repeat::run(&output, None, |folder, _| thesis_evaluation::run(&engines, options, folder))
 }
 
-fn tools(place: Place, options: &traffic_tools::Options) -> anyhow::Result<()> {
+fn tools(world: WorldKind, place: Place, options: &traffic_tools::Options) -> anyhow::Result<()> {
     temp_dir::clean_when_interrupted()?;
-    if place.site.is_some() {
-        bail!("this experiment has a site of its own; leave --site out");
+    if place.site.is_some() || world == WorldKind::Testbed {
+        bail!("this experiment has a site of its own; leave --site out, and the world as it is");
     }
     let output = place.output.clone();
-    let world = place.packet_world(WorldKind::Emulated, &["OpenFlow13"])?;
+    let world = place.packet_world(world, &["OpenFlow13"])?;
     repeat::run(&output, None, |folder, _| traffic_tools::run(&*world, options, folder))
 }
 
