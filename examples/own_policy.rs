@@ -78,7 +78,7 @@ fn fullest_link(
         simulation.run_until(now)?;
         let mut resources = site.vm.default;
         resources.net = BitRate::mbit(10);
-        let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
+        let request = VmRequest { resources, ..VmRequest::default() };
         simulation.ask(now, Request::RequestVm { request });
     }
     simulation.run_until(now + Duration::from_secs(60))?;

@@ -1,4 +1,4 @@
-//! `agent.toml`: what the host has, and where its controller is.
+//! `agent.toml`: the host's switches and interfaces, and the address of its controller.
 //!
 //! ```toml
 //! name = "mini1"
@@ -45,7 +45,7 @@
 //! ```
 //!
 //! A kind of datapath may have settings of its own for a switch, as a table `[switch.settings]`
-//! that its folder describes; none of the kinds above has any.
+//! that its folder documents; none of the kinds above has any.
 
 use crate::datapath::netfpga::CardConfig;
 use crate::datapath::ovs::OvsConfig;
@@ -61,21 +61,21 @@ use tandem_model::DatapathKind;
 pub struct Config {
     /// The agent's name, as its certificate has it.
     pub name: String,
-    /// Where the controller is.
+    /// The controller's address.
     pub controller: Address,
-    /// Folder for what must survive a restart.
+    /// Folder for the files that must survive a restart.
     #[serde(default = "state")]
     pub state: PathBuf,
-    /// The socket of `tandem-agent status`.
+    /// The socket for `tandem-agent status`.
     #[serde(default = "control")]
     pub control: PathBuf,
-    /// The group whose members may use the agent's sockets, too.
+    /// The group whose members may use the agent's sockets too.
     #[serde(default)]
     pub group: Option<String>,
-    /// A desired state to begin with, until the controller sends one.
+    /// A desired state for the first start, until the controller sends one.
     #[serde(default)]
     pub initial: Option<PathBuf>,
-    /// The section of Open vSwitch.
+    /// The section about Open vSwitch.
     #[serde(default)]
     pub ovs: OvsConfig,
     /// The host's switches.
@@ -95,21 +95,22 @@ fn control() -> PathBuf {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchConfig {
-    /// As the site file calls it.
+    /// Its name in the site file.
     pub name: String,
-    /// What it is made of.
+    /// Its kind of datapath.
     #[serde(default = "ovs")]
     pub datapath: DatapathKind,
-    /// Where it finds its OpenFlow controllers, in OVS's words.
+    /// Addresses of its OpenFlow controllers, in the syntax of Open vSwitch.
     #[serde(default)]
     pub controllers: Vec<String>,
-    /// OpenFlow versions, in OVS's words, if the controller does not say.
+    /// OpenFlow versions, as Open vSwitch names them, if the controller does not set them.
     #[serde(default = "crate::desired::protocols")]
     pub protocols: Vec<String>,
-    /// The section of `netfpga`: the card under it.
+    /// The section about the card of a `netfpga` switch.
     #[serde(default)]
     pub card: Option<CardConfig>,
-    /// Settings of its kind of datapath, which its `check` reads; only for a kind that has some.
+    /// Settings of its kind of datapath, which the kind's `check` reads; only for a kind with
+    /// settings.
     #[serde(default)]
     pub settings: toml::Table,
     /// Its ports.
@@ -125,10 +126,10 @@ pub struct PortConfig {
     pub number: u32,
     /// The interface's name.
     pub interface: String,
-    /// False leaves its queueing to somebody else: no rate, no classes.
+    /// False: others configure its queueing, and the agent sets neither rate nor classes.
     #[serde(default = "yes")]
     pub queueing: bool,
-    /// Of a `netfpga` switch: which port of the card it is, 0 to 3; without, a plain NIC.
+    /// In a `netfpga` switch, the port of the card, 0 to 3; absent for a plain NIC.
     #[serde(default)]
     pub card_port: Option<u8>,
 }
@@ -141,13 +142,13 @@ fn yes() -> bool {
     true
 }
 
-/// Where the controller is.
+/// The controller's address.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Address {
-    /// `tcp:HOST:PORT`, by mutual TLS.
+    /// `tcp:HOST:PORT`, with mutual TLS.
     Tcp(String),
-    /// `unix:PATH`: whoever may open the socket is trusted.
+    /// `unix:PATH`: any process that may open the socket is trusted.
     Unix(PathBuf),
 }
 
@@ -181,8 +182,7 @@ impl std::fmt::Display for Address {
 impl Config {
     /// Reads and checks a file.
     ///
-    /// # Errors
-    /// With the line and what to write instead.
+    /// With the line, and what to write instead.
     pub fn read(path: &Path) -> anyhow::Result<Config> {
         use anyhow::Context;
         let text =
@@ -192,8 +192,7 @@ impl Config {
 
     /// Reads and checks a text.
     ///
-    /// # Errors
-    /// With the line, or what contradicts what.
+    /// With the line, or the settings that contradict each other.
     pub fn parse(text: &str) -> anyhow::Result<Config> {
         let config: Config = toml::from_str(text)?;
         config.check().map_err(|why| anyhow::anyhow!("{why}"))?;

@@ -1,5 +1,5 @@
-//! The socket of `tandem-agent status` and `tandem-agent counters`: a line asks, a line of JSON
-//! answers. Only root, the agent's own user and the group of agent.toml are answered.
+//! The socket of `tandem-agent status` and `tandem-agent counters`: each request is a line, each
+//! reply a line of JSON. Only root, the agent's own user and the group in agent.toml get replies.
 
 use crate::datapath::SwitchReport;
 use crate::desired::Fault;
@@ -16,40 +16,40 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-/// Connections at a time. `tandem-agent status` needs one for a moment; a program that watches the
-/// counters keeps one. More wait.
+/// Connections at a time. `tandem-agent status` needs one for a moment; a program that polls the
+/// counters keeps one. Further ones wait.
 const CONNECTIONS: usize = 32;
-/// How long a client may take for a line, and to read its answer.
+/// How long a client may take to send a line, and to read the reply.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long the status waits for what is under the switches: it is to be shown also while something
-/// is applied.
+/// How long the status waits for the datapaths' part: it has to come also while a state is being
+/// applied.
 const SOON: Duration = Duration::from_secs(1);
 
-/// What the agent says of itself.
+/// The agent's status.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// Its name.
     pub name: String,
     /// Its version.
     pub version: String,
-    /// Where its controller is.
+    /// The controller's address.
     pub controller: String,
     /// True while it is connected.
     pub connected: bool,
-    /// Why it is not.
+    /// Why it is not connected.
     pub trouble: String,
-    /// The generation that was applied last; 0 is none.
+    /// The generation of the desired state that was applied last; 0 for none.
     pub generation: u64,
     /// True once a desired state was applied.
     pub applied: bool,
-    /// What of it could not be done.
+    /// Its parts that could not be applied.
     pub faults: Vec<String>,
     /// How long it took, in milliseconds.
     pub took_ms: f64,
-    /// How many requests it took; 0 when all was so already.
+    /// Number of requests that changed something; 0 if nothing had to be changed.
     pub changes: usize,
-    /// What people should know of what is under switches (a card, and whether it forwards), by
+    /// Remarks of the datapaths for people (such as about a card, and whether it forwards), by
     /// switch, a line each. Left out when the worker is busy.
     #[serde(default)]
     pub about: BTreeMap<String, Vec<String>>,
@@ -63,7 +63,7 @@ pub fn note(status: &Shared, change: impl FnOnce(&mut Status)) {
     change(&mut status.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-/// What became of an application, for the status.
+/// Records the result of an application in the status.
 pub fn note_applied(status: &Shared, generation: u64, faults: &[Fault], took_ms: f64, changes: usize) {
     note(status, |s| {
         (s.generation, s.applied, s.took_ms, s.changes) = (generation, true, took_ms, changes);
@@ -71,10 +71,9 @@ pub fn note_applied(status: &Shared, generation: u64, faults: &[Fault], took_ms:
     });
 }
 
-/// Listens, taking over a socket whose owner is gone.
+/// Listens; replaces the socket of a process that has ended.
 ///
-/// # Errors
-/// When an agent listens there already, or the socket cannot be made.
+/// When another agent listens there, or the socket cannot be created.
 pub async fn listen(path: &Path, group: Option<&str>) -> anyhow::Result<UnixListener> {
     use anyhow::Context;
     if UnixStream::connect(path).await.is_ok() {
@@ -92,7 +91,7 @@ pub async fn listen(path: &Path, group: Option<&str>) -> anyhow::Result<UnixList
     Ok(UnixListener::from_std(listener)?)
 }
 
-/// Answers until the process ends.
+/// Answers requests until the process ends.
 pub async fn serve(listener: UnixListener, peers: LocalPeers, worker: Worker, status: Shared) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut lines = PeerLines::default();
@@ -121,7 +120,7 @@ pub async fn serve(listener: UnixListener, peers: LocalPeers, worker: Worker, st
     }
 }
 
-/// The status, with what is under the switches if the worker says it soon.
+/// The status, with the datapaths' part if the worker answers in time.
 async fn with_switches(worker: &Worker, status: &Shared) -> Status {
     let views = tokio::time::timeout(SOON, worker.dump_flows()).await;
     let mut now = status.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -140,7 +139,7 @@ async fn answer(stream: UnixStream, worker: Worker, status: Shared) {
             "status" => serde_json::to_string(&with_switches(&worker, &status).await),
             "report" => match worker.report().await {
                 Ok(reported) => {
-                    // Notices are for the controller; they are in the log.
+                    // Notices go to the controller and to the log.
                     serde_json::to_string::<Vec<SwitchReport>>(&reported.switches)
                 }
                 Err(error) => serde_json::to_string(&serde_json::json!({ "error": error.to_string() })),

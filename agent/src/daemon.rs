@@ -1,5 +1,5 @@
-//! The agent as a daemon: it applies what was applied last, serves its control socket, keeps a
-//! session with its controller, and ends by a signal.
+//! The agent as a daemon: it applies the last desired state again, serves its control socket, keeps
+//! a session with its controller, and ends on a signal.
 
 use crate::config::Config;
 use crate::control::{self, Status, note, note_applied};
@@ -13,11 +13,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs until SIGTERM or SIGINT, or until the worker has ended. What was applied stays.
+/// Runs until SIGTERM or SIGINT, or until the worker has ended. The applied state stays in place.
 ///
-/// # Errors
-/// When a socket cannot be had, or the worker has ended: whoever supervises the agent is to start
-/// it again.
+/// When a socket cannot be opened, or the worker has ended: the supervisor has to start the agent
+/// again.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let peers = local_socket::peers(config.group.as_deref())?;
     let listener = control::listen(&config.control, config.group.as_deref()).await?;
@@ -29,7 +28,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ..Status::default()
     }));
     let serving = tokio::spawn(control::serve(listener, peers, worker.clone(), status.clone()));
-    // What was applied last goes before what was meant for the very first time.
+    // The last applied state takes precedence over the initial one.
     let mut first = worker.resume().await?;
     if let (None, Some(file)) = (&first, &config.initial) {
         first = Some(worker.apply(read_desired(file)?, Adopt::No).await?);
@@ -42,7 +41,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut ended = Ok(());
     tokio::select! {
-        // An error, so that whoever supervises the agent starts it again.
+        // An error, so that the supervisor starts the agent again.
         why = session::run(&config, &worker, &status) => ended = Err(why),
         () = service_manager::keep_alive(&worker) => {}
         _ = term.recv() => tracing::info!("stopping; what was applied stays"),
@@ -50,7 +49,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     note(&status, |s| s.connected = false);
     serving.abort();
-    // Not longer than a card that hangs may hold it up.
+    // The limit guards against a card that hangs.
     let _ = tokio::time::timeout(Duration::from_secs(5), worker.end()).await;
     let _ = std::fs::remove_file(&config.control);
     Ok(ended?)
@@ -58,8 +57,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 /// Reads a desired state from a file.
 ///
-/// # Errors
-/// When it cannot be read, or with all that contradicts itself in it.
+/// When it cannot be read, or with all contradictions in it.
 pub fn read_desired(file: &Path) -> anyhow::Result<Desired> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     Desired::parse(&text)

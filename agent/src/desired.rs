@@ -1,4 +1,4 @@
-//! A desired state: what a host's switches and ports should be. From the controller, or from a file
+//! A desired state: the wanted switches and ports of a host, from the controller or from a file
 //! (`desired.toml`).
 //!
 //! ```toml
@@ -25,10 +25,10 @@ use std::collections::BTreeSet;
 use tandem_agent_protocol::agent as wire;
 use tandem_model::{BitRate, Dpid};
 
-/// The most classes that a port can have: DSCP has as many values.
+/// The most classes of a port: DSCP has as many values.
 pub const CLASSES: usize = 64;
 
-/// What the switches of this host are to be.
+/// The wanted switches of this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Desired {
@@ -41,14 +41,14 @@ pub struct Desired {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Switch {
-    /// As the site file calls it.
+    /// Its name in the site file.
     pub name: String,
     /// OpenFlow datapath id, 16 hexadecimal digits.
     pub datapath_id: Dpid,
-    /// Where it finds its OpenFlow controllers, in OVS's words.
+    /// Addresses of its OpenFlow controllers, in the syntax of Open vSwitch.
     #[serde(default)]
     pub controllers: Vec<String>,
-    /// OpenFlow versions, in OVS's words.
+    /// OpenFlow versions, as Open vSwitch names them.
     #[serde(default = "protocols")]
     pub protocols: Vec<String>,
     /// Ports.
@@ -56,7 +56,7 @@ pub struct Switch {
     pub ports: Vec<Port>,
 }
 
-/// OpenFlow 1.0 and 1.3, in OVS's words.
+/// OpenFlow 1.0 and 1.3, as Open vSwitch names them.
 pub fn protocols() -> Vec<String> {
     vec!["OpenFlow10".into(), "OpenFlow13".into()]
 }
@@ -72,10 +72,10 @@ pub struct Port {
     /// Its rate; `None` leaves its queueing alone.
     #[serde(default, deserialize_with = "rate", serialize_with = "write_rate")]
     pub rate: Option<BitRate>,
-    /// Packets that wait, without classes.
+    /// Longest queue in packets, without classes.
     #[serde(default = "queue")]
     pub queue: u32,
-    /// The class of packets that are put into none: an index into `classes`.
+    /// The class of packets that no rule assigns to one: an index into `classes`.
     #[serde(default)]
     pub default_class: usize,
     /// Classes, in the order of their queue numbers, from 0.
@@ -91,15 +91,15 @@ fn queue() -> u32 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Class {
-    /// Guaranteed.
+    /// Guaranteed rate.
     #[serde(deserialize_with = "some_rate", serialize_with = "write_some_rate")]
     pub rate: BitRate,
-    /// At most; the port's rate if left out.
+    /// Highest rate; the port's rate if absent.
     #[serde(default, deserialize_with = "rate", serialize_with = "write_rate")]
     pub ceiling: Option<BitRate>,
-    /// How its packets are marked, 0 to 63.
+    /// The DSCP of its packets, 0 to 63.
     pub dscp: u8,
-    /// Packets that wait.
+    /// Longest queue in packets.
     #[serde(default = "class_queue")]
     pub queue: u32,
 }
@@ -129,19 +129,19 @@ fn write_some_rate<S: serde::Serializer>(rate: &BitRate, s: S) -> Result<S::Ok, 
     s.serialize_str(&format!("{} bit/s", rate.0))
 }
 
-/// Something that cannot be done, or that somebody should look at.
+/// A part of a state that cannot be applied, or an event for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// Which switch.
+    /// The switch.
     pub switch: String,
-    /// Which port; `None` for the switch itself.
+    /// The port; `None` for the switch itself.
     pub port: Option<u32>,
-    /// What, and what to do about it.
+    /// The reason, and what to do about it.
     pub why: String,
 }
 
 impl Fault {
-    /// A fault of a switch or of one of its ports.
+    /// A fault of a switch, or of one of its ports.
     pub fn new(switch: &str, port: Option<u32>, why: impl Into<String>) -> Fault {
         Fault { switch: switch.to_owned(), port, why: why.into() }
     }
@@ -164,8 +164,8 @@ impl From<Fault> for wire::Fault {
 }
 
 impl Desired {
-    /// What the controller sent, with the interfaces of this host's configuration. What it names
-    /// and the host does not have is left out and reported.
+    /// The controller's desired state, with the interfaces of this host's configuration. Parts that
+    /// the host does not have are left out and reported.
     pub fn from_wire(desired: &wire::Desired, config: &Config) -> (Desired, Vec<Fault>) {
         let mut faults = Vec::new();
         let mut switches = Vec::new();
@@ -206,15 +206,14 @@ impl Desired {
 
     /// Reads and checks a text.
     ///
-    /// # Errors
-    /// With the line, or with all that contradicts itself.
+    /// With the line, or with all contradictions.
     pub fn parse(text: &str) -> anyhow::Result<Desired> {
         let desired: Desired = toml::from_str(text)?;
         let faults: Vec<String> = desired.check().iter().map(ToString::to_string).collect();
         if faults.is_empty() { Ok(desired) } else { anyhow::bail!("{}", faults.join("\n  ")) }
     }
 
-    /// All that contradicts itself.
+    /// All contradictions in it.
     pub fn check(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let (mut names, mut interfaces, mut ids) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
@@ -364,8 +363,8 @@ mod tests {
     }
 
     proptest! {
-        /// What is sound can be made into a tree that the kernel's rules allow, and is read back as
-        /// it was written.
+        /// A valid state becomes a tree that the kernel accepts, and is read back as it was
+        /// written.
         #[test]
         fn any_text_is_a_desired_state_or_an_error_in_words(lines in prop::collection::vec(line(), 0..16)) {
             match Desired::parse(&lines.join("\n")) {

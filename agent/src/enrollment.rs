@@ -1,5 +1,5 @@
-//! Certificates: how an agent gets its first one by a token, shows it, and renews it before it
-//! expires. The private key is made here and never leaves the host.
+//! Certificates: an agent gets its first one with a token, presents it, and renews it before it
+//! expires. The private key is generated on the host and never leaves it.
 
 use crate::config::Config;
 use anyhow::{Context, bail};
@@ -14,7 +14,7 @@ use tandem_agent_protocol::agent::enrolment_client::EnrolmentClient;
 use tandem_agent_protocol::token::Token;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-/// How often is looked whether the certificate is to be renewed.
+/// How often it is checked whether the certificate has to be renewed.
 pub const RENEWAL_CHECK: Duration = Duration::from_secs(3600);
 
 const KEY: &str = "agent.key";
@@ -29,10 +29,9 @@ fn endpoint(address: &str, tls: ClientTlsConfig, connect: Duration) -> anyhow::R
         .context("the certificates cannot be used")
 }
 
-/// A channel to the controller by the certificate in the state folder.
+/// A channel to the controller with the certificate in the state folder.
 ///
-/// # Errors
-/// When the host is not enrolled yet, or the controller is not reached or does not know it.
+/// When the host is not enrolled yet, or the controller is unreachable or refuses the certificate.
 pub async fn channel(
     config: &Config,
     address: &str,
@@ -56,12 +55,12 @@ pub async fn channel(
     endpoint.connect().await.map_err(|e| explained(config, &e))
 }
 
-/// What stands behind tonic's `transport error`, and what to do about it.
+/// The cause behind tonic's `transport error`, and what to do about it.
 pub fn explained(config: &Config, error: &dyn std::error::Error) -> anyhow::Error {
     anyhow::anyhow!("cannot reach the controller: {}", deepest(config, error))
 }
 
-/// The same of a call that the controller, or what is below it, has refused.
+/// The same for a call that the controller, or a layer below, has refused.
 pub fn refused(config: &Config, status: &tonic::Status) -> anyhow::Error {
     match std::error::Error::source(status) {
         Some(source) => anyhow::anyhow!("{}: {}", status.message(), deepest(config, source)),
@@ -80,7 +79,7 @@ fn deepest(config: &Config, error: &dyn std::error::Error) -> String {
     text
 }
 
-/// What to do about it, as text to be added.
+/// What to do about it, as text to append.
 fn advice(config: &Config, text: &str) -> String {
     let token = format!("tandem agent token {}", config.name);
     if text.contains("UnknownIssuer") || text.contains("BadSignature") {
@@ -102,8 +101,8 @@ fn advice(config: &Config, text: &str) -> String {
     }
 }
 
-/// A controller that refuses a certificate may have closed the connection before its reason is read
-/// (TLS 1.3 has no answer in between).
+/// Whether this agent's certificate has expired. A controller that refuses it may have closed the
+/// connection before its reason is read (TLS 1.3 has no reply in between).
 fn own_has_expired(config: &Config) -> bool {
     let Ok(pem) = std::fs::read_to_string(config.state.join(OWN)) else { return false };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -115,8 +114,7 @@ fn own_has_expired(config: &Config) -> bool {
 
 /// Gets the first certificate.
 ///
-/// # Errors
-/// With what the controller says; nothing is then changed.
+/// With the controller's reason; nothing is changed then.
 pub async fn enroll(config: &Config, token: &str) -> anyhow::Result<()> {
     let token: Token = token.parse().map_err(|e: String| anyhow::anyhow!(e))?;
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&token.authority));
@@ -131,15 +129,15 @@ pub async fn enroll(config: &Config, token: &str) -> anyhow::Result<()> {
     keep(&config.state, &key, &certificate)
 }
 
-/// A new private key (PEM) and the request for its certificate (DER).
+/// Generates a private key (PEM) and the request for its certificate (DER).
 fn request() -> anyhow::Result<(String, Vec<u8>)> {
     let key = rcgen::KeyPair::generate()?;
     let request = rcgen::CertificateParams::new(Vec::new())?.serialize_request(&key)?;
     Ok((key.serialize_pem(), request.der().to_vec()))
 }
 
-/// Written beside, all of them, then moved over, the key first and the certificate last. Who is
-/// killed between the two has a new key and an old certificate: [`finish`] ends that.
+/// Writes all files under temporary names, then renames them, the key first and the certificate
+/// last. If the agent is killed in between, [`finish`] completes it.
 fn keep(state: &Path, key: &str, certificate: &wire::Certificate) -> anyhow::Result<()> {
     std::fs::create_dir_all(state).with_context(|| format!("cannot make {}", state.display()))?;
     let files =
@@ -162,7 +160,7 @@ fn keep(state: &Path, key: &str, certificate: &wire::Certificate) -> anyhow::Res
     Ok(())
 }
 
-/// Ends what [`keep`] has begun: the new key is in its place, the rest is still beside it.
+/// Completes [`keep`]: the new key is in place, the other files still have their temporary names.
 fn finish(state: &Path) -> std::io::Result<()> {
     let beside = |name: &str| state.join(format!("{name}.new"));
     if beside(KEY).exists() || !beside(OWN).exists() {
@@ -185,8 +183,8 @@ fn is_due(pem: &str, now: i64) -> anyhow::Result<bool> {
     Ok(until.saturating_sub(now) < until.saturating_sub(from) / 3)
 }
 
-/// Renews the certificate if it is time. A failure is said and tried again later: there is a third
-/// of its life left for that.
+/// Renews the certificate if it is due. A failure is logged and tried again later: a third of the
+/// certificate's life is left for that.
 pub async fn renew_if_due(config: &Config, channel: &Channel) {
     if let Err(error) = renew(config, channel).await {
         tracing::warn!("the certificate could not be renewed, trying again later: {error:#}");
@@ -214,8 +212,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A kill at each place between the writes and the moves leaves a pair that belongs together
-    /// once the next start has looked.
+    /// A kill between any two of the writes and renames leaves a matching pair after the next
+    /// start.
     #[test]
     fn whoever_is_killed_while_keeping_a_certificate_has_a_whole_pair() {
         let files = [KEY, AUTHORITY, OWN];
@@ -265,8 +263,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// The file is the agent's own, but a disk may have written anything, and a controller
-        /// sends what is kept there.
+        /// Any bytes in the certificate's file (a disk fault, a faulty controller) are an error or
+        /// a certificate.
         #[test]
         fn any_file_is_a_certificate_with_a_time_to_renew_or_an_error(
             from in 1950i32..2100,

@@ -1,9 +1,9 @@
-//! The agent: runs on every switch host, makes its switches and ports what the controller (or a
-//! file) wants, and reports what is there.
+//! The agent: runs on every switch host, sets up its switches and ports as the controller (or a
+//! file) wants them, and reports their state.
 //!
-//! [`config`] says what the host has, [`desired`] what is wanted; a [`datapath`] makes the one into
-//! the other. One thread, the [`worker`], owns the datapaths; the [`session`] with the controller
-//! and the [`control`] socket of the command line ask it. What was applied stays when the
+//! [`config`] describes the host, [`desired`] the wanted state; a [`datapath`] sets it up. One
+//! thread, the [`worker`], owns the datapaths; the [`session`] with the controller and the
+//! [`control`] socket of the command line send it requests. The applied state stays when the
 //! controller, or the agent, is gone.
 
 pub mod config;

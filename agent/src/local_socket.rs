@@ -1,9 +1,9 @@
-//! Unix sockets of this host's agent: who may listen on them, and who may speak there.
+//! Unix sockets of this host's agent, and their access control.
 //!
-//! A socket appears at its path with its permissions on it: it is bound in a folder that nobody
-//! else may enter and moved from there, so that there is no moment in which others could connect.
-//! Permissions are the first fence; the second is the kernel's word on who is at the other end
-//! (`SO_PEERCRED`, unix(7)), which does not depend on the folders above.
+//! A socket appears at its path with its permissions set: it is bound in a folder that no other
+//! user may enter, and moved from there, so that others cannot connect in between. Besides the
+//! permissions, the kernel's credentials of the peer are checked (`SO_PEERCRED`, unix(7)), which do
+//! not depend on the folders above.
 
 use crate::config::Config;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -16,18 +16,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use tandem_agent_protocol::local_peers::{LocalPeers, NotAllowed, check_server};
 
-/// Who may use the agent's sockets.
+/// The users who may use the agent's sockets.
 ///
-/// # Errors
-/// When there is no such group.
+/// When the group does not exist.
 pub fn peers(group: Option<&str>) -> Result<LocalPeers, NotAllowed> {
     group.map_or_else(|| Ok(LocalPeers::same_user()), LocalPeers::with_group)
 }
 
-/// Listens at a path for the own user and root, and for a group; takes the place of what is there.
+/// Listens at a path for the agent's user, root, and a group; replaces an existing socket.
 ///
-/// # Errors
-/// When it cannot be made, or there is no such group.
+/// When it cannot be created, or the group does not exist.
 pub fn listen(path: &Path, group: Option<&str>) -> io::Result<UnixListener> {
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Short: a socket's path may have 107 bytes (unix(7)).
@@ -55,34 +53,32 @@ fn bind(at: &Path, path: &Path, group: Option<&str>) -> io::Result<UnixListener>
     Ok(listener)
 }
 
-/// Checks who has connected.
+/// Checks the user of a client.
 ///
-/// # Errors
-/// With the reason why that user is not served.
+/// With the reason for the refusal.
 pub fn check_peer(stream: &impl AsFd, peers: &LocalPeers) -> Result<(), String> {
     let who = getsockopt(stream, PeerCredentials)
         .map_err(|e| format!("the kernel does not say who is at the other end: {e}"))?;
     peers.check_client(who.uid(), who.gid()).map_err(|e| e.to_string())
 }
 
-/// Connects to an agent's own socket, and checks whose it is before anything is sent.
+/// Connects to an agent's own socket, and checks its user before anything is sent.
 ///
-/// # Errors
-/// When nobody listens, or a user who is neither this one, nor root, nor the owner of agent.toml
-/// (for root).
+/// When no process listens, or one of a user who is neither this one, nor root, nor (for root) the
+/// owner of agent.toml's state folder.
 pub fn connect(config: &Config, path: &Path) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(path)?;
     check_listener(config, &stream)?;
     Ok(stream)
 }
 
-/// Checks who listens at the other end of a connection that was just made.
+/// Checks the user who listens at the other end of a new connection.
 ///
 /// # Errors
 /// As [`connect`].
 pub fn check_listener(config: &Config, stream: &impl AsFd) -> io::Result<()> {
     let who = getsockopt(stream, PeerCredentials)?;
-    // Whoever is root and names a configuration means the agent of its owner.
+    // Root with a configuration of another user means that user's agent.
     let owner = std::fs::metadata(&config.state).ok().map(|m| m.uid());
     check_server(who.uid(), owner).map_err(|e| io::Error::new(io::ErrorKind::PermissionDenied, e.to_string()))
 }

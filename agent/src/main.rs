@@ -86,18 +86,18 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    // Targets by name and level, such as `tandem_agent=debug`; what can match more than that has a
-    // size that an agent does without.
+    // Filters by target and level, such as `tandem_agent=debug`; a filter with regular expressions
+    // would make the program larger.
     let words = std::env::var("TANDEM_LOG").unwrap_or_else(|_| "info".into());
     let filter: Targets = words.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let output = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     tracing_subscriber::registry().with(output).with(filter).init();
-    // One thread is enough for one connection, and keeps the agent small.
+    // One thread suffices for one connection, and keeps the agent small.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let cli = Cli::parse();
-    // Documented commands are held to this parser by tests/tests/documented_commands.rs.
+    // tests/tests/documented_commands.rs checks documented commands with this parser.
     if cfg!(debug_assertions) && std::env::var_os("TANDEM_PARSE_ONLY").is_some() {
         return ExitCode::SUCCESS;
     }
@@ -159,7 +159,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the flows of all switches that live in the running agent, or of one.
+/// Prints the flows of the switches inside the running agent, or of one of them.
 fn flows(config: &Config, switch: Option<&str>, json: bool) -> anyhow::Result<()> {
     let mut dumps: Vec<(String, SwitchDump)> = serde_json::from_value(ask(config, "flows")?)?;
     dumps.retain(|(name, _)| switch.is_none_or(|s| s == name));
@@ -176,7 +176,7 @@ fn flows(config: &Config, switch: Option<&str>, json: bool) -> anyhow::Result<()
     Ok(())
 }
 
-/// Gives everything back, and says what others have changed and is therefore left.
+/// Releases everything, and prints what others have changed and is therefore left.
 async fn release(config: &Config) -> anyhow::Result<()> {
     refuse_beside_another(config, "what is given back, it would make again")?;
     let worker = Worker::start(config, RunMode::Command)?;
@@ -190,7 +190,8 @@ async fn release(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Two that keep one host's switches would undo each other's work.
+/// Refuses to run along with another agent: two that configure the same switches would undo each
+/// other's changes.
 fn refuse_beside_another(config: &Config, because: &str) -> anyhow::Result<()> {
     match local_socket::connect(config, &config.control) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -205,7 +206,7 @@ fn refuse_beside_another(config: &Config, because: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Asks at the terminal; without one the answer is no.
+/// Asks at the terminal; without a terminal the answer is no.
 fn is_allowed(gaps: &[Fault]) -> anyhow::Result<bool> {
     for gap in gaps {
         eprintln!("{gap}: its forwarding would stop for a moment");
@@ -260,7 +261,7 @@ fn ask(config: &Config, what: &str) -> anyhow::Result<Value> {
         )
     })?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    // An agent that turns us away says why and ends; it may have done so before this is written.
+    // An agent that refuses this user sends its reason and closes, maybe before this is written.
     let said = writeln!(&stream, "{what}");
     let mut line = String::new();
     let heard = BufReader::new(&stream).read_line(&mut line);

@@ -1,34 +1,34 @@
-//! What a network card is, has negotiated and has counted, as its driver tells. Where it does not
-//! say (a veth pair, no carrier), nothing is claimed.
+//! Properties and counters of a network card, as its driver reports them. A value that it does not
+//! report (a veth pair, no carrier) is absent.
 
 use std::collections::BTreeMap;
 use tandem_linux::ethtool::{Duplex, Ethtool};
 
-/// What veth lists among its counters and is none: the number of the other end.
+/// An entry in veth's counters that is not one: the number of the other end.
 const NO_COUNTER: &str = "peer_ifindex";
 
-/// A network card as its driver describes it.
+/// A network card.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nic {
-    /// Negotiated, bit/s.
+    /// Negotiated rate in bit/s.
     pub speed: Option<u64>,
-    /// Cannot send and receive at once.
+    /// It cannot send and receive at once.
     pub half_duplex: bool,
-    /// Speed and duplex were set by hand; an other end that negotiates then takes half duplex (IEEE
-    /// 802.3 clause 28.2.3.1).
+    /// Speed and duplex were set by hand; a peer that negotiates uses half duplex then (IEEE 802.3
+    /// clause 28.2.3.1).
     pub by_hand: bool,
     /// The driver's name.
     pub driver: Option<String>,
-    /// Where the card is, e.g. a PCI address; absent where there is no card.
+    /// The card's address, e.g. on PCI; absent without a card.
     pub bus: Option<String>,
 }
 
-/// Looks at an interface.
+/// Reads the properties of an interface.
 pub fn inspect(ethtool: &mut Ethtool, name: &str) -> Nic {
     let driver = ethtool.driver(name).ok().flatten();
     let bus = driver.as_ref().map(|d| d.bus.clone()).filter(|b| !b.is_empty());
-    // A veth pair says 10 Gbit/s whatever it is shaped to: that is no negotiated speed. Real cards
-    // are on a bus.
+    // A veth pair reports 10 Gbit/s whatever its shaping, which is not a negotiated speed. Real
+    // cards are on a bus.
     let link = bus.as_ref().and_then(|_| ethtool.link(name).ok().flatten());
     Nic {
         speed: link.and_then(|l| l.speed),

@@ -1,4 +1,5 @@
-//! Log lines that a controller or a client causes, by the process' own clock; see [`LogLines`].
+//! Log lines that a controller or a client causes, limited by the process's clock; see
+//! [`LogLines`].
 
 use std::time::Instant;
 use tandem_model::Time;
@@ -18,14 +19,14 @@ impl Default for PeerLines {
 }
 
 impl PeerLines {
-    /// Writes a warning, if the peer may cause one more line.
+    /// Logs a warning, if the peer may cause another line.
     pub(crate) fn warn(&mut self, what: impl FnOnce() -> String) {
         if let Some(line) = self.lines.line(Time::ZERO + self.start.elapsed(), what) {
             tracing::warn!("{line}");
         }
     }
 
-    /// The same for what is in order.
+    /// Logs an information, if the peer may cause another line.
     pub(crate) fn info(&mut self, what: impl FnOnce() -> String) {
         if let Some(line) = self.lines.line(Time::ZERO + self.start.elapsed(), what) {
             tracing::info!("{line}");

@@ -1,8 +1,8 @@
-//! From a port's classes to the kernel's queueing: an HTB with an inner class of the port's rate,
-//! below it a leaf per class, and a filter per class that reads the DSCP.
+//! Translates a port's classes into the kernel's queueing: an HTB with an inner class of the port's
+//! rate, below it a leaf per class, and a filter per class that matches the DSCP.
 //!
 //! Class N is 1:(N+1), as Open vSwitch's kernel datapath numbers the queues of its `set_queue`
-//! action: there the packet carries the class's number and no filter is asked. In user space that
+//! action. There the packet carries the class's number, and no filter is used. In user space that
 //! number is lost at the packet socket, and the filter decides.
 
 use crate::desired::{self, Port};
@@ -15,15 +15,14 @@ const PLAIN: u16 = 1;
 /// Preference of the first filter; each class has its own.
 const PREFERENCE: u16 = 10;
 
-/// The class of queue `n`. A number that no class can have ([`crate::desired::CLASSES`]) is none of
-/// the tree's.
+/// The class of queue `n`. A number above [`crate::desired::CLASSES`] gives a class that is not in
+/// the tree.
 pub fn class_of(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX).saturating_add(1)
 }
 
-/// What a port's egress should be; `None` leaves it alone. Of a port with more classes than there
-/// can be, the first ones: whoever applies it has said so before
-/// ([`Port::check`](crate::desired::Desired::check)).
+/// The wanted egress of a port; `None` leaves it alone. If a port has too many classes, the first
+/// ones: the caller has reported that before ([`Port::check`](crate::desired::Desired::check)).
 pub fn tree(port: &Port) -> Option<Tree> {
     let rate = port.rate?.0;
     if port.classes.is_empty() {
@@ -84,7 +83,7 @@ mod tests {
         assert_eq!(tree(&Port { rate: None, ..port(&[]) }), None);
     }
 
-    /// What a controller, or a damaged file in the state folder, may ask for.
+    /// Values that a controller may send, or a damaged file in the state folder may have.
     #[test]
     fn numbers_that_no_class_has_are_no_panic() {
         let many = vec![(1, 1); 70_000];

@@ -1,5 +1,5 @@
-//! Notifies systemd (sd_notify(3)) that this process is ready, and that it is alive.
-//! Without `NOTIFY_SOCKET` in the environment nobody is notified.
+//! Notifies systemd (sd_notify(3)) that this process is ready and alive. Without `NOTIFY_SOCKET` in
+//! the environment it does nothing.
 
 use crate::worker::Worker;
 use sd_notify::NotifyState;
@@ -11,16 +11,16 @@ fn tell(state: NotifyState<'_>) {
     }
 }
 
-/// The agent is ready: its control socket answers, and what was applied last is there again.
+/// The agent is ready: its control socket works, and the last desired state is applied again.
 pub(crate) fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// Shows the watchdog that the worker answers, twice in each of its periods, for as long as it
-/// does. Without a watchdog (`WatchdogSec=` of the unit) this waits for ever.
+/// Triggers the watchdog twice in each of its periods while the worker answers. Without a watchdog
+/// (`WatchdogSec=` of the unit) this never returns.
 pub(crate) async fn keep_alive(worker: &Worker) {
     let Some(period) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    // A worker that is stuck answers late or never, and systemd starts the agent again.
+    // A worker that hangs answers late or never; then systemd restarts the agent.
     let mut ticks = tokio::time::interval((period / 2).max(Duration::from_millis(1)));
     loop {
         ticks.tick().await;

@@ -1,6 +1,6 @@
-//! The connection to the controller: presents what the host has, applies what comes, reports what
-//! is there; and again, with a growing and uneven pause, when the connection ends. What was applied
-//! stays.
+//! The session with the controller: it sends the host's capabilities, applies desired states, and
+//! sends reports. When the connection ends it connects again, after a growing, randomised pause.
+//! The applied state stays.
 
 use crate::config::{Address, Config};
 use crate::control::{Shared, note, note_applied};
@@ -25,13 +25,12 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(15);
 /// How long the controller may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Reports that may wait for a controller that does not read: then newer ones are left out until it
-/// does.
+/// Reports that may wait for a controller that does not read; newer ones are dropped then.
 const WAITING: usize = 4;
-/// A controller that is silent and does not answer a ping is gone.
+/// A controller that is silent and does not answer a ping counts as gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// Runs until the worker has ended, whether a controller is there or not.
+/// Runs until the worker has ended, with or without a controller.
 pub async fn run(config: &Config, worker: &Worker, status: &Shared) -> Ended {
     tokio::select! {
         ended = worker.ended() => ended,
@@ -60,7 +59,7 @@ async fn attach(config: &Config, worker: &Worker, status: &Shared) -> Infallible
         if start.elapsed() > LONGEST {
             pause = FIRST;
         }
-        // Half of it by chance: a hundred agents must not come back in the same moment.
+        // Half of the pause is random, so that a hundred agents do not connect at the same moment.
         tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.5..1.0))).await;
         pause = (pause * 2).min(LONGEST);
     }
@@ -70,7 +69,7 @@ async fn connect(config: &Config) -> anyhow::Result<Channel> {
     match &config.controller {
         Address::Unix(path) => {
             let (path, whose) = (path.clone(), config.clone());
-            // The URI is not used: the connector knows where to go.
+            // The URI is not used: the connector has the address.
             let endpoint = Endpoint::from_static("http://controller")
                 .connect_timeout(CONNECT)
                 .http2_keep_alive_interval(KEEP_ALIVE)
@@ -80,8 +79,8 @@ async fn connect(config: &Config) -> anyhow::Result<Channel> {
                 let (path, whose) = (path.clone(), whose.clone());
                 async move {
                     let stream = tokio::net::UnixStream::connect(path).await?;
-                    // What it orders is carried out as root: it is to be root's, or this agent's
-                    // own user's.
+                    // The controller's orders are executed as root, so that it has to run as root
+                    // or as this agent's user.
                     crate::local_socket::check_listener(&whose, &stream)?;
                     Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
                 }
@@ -137,8 +136,8 @@ async fn session(
                 }
             }
             _ = tick.tick() => {
-                // A controller that does not read: counters are sums, a later report says all.
-                // Notices wait for it in the worker.
+                // The controller does not read: a report can be dropped, as counters are totals.
+                // Notices wait in the worker.
                 let place = match out.try_reserve() {
                     Ok(place) => place,
                     Err(mpsc::error::TrySendError::Full(())) => continue,
@@ -218,8 +217,7 @@ fn hello(config: &Config, presented: &[SwitchCapabilities], generation: u64) -> 
     }
 }
 
-/// Turns what is there into what is sent to the controller, and says once what somebody should look
-/// at.
+/// Makes reports for the controller, and logs each new fault once.
 struct Reporter {
     period: Duration,
     wanted: Desired,
@@ -233,7 +231,7 @@ impl Reporter {
         let texts: BTreeSet<String> = seen.iter().map(ToString::to_string).collect();
         let new: Vec<Fault> = seen.into_iter().filter(|f| !self.told.contains(&f.to_string())).collect();
         new.iter().for_each(|f| tracing::warn!("{f}"));
-        // What the worker has noticed is in the log already.
+        // The worker has logged its notices already.
         let faults = reported.notices.iter().cloned().chain(new).map(Into::into).collect();
         self.told = texts;
         wire::Report {
@@ -249,8 +247,8 @@ impl Reporter {
         }
     }
 
-    /// Speeds that are not what they should be. A port that is negotiated down costs days when
-    /// nobody says so.
+    /// Ports whose speed is not the configured one: a port that negotiated a lower speed is hard to
+    /// find if it is not reported.
     fn trouble(&self, switches: &[SwitchReport]) -> Vec<Fault> {
         let mut faults = Vec::new();
         for (switch, wanted) in
@@ -339,7 +337,7 @@ fn port(p: &PortReport) -> wire::PortReport {
     }
 }
 
-/// Fields of the first release have no absence: all ones say it.
+/// Fields of the first release have no absent value; all ones mean absent.
 fn on_the_wire(counter: Option<u64>) -> u64 {
     counter.unwrap_or(tandem_model::NOT_COUNTED)
 }

@@ -1,5 +1,5 @@
-//! The thread that owns the datapaths: commands come one at a time, so that no two applications
-//! meet. Every second it looks whether what was applied is still so, and puts right what is not.
+//! The thread that owns the datapaths: it executes one command at a time, so that applications do
+//! not overlap. Every second it checks whether the applied state is intact, and repairs it.
 
 use crate::config::Config;
 use crate::datapath::soft::SwitchDump;
@@ -11,15 +11,15 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
-/// How often is looked whether all is still as it was applied.
+/// The interval of these checks.
 const RECONCILE_PERIOD: Duration = Duration::from_secs(1);
-/// The most notices that wait for somebody who reads them; then the oldest go. All of them are in
-/// the log.
+/// The most notices that wait for a reader; then the oldest are dropped. All of them are in the
+/// log.
 const NOTICES: usize = 64;
 
-/// Orders that wait for the worker: each caller waits for its answer, so this is how many callers
-/// there may be at a time (the session, and one for each line on the control socket) before the
-/// next one is refused because the agent is busy.
+/// Commands that wait for the worker. Each caller waits for its reply, so this is the number of
+/// simultaneous callers (the session, and one for each line on the control socket); further ones
+/// are refused as busy.
 const ORDERS: usize = 64;
 
 enum Command {
@@ -37,24 +37,24 @@ enum Command {
     Panic,
 }
 
-/// What is there, and what has happened since the last report.
+/// State of the switches, and notices since the last report.
 #[derive(Debug, Clone, Default)]
 pub struct Reported {
     /// Switches with their ports.
     pub switches: Vec<SwitchReport>,
-    /// What somebody should know, each reported once.
+    /// Notices, each reported once.
     pub notices: Vec<Fault>,
 }
 
-/// Asks the worker. Cheap to clone.
+/// A handle to the worker. Cheap to clone.
 #[derive(Clone)]
 pub struct Worker {
     orders: mpsc::SyncSender<Command>,
-    /// Its sender is the thread's: gone with it, however it ends.
+    /// The thread has the sender, which is dropped with it however it ends.
     alive: watch::Receiver<()>,
 }
 
-/// The worker cannot be asked.
+/// The worker does not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Ended {
     /// Its thread has ended.
@@ -62,7 +62,7 @@ pub enum Ended {
         "the agent's worker has ended; what was applied stays, and the next start of the agent goes on by it"
     )]
     Over,
-    /// Too many have asked and were not answered yet.
+    /// The queue of commands is full.
     #[error("the agent is busy: {ORDERS} requests wait already; try again")]
     Busy,
 }
@@ -71,18 +71,17 @@ struct State {
     datapaths: Datapaths,
     wanted: Desired,
     file: PathBuf,
-    /// What mending could not do, to be reported when it changes.
+    /// Faults of the last repair, to be reported when they change.
     trouble: Vec<Fault>,
     notices: VecDeque<Fault>,
 }
 
 impl Worker {
-    /// Starts the thread. What was applied last is known from the state folder, so that reports go
-    /// on after a restart. In a daemon it looks every second whether what was applied is still so,
-    /// and repairs it.
+    /// Starts the thread. It reads the last desired state from the state folder, so that reports go
+    /// on after a restart. In a daemon it checks every second that the applied state is intact, and
+    /// repairs it.
     ///
-    /// # Errors
-    /// When no thread can be had.
+    /// When no thread can be started.
     pub fn start(config: &Config, mode: RunMode) -> std::io::Result<Worker> {
         let (sender, receiver) = mpsc::sync_channel(ORDERS);
         let file = config.state.join("desired.toml");
@@ -105,8 +104,8 @@ impl Worker {
                 };
                 match command {
                     Ok(Command::End(reply)) => {
-                        // What was applied stays; switches in this program say good-bye to what is
-                        // under them.
+                        // The applied state stays; switches inside this program release their cards
+                        // in order.
                         drop(state);
                         let _ = reply.send(());
                         return;
@@ -124,9 +123,9 @@ impl Worker {
         Ok(Worker { orders: sender, alive })
     }
 
-    /// Returns when the thread has ended: by [`Worker::end`], or because it panicked. Nobody makes
-    /// switches what they are to be from then on, so whoever runs the agent is to end too, with an
-    /// error: the next process goes on by what is in the state folder.
+    /// Returns when the thread has ended: by [`Worker::end`], or by a panic. From then on switches
+    /// are not maintained, so that the process has to end with an error too; the next one continues
+    /// from the state folder.
     pub async fn ended(&self) -> Ended {
         let mut alive = self.alive.clone();
         while alive.changed().await.is_ok() {}
@@ -142,7 +141,7 @@ impl Worker {
         receiver.await.map_err(|_| Ended::Over)
     }
 
-    /// Waits until the worker has done what was asked before, which shows that it is not stuck.
+    /// Waits until the worker has executed earlier commands, which shows that it does not hang.
     ///
     /// # Errors
     /// When the worker has ended, or has no room for one more request.
@@ -150,7 +149,7 @@ impl Worker {
         self.ask(Command::Ping).await
     }
 
-    /// What the host has.
+    /// The capabilities of the host's switches.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -158,7 +157,7 @@ impl Worker {
         self.ask(Command::Capabilities).await
     }
 
-    /// Switches whose forwarding would stop for a moment if this were applied, each with why.
+    /// Switches whose forwarding would be interrupted if this were applied, each with the reason.
     /// Changes nothing.
     ///
     /// # Errors
@@ -167,8 +166,8 @@ impl Worker {
         self.ask(|reply| Command::DisruptiveChanges(desired, reply)).await
     }
 
-    /// Applies a desired state; also how long it took. `adopt` says which bridges of somebody else
-    /// may be taken over.
+    /// Applies a desired state; also returns the time it took. `adopt` says which foreign bridges
+    /// may be adopted.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -176,8 +175,8 @@ impl Worker {
         self.ask(|reply| Command::Apply(desired, adopt, reply)).await
     }
 
-    /// Applies what was applied last again: an agent that was killed in the middle of it finishes
-    /// it so. `None` if there is nothing.
+    /// Applies the last desired state again, which completes an application during which the agent
+    /// was killed. `None` if there is none.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -185,7 +184,7 @@ impl Worker {
         self.ask(Command::Resume).await
     }
 
-    /// What has happened that somebody should know; what is still being measured is waited for.
+    /// Events for people; waits for measurements that are under way.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -193,7 +192,7 @@ impl Worker {
         self.ask(Command::TakeEvents).await
     }
 
-    /// What is there.
+    /// State and counters of all switches.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -201,7 +200,7 @@ impl Worker {
         self.ask(Command::Report).await
     }
 
-    /// What switches that live in this program show of themselves, by name.
+    /// Controllers and flows of the switches inside this program, by name.
     ///
     /// # Errors
     /// When the worker has ended.
@@ -209,7 +208,7 @@ impl Worker {
         self.ask(Command::DumpFlows).await
     }
 
-    /// Ends the thread, and the switches that live in this program. What was applied stays.
+    /// Ends the thread and the switches inside this program. The applied state stays.
     ///
     /// # Errors
     /// When it has ended already.
@@ -217,11 +216,10 @@ impl Worker {
         self.ask(Command::End).await
     }
 
-    /// Gives everything back as it was found, but for what somebody else has changed since, which
-    /// is returned as text.
+    /// Restores everything to its state before the adoption, except for changes by others since,
+    /// which are returned as text.
     ///
-    /// # Errors
-    /// When the worker has ended. Inside: what is left.
+    /// # Errors When the worker has ended. Inside: with what could not be restored.
     pub async fn release(&self) -> Result<Result<Vec<String>, String>, Ended> {
         self.ask(Command::Release).await
     }
@@ -229,7 +227,7 @@ impl Worker {
 
 impl State {
     fn execute(&mut self, command: Command) {
-        // Whoever asked may have gone; what was asked is done all the same.
+        // The caller may have gone; the command is executed nevertheless.
         match command {
             Command::End(_) => {}
             Command::Ping(reply) => drop(reply.send(())),
@@ -268,8 +266,8 @@ impl State {
     fn apply(&mut self, desired: Desired, adopt: Adopt) -> (ApplyResult, Duration) {
         let start = Instant::now();
         let mut unsaved = None;
-        // Before anything is touched: who is killed in the middle of it finishes it on the next
-        // start.
+        // Saved before anything is changed, so that the next start completes an application that
+        // was interrupted by a kill.
         if desired != self.wanted {
             unsaved = save(&self.file, &desired).err();
             self.wanted = desired;
@@ -310,7 +308,7 @@ impl State {
     }
 }
 
-/// What was applied last; nothing if that is not known any more.
+/// The last desired state; empty if it cannot be read.
 fn load(file: &Path) -> Desired {
     let Ok(text) = std::fs::read_to_string(file) else { return Desired::default() };
     toml::from_str(&text).unwrap_or_else(|error| {
@@ -327,7 +325,7 @@ fn save(file: &Path, desired: &Desired) -> anyhow::Result<()> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A worker of a host with no switches.
+    /// A worker of a host without switches.
     pub(crate) fn idle(folder: &Path) -> (Config, Worker) {
         let at = |name: &str| folder.join(name).display().to_string();
         let text = format!(
@@ -344,7 +342,7 @@ pub(crate) mod tests {
         (config, worker)
     }
 
-    /// Lets its thread panic.
+    /// Makes its thread panic.
     pub(crate) fn panic(worker: &Worker) {
         worker.orders.try_send(Command::Panic).expect("it waits for orders");
     }

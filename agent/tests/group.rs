@@ -1,5 +1,4 @@
-//! The group of agent.toml, with users who are of it and who are not: as the kernel has them, by
-//! setpriv.
+//! The group of agent.toml, with users in it and outside of it, by setpriv.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -7,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// Users whom the machine need not know.
+/// User ids without an entry on the machine.
 const MEMBER: &str = "10001";
 const OUTSIDER: &str = "10002";
 
@@ -24,8 +23,8 @@ impl Drop for Agent {
     }
 }
 
-/// A group of this machine that is not root's, with its number; `None` where nobody can be anybody
-/// else.
+/// A group of this machine other than root's, with its number; `None` if this process may not
+/// change its user.
 fn group() -> Option<(String, u32)> {
     let is_root = nix::unistd::geteuid().is_root();
     let has_setpriv = Command::new("setpriv").arg("--version").output().is_ok();
@@ -50,8 +49,9 @@ impl Agent {
     fn start(group: &str) -> Agent {
         let everybody = PermissionsExt::from_mode(0o755);
         let folder = tempfile::Builder::new().permissions(everybody).tempdir().expect("a folder");
-        // A program that everybody may run: that of the build may lie in root's home.
-        // By a process of its own, so that nobody inherits a descriptor that makes it busy.
+        // A program that any user may run: that of the build may be in root's home. It is copied by
+        // another process, so that no child inherits a descriptor open for writing, which would
+        // make it busy.
         let mut copy = Command::new("cp");
         copy.arg(env!("CARGO_BIN_EXE_tandem-agent")).arg(folder.path().join("tandem-agent"));
         assert!(copy.status().expect("cp").success());
@@ -80,8 +80,8 @@ impl Agent {
         self.folder.path().join("control.sock")
     }
 
-    /// `tandem-agent status` as a user with a primary group and others: whether it was answered,
-    /// and what was said.
+    /// Runs `tandem-agent status` as a user with a primary group and others; returns whether it
+    /// succeeded, and its output.
     fn status(&self, user: &str, group: &str, others: &str) -> (bool, String) {
         let groups =
             if others.is_empty() { "--clear-groups".to_owned() } else { format!("--groups={others}") };
@@ -109,7 +109,7 @@ fn members_of_the_group_are_answered_and_others_are_not() {
     assert!(ok && text.contains("mini1"), "a member: {text}");
     let (ok, text) = agent.status(OUTSIDER, OUTSIDER, "");
     assert!(!ok && text.contains("Permission denied"), "an outsider: {text}");
-    // Where the socket's permissions let everybody in, the kernel says who asks.
+    // With permissions that admit everybody, the kernel's credentials decide.
     std::fs::set_permissions(agent.socket(), PermissionsExt::from_mode(0o666)).expect("the socket");
     let (ok, text) = agent.status(OUTSIDER, OUTSIDER, "");
     assert!(!ok && text.contains("user 10002 may not use this service of user 0"), "an outsider: {text}");
@@ -117,8 +117,8 @@ fn members_of_the_group_are_answered_and_others_are_not() {
     assert!(!text.contains("mini1 (version"), "{text}");
     let (ok, text) = agent.status(MEMBER, &number, "");
     assert!(ok && text.contains("mini1"), "a member: {text}");
-    // A group that only the process was given is not one that the user has: the kernel tells of the
-    // primary one alone.
+    // A supplementary group of the process only, of which the user is not a member, does not count:
+    // the kernel reports the primary group alone.
     let (ok, text) = agent.status(OUTSIDER, OUTSIDER, &number);
     assert!(!ok, "{text}");
 }

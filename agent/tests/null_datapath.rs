@@ -1,5 +1,5 @@
-//! The example of a datapath, examples/null_datapath.rs, does what docs/howto/add-a-datapath.md
-//! asks of one.
+//! The example of a datapath, examples/null_datapath.rs, fulfils the contract in
+//! docs/howto/add-a-datapath.md.
 
 #[path = "../../examples/null_datapath.rs"]
 mod null_datapath;
@@ -30,8 +30,8 @@ number = 1
 interface = "eth1"
 "#;
 
-/// It opened for a switch whose `[switch.settings]` are `settings`. Its name is none of this
-/// agent's, so the settings come into the configuration behind the reader.
+/// Opens it for a switch with `settings` as its `[switch.settings]`. Its name is not a kind of this
+/// agent, so the settings are added to the configuration after parsing.
 fn open(settings: &str) -> Box<dyn Datapath> {
     let mut config = Config::parse(CONFIGURATION).expect("a configuration");
     config.switches[0].settings = toml::from_str(settings).expect("a table");
@@ -53,7 +53,7 @@ fn it_makes_the_difference_and_nothing_when_there_is_none() {
     let report = null.report(&wanted);
     assert!(report[0].ports[0].up, "as its settings say: {report:?}");
     assert_eq!(null.capabilities()[0].ports[0].interface, "eth1");
-    // A switch that was refused stays as it is; one that nobody wants any more goes.
+    // A refused switch stays; one that is no longer wanted is removed.
     assert_eq!(null.apply(&[], &["edge1".into()], Adopt::No).changes, 0);
     assert_eq!(null.apply(&[], &[], Adopt::No).changes, 1);
     assert_eq!(null.release(), Ok(Vec::new()));

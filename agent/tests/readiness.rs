@@ -48,7 +48,7 @@ fn a_service_manager_is_told_that_it_is_ready_and_then_that_it_is_alive() {
     socket.set_read_timeout(Some(LIMIT)).expect("a time-out");
     let _agent = start(folder.path(), "200000");
     assert_eq!(next(&socket), "READY=1");
-    // What is ready answers: its control socket is there by now.
+    // A ready agent answers on its control socket.
     std::os::unix::net::UnixStream::connect(folder.path().join("control.sock")).expect("it listens");
     assert_eq!(next(&socket), "WATCHDOG=1");
     assert_eq!(next(&socket), "WATCHDOG=1");

@@ -1,6 +1,6 @@
-//! The soft switch in its agent, on wires between namespaces that these tests make: forwarding,
-//! restarts, a second agent, links that flap, controllers that come and go. Flows are installed as
-//! a controller does it, over the switch's own socket.
+//! The soft switch in its agent, on links between namespaces that these tests create: forwarding,
+//! restarts, a second agent, links that flap, controllers that connect and vanish. Flows are
+//! installed over the switch's own socket, as a controller does it.
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
@@ -50,7 +50,7 @@ impl Drop for Agent {
     }
 }
 
-/// A switch host: `left` - p1, p2 - `right`, with an agent each time one is started.
+/// A switch host: `left` - p1, p2 - `right`, on which tests start agents.
 struct Host {
     ns: NetNs,
     left: NetNs,
@@ -69,9 +69,9 @@ impl Host {
         host
     }
 
-    /// Port N's interface, down as a card that nobody configured, and what is at its other end.
+    /// Creates port N's interface, down like an unconfigured card, and the other end.
     fn cable(&self, n: u8, end: &NetNs, index: u32) {
-        // The same address each time, so that nobody has to find it out again.
+        // Fixed addresses, so that no ARP is needed after a change.
         let veth =
             Veth::new(("eth0", 10, end), (&format!("p{n}"), index, &self.ns)).mac_a([2, 0, 0, 0, 0, n]);
         Netlink::open().and_then(|mut n| n.batch(&[veth.request()])).expect("a cable");
@@ -117,7 +117,7 @@ impl Host {
         Agent(self.ns.run(|| command.spawn()).expect("a namespace").expect("a process"))
     }
 
-    /// `tandem-agent VERB ...`: what it prints, and whether it succeeded.
+    /// Runs `tandem-agent VERB ...`; returns whether it succeeded, and its output.
     fn say(&self, name: &str, words: &[&str]) -> (bool, String) {
         let mut command = self.command(name);
         command.args(words);
@@ -172,7 +172,7 @@ impl Talk {
             if let Some((message, after)) = framing::next(&self.input).expect("OpenFlow") {
                 let (message, after) = (message.to_vec(), after.to_vec());
                 self.input = after;
-                // An echo request: we live.
+                // An echo request, which is answered.
                 if message[1] == 2 {
                     let reply = [&[message[0], 3], &message[2..]].concat();
                     self.stream.write_all(&reply).expect("a connection");
@@ -202,7 +202,7 @@ impl Talk {
         self.until(21);
     }
 
-    /// Port 1 to port 2 by a queue, and back.
+    /// Flows from port 1 to port 2 by a queue, and back.
     fn install(&mut self, queue: Option<u32>) {
         for (from, to) in [(1, 2), (2, 1)] {
             let queue = queue.filter(|_| to == 2).map(Action::SetQueue);
@@ -245,7 +245,7 @@ fn it_forwards_by_its_flows_and_goes_on_by_them_in_the_next_process() {
     host.talk("a").install(Some(1));
     wait("packets from left to right", || host.ping().then_some(()));
 
-    // The flow's queue is the port's class, which the kernel counts; the other class has sent
+    // The flow's queue is the port's class, as the kernel's counters show; the other class has sent
     // nothing.
     let classes = host.say("a", &["counters"]).1;
     let packets = |queue: &str| {
@@ -261,8 +261,8 @@ fn it_forwards_by_its_flows_and_goes_on_by_them_in_the_next_process() {
     let (good, text) = host.say("a", &["flows", "edge2"]);
     assert!(!good && text.contains("edge2"), "{text}");
 
-    // Killed, the switch is gone with its process; the next one forwards by the same flows without
-    // any controller.
+    // When the agent is killed, the switch ends with the process; the next one forwards by the same
+    // flows without a controller.
     let kept = || std::fs::metadata(host.path("a.state/soft/edge1.flows")).is_ok_and(|m| m.len() > 100);
     wait("its flows are kept", || kept().then_some(()));
     drop(agent);
@@ -299,15 +299,15 @@ fn a_second_agent_on_the_same_ports_is_refused_until_the_first_is_gone() {
     assert!(host.ping(), "the first goes on");
     host.talk("b").install(None);
     drop(first);
-    // What a killed agent has set up is written down in its own folder only: to the second it is
-    // somebody's until it is given back.
+    // The queueing of a killed agent is recorded in its own folder only: for the second agent it is
+    // foreign until it is released.
     wait("the first's queueing is said to be in the way", || {
         let (_, text) = host.say("b", &["status"]);
         text.contains("a htb queueing of somebody else").then_some(())
     });
     let (good, text) = host.say("a", &["release"]);
     assert!(good, "{text}");
-    // It tries every few seconds.
+    // The second agent tries again every few seconds.
     wait("packets by the second", || host.ping().then_some(()));
 }
 
@@ -337,7 +337,7 @@ fn links_that_flap_and_interfaces_that_come_back_are_told_and_used_again() {
     }
     wait("packets again", || host.ping().then_some(()));
 
-    // A controller switches the port off, and on.
+    // A controller turns the port off, and on.
     let mac = last[24..30].try_into().expect("six bytes");
     for (config, answers) in [(1, false), (0, true)] {
         talk.send(&Message::PortMod(of13::PortMod {
@@ -354,7 +354,7 @@ fn links_that_flap_and_interfaces_that_come_back_are_told_and_used_again() {
         wait("the port is as it was told", || (host.ping() == answers).then_some(()));
     }
 
-    // The card goes, and comes back as another interface of the same name.
+    // The interface is removed, and another one gets its name.
     batch(&host.right, &[link::delete(10)]);
     while talk.until(12)[8] != of13::port::reason::DELETE {}
     assert!(!host.ping());
@@ -379,7 +379,7 @@ fn controllers_are_dialled_again_and_bad_ones_do_no_harm() {
 
     let listener = UnixListener::bind(&socket).expect("a socket");
     let accept = || listener.accept().expect("a connection").0;
-    // One that speaks something else, one that hangs up in the middle of a message.
+    // A controller that speaks another protocol, and one that closes in the middle of a message.
     let mut stream = accept();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("a connection");
     drop(stream);
@@ -397,8 +397,8 @@ fn controllers_are_dialled_again_and_bad_ones_do_no_harm() {
     assert!(shown().contains("2 flows"), "{}", shown());
 }
 
-/// What the real kernel says of members: a bridge's here, a bond's and a team's where it has those
-/// drivers.
+/// Members of a bridge, and of a bond and a team if the kernel has those drivers, as the kernel
+/// reports them.
 #[test]
 fn interfaces_that_serve_another_are_named_with_what_to_do() {
     if !is_root() {
@@ -415,11 +415,11 @@ fn interfaces_that_serve_another_are_named_with_what_to_do() {
         };
         let made = ip(&["link", "add", "m0", "type", kind]);
         if !made.status.success() {
-            // Not even in CI this is a fault: the driver is the kernel's to have.
+            // A missing driver is no failure, not even in CI.
             eprintln!("skipped: this kernel has no {kind}: {}", String::from_utf8_lossy(&made.stderr).trim());
             continue;
         }
-        // A bond takes in nothing that is up.
+        // A bond accepts only interfaces that are down.
         assert!(ip(&["link", "set", "p1", "down"]).status.success());
         let joined = ip(&["link", "set", "p1", "master", "m0"]);
         assert!(joined.status.success(), "{kind}: {}", String::from_utf8_lossy(&joined.stderr));
@@ -428,7 +428,7 @@ fn interfaces_that_serve_another_are_named_with_what_to_do() {
         assert!(!ok && text.contains(place) && text.contains("ip link set p1 nomaster"), "{kind}: {text}");
         let there = ip(&["-o", "link", "show", "p1"]);
         assert!(String::from_utf8_lossy(&there.stdout).contains("master m0"), "{kind}: it was taken out");
-        // What was said to do helps.
+        // The advice helps.
         assert!(ip(&["link", "set", "p1", "nomaster"]).status.success());
         let (_, text) = host.say("mini1", &["doctor"]);
         assert!(!text.contains(place), "{kind}: {text}");

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod event_loop;
 pub mod log;
+pub mod new_site;
 pub mod openflow_server;
 pub mod peer_lines;
 pub mod server;

@@ -172,13 +172,7 @@ async fn every_figure_of_the_api_is_there_with_the_same_value() {
         now,
     );
     core.handle(Event::Stored { id: tandem_model::StoreId(1) }, now);
-    let request = tandem_model::VmRequest {
-        resources: Default::default(),
-        class: None,
-        timeout: None,
-        name: None,
-        image: None,
-    };
+    let request = tandem_model::VmRequest::default();
     core.handle(
         Event::Request { id: RequestId(2), request: tandem_model::Request::RequestVm { request } },
         now,

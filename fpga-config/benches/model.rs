@@ -23,7 +23,7 @@ fn model(c: &mut Criterion) {
     for row in 0..32 {
         let mut pattern = Pattern { key: Key::default(), mask: Mask::ANY };
         if row < 31 {
-            // Differs in the last word that is compared.
+            // The row differs in the last word that is compared.
             pattern = pattern.with(Field::VLAN, 5, 0xfff);
         }
         Row { pattern, action: Action::to(1 << 2) }.commit(&map, row, &mut card).expect("committed");

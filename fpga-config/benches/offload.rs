@@ -1,5 +1,5 @@
-//! How long it takes to decide and compile a rule, to bring a card to a table, and to sweep it. The
-//! card's registers are memory, so what is measured is our part.
+//! Times to compile a rule, to write a table to a card, and to sweep the counters. The card's
+//! registers are memory, so that only this crate's own work is measured.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -14,7 +14,7 @@ use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::Time;
 use tandem_openflow::table::{AddOptions, Flow, FlowTable};
 
-/// Registers that hold nothing.
+/// Registers without content.
 struct Nowhere;
 
 impl Registers for Nowhere {

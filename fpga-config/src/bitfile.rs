@@ -1,31 +1,31 @@
-//! Bitfiles: `.bit` (a header that names design, part and date, then the configuration) and raw
-//! `.bin`. What is for another part, cut off or has something after its end is refused before
-//! anything touches a card; the public download tool checks neither.
+//! Bitfiles: `.bit` (a header with design, part and date, then the configuration) and raw `.bin`. A
+//! file that is for another part, is truncated, or has trailing bytes is refused before a card is
+//! changed; the public download tool checks none of these.
 //!
-//! The form, which 23 public files have: u16 9 and 9 bytes; u16 1; sections `a` design, `b` part,
+//! The format, that of 23 public files: u16 9 and 9 bytes; u16 1; sections `a` design, `b` part,
 //! `c` date, `d` time, each a u16 length and a string with a NUL at its end; section `e`, a u32
 //! length and the configuration. All big-endian.
 
 use crate::profile::{BusFpga, UserFpga};
 use std::ops::Range;
 
-/// What a configuration starts with: padding, and the word that synchronises the FPGA.
+/// The first words of a configuration: padding, and the word that synchronises the FPGA.
 pub const SYNC: [u8; 8] = [0xff, 0xff, 0xff, 0xff, 0xaa, 0x99, 0x55, 0x66];
 
-/// The 9 bytes of the first section, as the tools write them; they mean nothing, so they are not
+/// The 9 bytes of the first section, as the tools write them; they have no meaning, so they are not
 /// checked.
 const MAGIC: [u8; 9] = [0x0f, 0xf0, 0x0f, 0xf0, 0x0f, 0xf0, 0x0f, 0xf0, 0x00];
 
-/// What a `.bit` says about itself.
+/// The header of a `.bit`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Header {
-    /// Name of the design, as its tools wrote it, e.g. `nf2_top_par.ncd`.
+    /// Name of the design as the tools wrote it, e.g. `nf2_top_par.ncd`.
     pub design: String,
-    /// The part that it is for, e.g. `2vp50ff1152`.
+    /// The part that it was made for, e.g. `2vp50ff1152`.
     pub part: String,
-    /// When it was made, e.g. `2009/ 7/ 4`.
+    /// The date of its making, e.g. `2009/ 7/ 4`.
     pub date: String,
-    /// When on that day.
+    /// The time of day.
     pub time: String,
 }
 
@@ -37,10 +37,10 @@ pub struct Bitfile<'a> {
     header: Option<[&'a [u8]; 4]>,
 }
 
-/// Why something is no bitfile, or none for this card.
+/// Why a file is not a bitfile, or not for this card.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BitfileError {
-    /// It starts like neither.
+    /// Its first bytes are those of neither format.
     #[error(
         "this is no bitfile: it starts with neither the header of a .bit nor the FFFFFFFF of a .bin; was it unpacked?"
     )]
@@ -48,25 +48,25 @@ pub enum BitfileError {
     /// It ends too early.
     #[error("cut off in {section} (at byte {at} of {length}); copy it again")]
     CutOff {
-        /// In which section.
+        /// The section.
         section: &'static str,
-        /// Where more was needed.
+        /// Offset at which more bytes were needed.
         at: usize,
         /// The file's length.
         length: usize,
     },
-    /// A section is not what it must be.
+    /// A section is malformed.
     #[error("at byte {at}: {wanted} was expected; it is damaged or no bitfile of this kind")]
     Section {
-        /// Where.
+        /// Its offset.
         at: usize,
-        /// What has to be there.
+        /// What was expected there.
         wanted: &'static str,
     },
     /// Something follows the configuration.
     #[error("{0} bytes follow the end of the configuration; it is damaged")]
     Trailing(usize),
-    /// The configuration does not start as it must.
+    /// The configuration has the wrong first words.
     #[error(
         "the configuration starts with {0:02x?}, not with FFFFFFFF AA995566; it is damaged, or its bits are swapped"
     )]
@@ -74,14 +74,14 @@ pub enum BitfileError {
     /// It is for another part.
     #[error("it is for the part {part}{}, the {which} is a {wanted}; nothing was loaded", hint(part))]
     Part {
-        /// What the file says.
+        /// The part in the file.
         part: String,
-        /// What the card has.
+        /// The part on the card.
         wanted: String,
-        /// Which FPGA.
+        /// The FPGA's name.
         which: &'static str,
     },
-    /// It has another length than every configuration of that part.
+    /// Its length is not that of the part's configurations.
     #[error("its configuration has {length} bytes, that of a {part} always has {wanted}; nothing was loaded")]
     Length {
         /// The file's.
@@ -93,7 +93,7 @@ pub enum BitfileError {
     },
 }
 
-/// What another known part is.
+/// The card that another known part is on.
 fn hint(part: &str) -> &'static str {
     match part {
         "2s200fg456" => " (the bus FPGA of a NetFPGA-1G)",
@@ -148,13 +148,13 @@ impl<'a> Bitfile<'a> {
         }
     }
 
-    /// What it says about itself; `None` for a `.bin`.
+    /// Its header; `None` for a `.bin`.
     pub fn header(&self) -> Option<Header> {
         let [design, part, date, time] = self.header?.map(|s| String::from_utf8_lossy(s).into_owned());
         Some(Header { design, part, date, time })
     }
 
-    /// That it can be loaded into this user FPGA.
+    /// Checks that it can be loaded into this user FPGA.
     ///
     /// # Errors
     /// When it is for another part, or of another length.
@@ -162,7 +162,7 @@ impl<'a> Bitfile<'a> {
         self.is_for("user FPGA", &fpga.part, fpga.bytes)
     }
 
-    /// That it is one for this bus FPGA.
+    /// Checks that it can be loaded into this bus FPGA.
     ///
     /// # Errors
     /// When it is for another part, or of another length.
@@ -183,8 +183,8 @@ impl<'a> Bitfile<'a> {
         Ok(())
     }
 
-    /// The words that are written to PROG_DATA: 4 bytes each, little-endian; the last is filled up
-    /// with FF.
+    /// The words to write to PROG_DATA: 4 bytes each, little-endian; the last one is padded with
+    /// FF.
     pub fn words(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
         self.data.chunks(4).map(|chunk| {
             let mut bytes = [0xff; 4];
@@ -196,7 +196,7 @@ impl<'a> Bitfile<'a> {
     }
 }
 
-/// A `.bit` made of its parts; how tests get one, and how a `.bin` becomes one that names its part.
+/// Writes a `.bit`, for tests, and to turn a `.bin` into a file that names its part.
 ///
 /// # Errors
 /// When a string or the data is too long for its length.
@@ -240,7 +240,7 @@ impl<'a> Reader<'a> {
         if self.take(section, 1)? == [letter] { Ok(()) } else { Err(BitfileError::Section { at, wanted }) }
     }
 
-    /// A lettered section with a string that ends in NUL; without the NUL.
+    /// A lettered section with a string that ends in NUL; returned without the NUL.
     fn string(
         &mut self,
         letter: u8,

@@ -1,23 +1,22 @@
 //! How far a card's clock falls behind real time: a simulated card can take minutes for a second,
-//! and what it forwards once in that second is not idle.
+//! and a flow that it uses once in that second is not idle.
 
 use std::time::Duration;
 use tandem_model::Time;
 
-/// A card's seconds against real time. Only what is behind for sure counts: the register says whole
-/// seconds.
+/// Compares a card's seconds with real time. The register has whole seconds, so that only a certain
+/// delay counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CardClock {
-    /// When the comparison began, and the register then.
+    /// Start of the comparison, and the register then.
     start: Option<(Time, u32)>,
-    /// How far behind it is, as found so far.
+    /// The delay found so far.
     behind: Duration,
 }
 
 impl CardClock {
-    /// Takes a reading of the card's seconds; gives by how much more it has fallen behind since the
-    /// last one. A clock that went back is that of a card that was reset, and the comparison begins
-    /// anew.
+    /// Takes a reading of the card's seconds; returns the delay added since the last one. If the
+    /// clock went back, the card was reset, and the comparison starts again.
     pub fn reading(&mut self, now: Time, seconds: u32) -> Duration {
         let (start, first) = match self.start {
             Some((start, first)) if seconds >= first => (start, first),
@@ -26,8 +25,8 @@ impl CardClock {
                 return Duration::ZERO;
             }
         };
-        // The first reading may have been just before the next second, this one just after its own
-        // began.
+        // The first reading may have been just before the next second, and this one just after its
+        // own began.
         let passed = Duration::from_secs(u64::from(seconds - first).saturating_add(1));
         let behind = now.since(start).saturating_sub(passed);
         let more = behind.saturating_sub(self.behind);

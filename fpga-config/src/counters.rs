@@ -1,14 +1,14 @@
-//! Counters of 32 and of 25 bits as counters of 64.
+//! Widens counters of 32 and of 25 bits to 64 bits.
 //!
-//! A card's byte counters wrap after 34 s at line rate, so they are read more often than that
-//! ([`WRAP_AT_LINE_RATE`]). Each reading is given to its counter once, in the order of the
-//! readings; two wraps between two readings cannot be seen by anyone.
+//! A card's byte counters wrap after 34 s at line rate, so they have to be read more often
+//! ([`WRAP_AT_LINE_RATE`]). Each reading has to be passed to its counter once, in order; two wraps
+//! between two readings cannot be detected.
 
 use crate::profile::{Meaning, Profile};
 use crate::registers::{AccessError, Registers, is_no_answer};
 use std::time::Duration;
 
-/// How long 2^32 bytes take at 1 Gbit/s: the longest time between two readings.
+/// The time of 2^32 bytes at 1 Gbit/s: the longest time between two readings.
 pub const WRAP_AT_LINE_RATE: Duration = Duration::from_millis(34_359);
 
 /// A 32-bit counter that wraps and is not cleared by reading, widened to 64 bits.
@@ -19,17 +19,17 @@ pub struct Wrapping {
 }
 
 impl Wrapping {
-    /// One whose past is not known: the first reading is where it starts, and counts as nothing.
+    /// A counter with an unknown past: the first reading is its start, and counts as nothing.
     pub const fn unknown() -> Wrapping {
         Wrapping { total: 0, last: None }
     }
 
-    /// One that stood at `value` when it began to count for its owner.
+    /// A counter that was at `value` when its owner began to count.
     pub const fn since(value: u32) -> Wrapping {
         Wrapping { total: 0, last: Some(value) }
     }
 
-    /// Takes a reading; gives what was counted since the last.
+    /// Takes a reading; returns the count since the last one.
     pub fn read(&mut self, value: u32) -> u64 {
         let delta = self.last.map_or(0, |last| u64::from(value.wrapping_sub(last)));
         self.last = Some(value);
@@ -37,13 +37,12 @@ impl Wrapping {
         delta
     }
 
-    /// The register was written, or starts from there after a reset: what it counted before is
-    /// kept.
+    /// The register was written, or restarts there after a reset: the count so far is kept.
     pub const fn restart(&mut self, value: u32) {
         self.last = Some(value);
     }
 
-    /// All that was counted.
+    /// The count so far.
     pub const fn total(&self) -> u64 {
         self.total
     }
@@ -55,25 +54,25 @@ impl Wrapping {
 /// bits 23:0, so bit 24 stays set once it was set. Word 1 has bytes, cleared as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExactCounter {
-    /// Bit 24 as the last reading left it.
+    /// Bit 24 after the last reading.
     carried: bool,
     packets: u64,
     bytes: u64,
 }
 
-/// What an exact entry counted since it was read last.
+/// The counts of an exact entry since the last reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counted {
     /// Packets.
     pub packets: u64,
     /// Bytes.
     pub bytes: u64,
-    /// The low 7 bits of the second in which it was hit last.
+    /// The low 7 bits of the second of its last hit.
     pub last_seen: u8,
 }
 
 impl ExactCounter {
-    /// One of an entry whose counter words are 0, as after its body was written.
+    /// For an entry whose counter words are 0, as after its body was written.
     pub const fn new() -> ExactCounter {
         ExactCounter { carried: false, packets: 0, bytes: 0 }
     }
@@ -81,7 +80,7 @@ impl ExactCounter {
     /// Takes a reading of both words, each read once.
     ///
     /// Right for fewer than 2^25 packets (22 s of the smallest frames at 1 Gbit/s) between two
-    /// readings: a carry out of bit 23 turns bit 24 over, whether it was set or not.
+    /// readings: a carry out of bit 23 flips bit 24, whether it was set or not.
     pub const fn read(&mut self, word0: u32, word1: u32) -> Counted {
         let before = if self.carried { 0x0100_0000 } else { 0 };
         let packets = (word0 & 0x01ff_ffff).wrapping_sub(before) & 0x01ff_ffff;
@@ -104,8 +103,8 @@ impl ExactCounter {
     }
 }
 
-/// When an exact entry was hit last, in whole seconds of the card's clock: the latest second not
-/// after `clock` with these low 7 bits. Right when it was read within 128 s of the hit.
+/// The time of an exact entry's last hit, in whole seconds of the card's clock: the latest second
+/// not after `clock` with these low 7 bits. Right when read within 128 s of the hit.
 pub const fn last_seen(clock: u32, low: u8) -> u32 {
     let back = (clock as u8).wrapping_sub(low) & 0x7f;
     clock.saturating_sub(back as u32)
@@ -116,17 +115,17 @@ pub const fn last_seen(clock: u32, low: u8) -> u32 {
 pub struct Reading {
     /// The register's name.
     pub name: String,
-    /// What it is a number of.
+    /// Its unit.
     pub is: Meaning,
-    /// What grows: counted since this began. What does not: the value.
+    /// For a cumulative counter, the count since this began; otherwise the register's value.
     pub value: u64,
-    /// Since the last sweep, for what grows.
+    /// For a cumulative counter, the count since the last sweep.
     pub delta: Option<u64>,
-    /// The register as it was read; `None` when nothing answered.
+    /// The register's value; `None` when it did not answer.
     pub raw: Option<u32>,
 }
 
-/// All counters of a bitfile, read in one pass, no register twice.
+/// All counters of a bitfile, read in one pass, each register once.
 #[derive(Debug, Clone)]
 pub struct Sweep {
     counters: Vec<Counter>,
@@ -138,21 +137,21 @@ struct Counter {
     is: Meaning,
     address: u32,
     wide: Wrapping,
-    /// Reading it sets it to 0, so each reading is what came since the last.
+    /// Reading it resets it to 0, so that each reading is the count since the last.
     clears: bool,
 }
 
 impl Sweep {
-    /// Of all counters of a profile whose name has `part` in it (all for the empty string). The
-    /// counters of the wildcard rows are not among them: whoever keeps the rows reads those. Nor
-    /// are those that reading clears: a second reader would take what another one counts. Counters
-    /// start at what the card has counted since its reset.
+    /// All counters of a profile whose name contains `part` (all for the empty string). Left out
+    /// are the counters of wildcard rows, which the owner of the rows reads, and those that reading
+    /// clears: a second reader would take counts from another. Counters start at what the card has
+    /// counted since its reset.
     pub fn new(profile: &Profile, part: &str) -> Sweep {
         Sweep::of(profile, part, false)
     }
 
-    /// The same with the counters that reading clears, for whoever alone reads them: their readings
-    /// are summed.
+    /// The same with the counters that reading clears, for their only reader: the readings are
+    /// summed.
     pub fn with_clearing(profile: &Profile, part: &str) -> Sweep {
         Sweep::of(profile, part, true)
     }
@@ -178,31 +177,30 @@ impl Sweep {
         Sweep { counters }
     }
 
-    /// The card was reset: its counters start from 0 again, and what they counted before is kept.
-    /// Read them before the reset.
+    /// The card was reset: its counters restart at 0, and the counts so far are kept. To be read
+    /// before the reset.
     pub fn restart(&mut self) {
         self.counters.iter_mut().for_each(|c| c.wide.restart(0));
     }
 
-    /// How many registers a pass reads.
+    /// Number of registers in a pass.
     pub fn len(&self) -> usize {
         self.counters.len()
     }
 
-    /// How many of them reading clears.
+    /// Number of them that reading clears.
     pub fn clearing(&self) -> usize {
         self.counters.iter().filter(|c| c.clears).count()
     }
 
-    /// True when there is nothing to read.
+    /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.counters.is_empty()
     }
 
-    /// One pass. What does not answer keeps its count.
+    /// One pass. A register that does not answer keeps its count.
     ///
-    /// # Errors
-    /// When the card cannot be asked; the counters that were read before are kept.
+    /// # Errors When the card does not answer; counts that were read before are kept.
     pub fn read(&mut self, regs: &mut dyn Registers) -> Result<Vec<Reading>, AccessError> {
         let mut readings = Vec::with_capacity(self.counters.len());
         for counter in &mut self.counters {

@@ -1,36 +1,35 @@
-//! The device id block at 0x400000: what a loaded bitfile says about itself.
+//! The device id block at 0x400000, in which a bitfile describes itself.
 
 use crate::registers::{AccessError, Registers, is_no_answer};
 use std::fmt;
 
-/// Where the block is, in every bitfile made with the reference library.
+/// Address of the block, in every bitfile made with the reference library.
 pub const BASE: u32 = 0x40_0000;
 
 /// The first 16 bytes of a block of version 2, as four words.
 pub const MD5_V2: [u32; 4] = [0x5e46_1ffe, 0x4397_25c9, 0x279a_22a1, 0x855f_6c53];
 
-/// What the block says.
+/// The contents of the block.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DeviceId {
     /// The design's number.
     pub device: u32,
     /// Major, minor, revision.
     pub version: (u8, u8, u8),
-    /// The bus FPGA's id register as the bitfile was made for it.
+    /// The id register of the bus FPGA that the bitfile was made for.
     pub cpci: u32,
-    /// The folder of its sources; what profiles are recognised by.
+    /// The folder of its sources, by which profiles are recognised.
     pub directory: String,
     /// Its name.
     pub name: String,
-    /// What it is.
+    /// Its description.
     pub description: String,
 }
 
 impl DeviceId {
-    /// Reads the block; `None` when the bitfile has none (or none is loaded).
+    /// Reads the block; `None` when the bitfile has none (or no bitfile is loaded).
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn read(regs: &mut dyn Registers) -> Result<Option<DeviceId>, AccessError> {
         for (i, word) in (0..).zip(MD5_V2) {
             if regs.read32(BASE + 4 * i)? != word {
@@ -50,7 +49,7 @@ impl DeviceId {
         }))
     }
 
-    /// The 64 words of a block that says this. What is too long is cut.
+    /// The 64 words of a block with these contents. Strings that are too long are cut.
     pub fn words(&self) -> [u32; 64] {
         let mut bytes = [0u8; 256];
         let (major, minor, revision) = self.version;
@@ -83,8 +82,8 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// A string of the block: big-endian within words, up to the first NUL; what is no text is shown as
-/// U+FFFD.
+/// A string of the block: big-endian within words, up to the first NUL; bytes that are not UTF-8
+/// are shown as U+FFFD.
 fn text(regs: &mut dyn Registers, address: u32, bytes: u32) -> Result<String, AccessError> {
     let mut text = Vec::new();
     for at in (0..bytes).step_by(4) {

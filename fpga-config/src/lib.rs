@@ -1,18 +1,17 @@
-//! NetFPGA cards without any I/O: what a bitfile's registers are, how a flow rule becomes register
-//! words, and a card in memory.
+//! NetFPGA cards without any I/O: the registers of bitfiles, the translation of flow rules to
+//! register words, and a card in memory.
 //!
-//! - [`registers`]: the one door to a card, two operations wide. Everything below speaks through
-//!   it, so that a card behind a driver, a mapped BAR, a Verilog simulation and the model are
-//!   alike.
-//! - [`profile`]: a bitfile's registers and abilities, as data. [`device_id`]: what a loaded
-//!   bitfile says about itself.
-//! - [`bitfile`]: what can be loaded. [`counters`]: 32-bit counters as 64-bit ones. [`limiter`]:
-//!   bit rates as registers.
+//! - [`registers`]: access to a card by two operations. Everything below uses it, so that a card
+//!   behind a driver, a mapped BAR, a Verilog simulation and the model are interchangeable.
+//! - [`profile`]: a bitfile's registers and capabilities, as data. [`device_id`]: a loaded
+//!   bitfile's description of itself.
+//! - [`bitfile`]: files to load. [`counters`]: 32-bit counters as 64-bit ones. [`limiter`]: bit
+//!   rates as registers.
 //! - [`generator`]: replay and capture of the packet generator.
-//! - [`health`]: whether the data path keeps up. [`settings`]: what a reset would forget.
-//!   [`card_clock`]: whether its seconds are as long as ours.
+//! - [`health`]: whether the data path keeps up. [`settings`]: settings that a reset loses.
+//!   [`card_clock`]: the speed of the card's clock.
 //! - [`codec`]: keys, masks, actions and rows of the OpenFlow switch bitfile.
-//! - [`offload`]: a flow table kept in a card.
+//! - [`offload`]: keeps a flow table on a card.
 //! - [`model`]: a card in memory.
 
 pub mod bitfile;

@@ -1,18 +1,18 @@
-//! Rate limiters: bit/s to registers and back. Only some bitfiles have them; the OpenFlow switch
-//! has none.
+//! Rate limiters: bit/s to register values and back. Only some bitfiles have them; the OpenFlow
+//! switch has none.
 //!
-//! What is asked for is a ceiling: the setting chosen never lets more through, and the answer says
-//! what it really lets through.
+//! A requested rate is a ceiling: the chosen setting never lets more through, and the reply has its
+//! real rate.
 
 use crate::profile::{LimiterKind, RateLimiter};
 use crate::registers::{AccessError, Registers};
 use tandem_model::BitRate;
 
-/// What a limiter is set to.
+/// The setting of a limiter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting {
-    /// It lets everything through.
+    /// No limit.
     Off,
     /// Of a `shift` limiter: about 8 Gbit/s / (1 + 2^shift).
     Shift(u8),
@@ -25,41 +25,41 @@ pub enum Setting {
     },
 }
 
-/// Why a rate cannot be had.
+/// Why a rate is not possible.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LimitError {
-    /// There is no such limiter.
+    /// The limiter does not exist.
     #[error("limiter {index}: this bitfile has {count} (from 0)")]
     NoSuch {
-        /// Which was asked for.
+        /// Its index.
         index: u8,
-        /// How many there are.
+        /// Number of limiters.
         count: usize,
     },
-    /// It can go no lower.
+    /// The rate is below the lowest possible.
     #[error("{asked} is below what this limiter can be set to; its lowest is {lowest}")]
     TooLow {
-        /// Asked for.
+        /// The requested rate.
         asked: BitRate,
-        /// The lowest there is.
+        /// The lowest possible rate.
         lowest: BitRate,
     },
-    /// What was written did not stay.
+    /// The setting reads back differently.
     #[error("limiter {index} was set to {wrote:?} and then read as {read:?}; is the right bitfile loaded?")]
     NotKept {
-        /// Which.
+        /// Index of the limiter.
         index: u8,
-        /// What was written.
+        /// The setting written.
         wrote: Setting,
-        /// What it is.
+        /// The setting read.
         read: Setting,
     },
-    /// The card could not be asked.
+    /// The card did not answer.
     #[error(transparent)]
     Access(#[from] AccessError),
 }
 
-/// 8 bits per 8 ns clock: what passes with nothing held back.
+/// 8 bits per 8 ns clock: the rate without any pause.
 const FULL: u64 = 8_000_000_000;
 
 /// Width of TOKEN_INTERVAL.
@@ -80,9 +80,9 @@ impl Setting {
                 .find(|s| s.rate().is_some_and(|r| r <= rate))
                 .ok_or_else(|| too_low(Setting::Shift(15))),
             LimiterKind::Tokens => {
-                // increment / interval Gbit/s: per increment the shortest interval whose rate is
-                // not above; of these the nearest, then the shortest (the smoothest). A rate above
-                // 1 Gbit/s is no limit on a port of that.
+                // Rates are increment / interval Gbit/s. For each increment, the shortest interval
+                // whose rate is not above; of these the nearest rate, then the shortest interval
+                // (the smoothest). A rate above 1 Gbit/s does not limit a port of that speed.
                 let wanted = rate.0.min(1_000_000_000);
                 let mut best: Option<(u64, u32, u8)> = None;
                 for increment in 1..=u8::MAX {
@@ -105,8 +105,8 @@ impl Setting {
         }
     }
 
-    /// What it lets through, in layer-2 bits; rounded down to whole bit/s. `None` when off, or when
-    /// it can let nothing through.
+    /// Its rate in layer-2 bits, rounded down to whole bit/s. `None` if it is off, or lets nothing
+    /// through.
     pub fn rate(self) -> Option<BitRate> {
         match self {
             Setting::Off | Setting::Tokens { interval: 0, .. } => None,
@@ -128,11 +128,11 @@ impl RateLimiter {
         self.at.get(usize::from(index)).copied().ok_or(LimitError::NoSuch { index, count: self.at.len() })
     }
 
-    /// Sets a limiter and reads it back. While it is changed it is off, so that no half of a
-    /// setting is ever in force.
+    /// Sets a limiter and reads it back. It is off while it is changed, so that no half-written
+    /// setting is in force.
     ///
-    /// # Errors
-    /// When there is no such limiter, the card cannot be asked, or the setting did not stay.
+    /// When the limiter does not exist, the card does not answer, or the setting reads back
+    /// differently.
     pub fn set(&self, regs: &mut dyn Registers, index: u8, setting: Setting) -> Result<(), LimitError> {
         let base = self.base(index)?;
         regs.write32(base, 0)?;
@@ -152,10 +152,9 @@ impl RateLimiter {
         if read == setting { Ok(()) } else { Err(LimitError::NotKept { index, wrote: setting, read }) }
     }
 
-    /// What a limiter is set to.
+    /// The setting of a limiter.
     ///
-    /// # Errors
-    /// When there is no such limiter, or the card cannot be asked.
+    /// When the limiter does not exist, or the card does not answer.
     pub fn get(&self, regs: &mut dyn Registers, index: u8) -> Result<Setting, LimitError> {
         let base = self.base(index)?;
         if regs.read32(base)? & 1 == 0 {

@@ -1,8 +1,8 @@
-//! The one door to a card: a 32-bit read and a 32-bit write by byte address in BAR 0.
+//! The access to a card: a 32-bit read and a 32-bit write by byte address in BAR 0.
 //!
-//! An implementation checks the address before it touches the card ([`check`]): a card answers what
-//! is outside with a stale value and success. It has one user at a time: a row is built in staging
-//! registers that every reader of a row overwrites.
+//! An implementation checks the address before it accesses the card ([`check`]): outside of BAR 0 a
+//! card returns a stale value without an error. A card has one user at a time: a row is written to
+//! staging registers, which reading a row overwrites.
 
 use std::error::Error;
 use std::fmt;
@@ -12,24 +12,23 @@ use std::time::Duration;
 /// The bytes of BAR 0 of a NetFPGA-1G: addresses are below this.
 pub const BAR_BYTES: u32 = 128 << 20;
 
-/// What a card answers where nothing is mapped, and when the user FPGA does not answer within 511
-/// clocks.
+/// The value of an unmapped address, and of any address when the user FPGA does not answer within
+/// 511 clocks.
 pub const UNMAPPED: u32 = 0xdead_beef;
 
-/// What a card answers when the data path's register ring does not answer within 127 clocks. The
-/// low half holds whatever was there.
+/// The value when the data path's register ring does not answer within 127 clocks. The low half is
+/// undefined.
 pub const RING_TIMEOUT: u32 = 0xdead_0000;
 
 /// Registers of a card, by byte address in BAR 0.
 pub trait Registers {
-    /// Reads one register. Reading changes some registers (clear on read, staging).
+    /// Reads one register. Reading has side effects on some registers (clear on read, staging).
     ///
-    /// # Errors
-    /// When the address is outside the card, or the card could not be asked. [`UNMAPPED`] is a
+    /// # Errors When the address is outside the card, or the card did not answer. [`UNMAPPED`] is a
     /// value, not an error.
     fn read32(&mut self, address: u32) -> Result<u32, AccessError>;
 
-    /// Writes one register. That it took effect is not known: read back what matters.
+    /// Writes one register. Its effect is not confirmed: values that matter have to be read back.
     ///
     /// # Errors
     /// When the address is outside the card, or the card could not be written.
@@ -56,19 +55,19 @@ impl<R: Registers + ?Sized> Registers for Box<R> {
     }
 }
 
-/// What was tried when an access failed.
+/// The access that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// A read of this address.
     Read(u32),
     /// A write of this value (second) to this address (first).
     Write(u32, u32),
-    /// A frame into this queue, where a way to a card has packets.
+    /// A frame into this queue, for cards with packets.
     Packet(u8),
 }
 
 impl Access {
-    /// The address; 0 for a frame, which has none.
+    /// The address; 0 for a frame.
     pub const fn address(self) -> u32 {
         match self {
             Access::Read(address) | Access::Write(address, _) => address,
@@ -90,54 +89,53 @@ impl fmt::Display for Access {
 /// Why a register could not be read or written.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum AccessError {
-    /// The address is no register of any card; the card was not touched.
+    /// The address is invalid for any card; the card was not accessed.
     #[error(
         "{0}: a card has registers at multiples of 4 below 0x8000000 (128 MiB); the card was not touched"
     )]
     Address(Access),
-    /// The other side did not answer in time. Its answer may still come, so the connection is of no
-    /// more use.
+    /// The other side did not answer in time. Its reply may still come, so the connection cannot be
+    /// used any more.
     #[error(
         "{access}: no answer within {within:?}; is the other side stopped? Open the card again when it runs"
     )]
     TimedOut {
-        /// What was tried.
+        /// The access.
         access: Access,
         /// How long was waited.
         within: Duration,
     },
-    /// The other side is gone.
+    /// The other side has closed the connection.
     #[error("{0}: the other side closed the connection; start it and open the card again")]
     Closed(Access),
-    /// The other side says that it cannot.
+    /// The other side has refused the access.
     #[error("{access}: refused: {why}")]
     Refused {
-        /// What was tried.
+        /// The access.
         access: Access,
-        /// In the other side's words.
+        /// The other side's reason.
         why: String,
     },
-    /// The system could not do it.
+    /// A system call failed.
     #[error("{access} failed")]
     Failed {
-        /// What was tried.
+        /// The access.
         access: Access,
-        /// The system's reason.
+        /// The system's error.
         #[source]
         source: Arc<dyn Error + Send + Sync>,
     },
 }
 
-/// That an address can be a register's: aligned, and within BAR 0.
+/// Checks that an address is aligned and within BAR 0.
 ///
-/// # Errors
-/// [`AccessError::Address`] when it cannot.
+/// [`AccessError::Address`] when it is not.
 pub const fn check(access: Access) -> Result<(), AccessError> {
     let address = access.address();
     if address < BAR_BYTES && address.is_multiple_of(4) { Ok(()) } else { Err(AccessError::Address(access)) }
 }
 
-/// True for a value that a card gives when nothing answered: see [`UNMAPPED`] and [`RING_TIMEOUT`].
+/// Whether the value means that nothing answered: see [`UNMAPPED`] and [`RING_TIMEOUT`].
 pub const fn is_no_answer(value: u32) -> bool {
     value == UNMAPPED || value & 0xffff_0000 == RING_TIMEOUT
 }

@@ -1,21 +1,19 @@
-//! What somebody has set in a card and its reset forgets: the MACs' and CPU queues' controls,
-//! queues that do not drain, rate limiters.
+//! Settings of a card that its reset loses: the MACs' and CPU queues' controls, queues that do not
+//! drain, rate limiters.
 //!
-//! Rows, exact entries and the watchdog are not among it: whoever keeps them writes them after
-//! everything else.
+//! Rows, exact entries and the watchdog are not among them: their owner writes them last.
 
 use crate::profile::Profile;
 use crate::registers::{AccessError, Registers, is_no_answer};
 
-/// The settings of a card as they were read, in the order in which they are written.
+/// The settings that were read, in the order of writing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings(Vec<(u32, u32)>);
 
 impl Settings {
-    /// Reads them: a register per port and limiter, and a few more.
+    /// Reads the settings: a register per port and limiter, and a few more.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn read(profile: &Profile, card: &mut dyn Registers) -> Result<Settings, AccessError> {
         let mut addresses = Vec::new();
         let mut named = |name: String| addresses.extend(profile.register(&name).map(|r| r.address));
@@ -24,7 +22,7 @@ impl Settings {
             named(format!("CPU_QUEUE_{port}_CONTROL"));
         }
         named("BRAM_OQ_DISABLE_QUEUES".to_owned());
-        // A limiter is set before it is switched on.
+        // A limiter is set before it is turned on.
         for base in profile.rate_limiter.iter().flat_map(|l| &l.at) {
             addresses.extend([base + 4, base + 8, *base].into_iter().filter(|a| profile.at(*a).is_some()));
         }
@@ -38,7 +36,7 @@ impl Settings {
         Ok(Settings(all))
     }
 
-    /// Writes them again.
+    /// Writes the settings again.
     ///
     /// # Errors
     /// When the card cannot be written.

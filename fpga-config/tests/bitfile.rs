@@ -1,5 +1,5 @@
-//! Bitfiles, whole and damaged. No real one may be passed on here; these have the form that 23
-//! public files have.
+//! Complete and damaged bitfiles. Real ones may not be distributed; these have the format of 23
+//! public files.
 
 use proptest::prelude::*;
 use tandem_fpga_config::bitfile::{Bitfile, BitfileError, Header, SYNC, write};
@@ -25,7 +25,7 @@ fn data(bytes: usize) -> Vec<u8> {
     data
 }
 
-/// A whole file for the user FPGA, written byte by byte as the form is described.
+/// A complete file for the user FPGA, written byte by byte after the format's description.
 fn whole() -> Vec<u8> {
     let mut file = vec![0x00, 0x09, 0x0f, 0xf0, 0x0f, 0xf0, 0x0f, 0xf0, 0x0f, 0xf0, 0x00, 0x00, 0x01];
     for (letter, text) in

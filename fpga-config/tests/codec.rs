@@ -1,5 +1,5 @@
-//! Keys, actions, hashes and rows against the tables and the vector of the facts that were observed
-//! on the Verilog.
+//! Keys, actions, hashes and rows, compared with tables and a vector that were observed on the
+//! Verilog.
 
 use tandem_fpga_config::codec::{Action, Exact, Field, Key, Mask, Pattern, Row, hash};
 use tandem_fpga_config::profile::{self, FlowMap};
@@ -21,7 +21,7 @@ fn hex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex")).collect()
 }
 
-/// The vector of the facts, observed on the Verilog: key, first row, second row.
+/// The vector observed on the Verilog: key, first row, second row.
 const VECTOR: (&str, u16, u16) =
     ("d007e803110200000a0100000a0008020000000a00010000000a000000ffff00", 0x5dc9, 0x78fd);
 

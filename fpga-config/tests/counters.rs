@@ -1,4 +1,4 @@
-//! Widened counters and rate limiters, against what is known of them and against a reference that
+//! Widened counters and rate limiters, compared with documented values and with a reference that
 //! cannot wrap.
 
 use proptest::prelude::*;
@@ -52,7 +52,7 @@ proptest! {
 
     #[test]
     fn exact_counters_count_every_packet_whatever_bit_24_does(steps in proptest::collection::vec((0u32..1 << 25, any::<u32>(), 0u32..128), 1..50)) {
-        // The register: packets in 24:0, of which reading clears 23:0.
+        // The register has packets in bits 24:0, of which reading clears 23:0.
         let mut register = 0u32;
         let mut counter = ExactCounter::new();
         let (mut packets, mut bytes) = (0u64, 0u64);
@@ -94,7 +94,7 @@ proptest! {
 
 #[test]
 fn table_rate_limiters_shift() {
-    // Given as 0.89 G, 123 M, 244 k.
+    // Documented as 0.89 G, 123 M, 244 k.
     for (shift, low, high) in
         [(3, 880_000_000, 890_000_000), (6, 122_500_000, 123_500_000), (15, 243_500, 244_500)]
     {
@@ -198,8 +198,8 @@ fn a_sweep_widens_and_says_what_does_not_answer() {
     );
 }
 
-/// Frames that the input arbiter sent: any access clears the count, so that a wrap is never what a
-/// smaller reading means.
+/// Frames counted by the input arbiter: any access clears the counter, so that a smaller reading
+/// never means a wrap.
 #[test]
 fn what_reading_clears_is_summed_by_whoever_asks_for_it_and_left_to_others_otherwise() {
     let profile = profile("openflow-switch");
@@ -222,8 +222,7 @@ fn what_reading_clears_is_summed_by_whoever_asks_for_it_and_left_to_others_other
     assert_eq!(card.read32(entered).expect("mapped"), 0, "a write clears it, and is not kept");
 }
 
-/// A bitfile whose rows clear on reading says so in its profile; model and offload then go by it
-/// alike.
+/// If a bitfile's rows clear on reading, its profile says so, and both model and offload follow it.
 #[test]
 fn rows_that_clear_on_reading_are_counted_by_the_profile_s_word() {
     let (name, text) = builtin::PROFILES[0];

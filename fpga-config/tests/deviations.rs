@@ -1,5 +1,5 @@
-//! Why a rule is not in the card, and where a card that has it sees less than the table: shown, so
-//! that nobody is surprised.
+//! The reasons why rules are not on the card, and the cases in which a card with the rule differs
+//! from the table.
 
 mod world;
 
@@ -83,10 +83,10 @@ fn deviations_are_these() {
         let wanted = world::verdict(&mut w.alone.clone(), &w.ports, frame, 3, w.now);
         let mut out = w.card.packet(queue(0), frame, w.now);
         out.sort();
-        // What comes to software is decided there, rightly.
+        // Packets that reach software are decided rightly there.
         out != [(1, frame.to_vec())] && world::Verdict::Card(out) != wanted
     };
-    // 1. Later fragments: their payload is taken for ports, if that is allowed.
+    // 1. Later fragments: their payload is matched as ports, if that is allowed.
     let rules = ["priority=9,udp,tp_dst=2000,actions=output:1", "priority=8,ip,actions=output:2"];
     assert!(!differs(IN_CARD, &rules, &udp(2, 0)), "a whole packet");
     assert!(differs(IN_CARD, &rules, &udp(2, 10)), "a later fragment");
@@ -103,26 +103,27 @@ fn deviations_are_these() {
     let later = tcp(udp(2, 10));
     assert!(differs(IN_CARD, &rules, &later), "payload changed as if it were a checksum");
     assert!(!differs(Options::default(), &rules, &later), "by default it is right");
-    // A datagram without a checksum would get one: what may be UDP is changed in software only.
+    // A datagram without a checksum would get one: packets that may be UDP are changed in software
+    // only.
     let rules = ["priority=9,ip,actions=mod_nw_dst:10.0.0.9,output:1"];
     let none = udp(2, 0);
     assert_eq!(none[40..42], [0, 0]);
     for frame in [none, first] {
         assert!(!differs(IN_CARD, &rules, &frame), "{frame:02x?}");
     }
-    // 2. Service tags: to the card, such a frame has none.
+    // 2. Service tags: the card does not recognise them.
     let mut service = udp(2, 0);
     service.splice(12..12, [0x88, 0xa8, 0, 5]);
     let rules = ["priority=9,dl_vlan=5,actions=output:1", "priority=8,actions=output:2"];
     assert!(differs(Options::default(), &rules, &service));
-    // 3. ARP opcodes above 255: the card sees the low 8 bits.
+    // 3. ARP opcodes above 255: the card's key has the low 8 bits.
     let mut arp = vec![0xff; 12];
     arp.extend([8, 6, 0, 1, 8, 0, 6, 4, 1, 1]);
     arp.resize(60, 0);
     let rules = ["priority=9,arp,nw_proto=1,actions=output:1", "priority=8,actions=output:2"];
     assert!(differs(Options::default(), &rules, &arp));
-    // 4. IPv4 of another version or with a broken header: the card reads its addresses all the
-    //    same.
+    // 4. IPv4 of another version or with a broken header: the card reads its addresses
+    //    nevertheless.
     let mut broken = udp(2, 0);
     broken[14] = 0x55;
     let rules = ["priority=9,ip,nw_dst=10.0.0.2,actions=output:1", "priority=8,actions=output:2"];
@@ -133,9 +134,9 @@ fn deviations_are_these() {
     arp.resize(60, 0);
     let rules = ["priority=9,arp,nw_proto=1,actions=output:1", "priority=8,actions=output:2"];
     assert!(differs(Options::default(), &rules, &arp));
-    // 6. 802.3 with a SNAP header: software reads the type in it, the card takes the length for
-    //    one. What software decides leaves no exact entry, and a rule for frames without a type
-    //    stays in software, with what it hides.
+    // 6. 802.3 with a SNAP header: software reads the type in it, the card takes the length as the
+    //    type. Frames decided in software get no exact entry, and a rule for frames without a type
+    //    stays in software, with the rules that it hides.
     let mut snap = udp(2, 0);
     snap.splice(12..12, [0, 54, 0xaa, 0xaa, 3, 0, 0, 0]);
     let rules = ["priority=9,ip,actions=output:1", "priority=8,actions=output:2"];
@@ -155,7 +156,7 @@ fn deviations_are_these() {
     w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers");
     let seen = w.offload.packet_seen(&llc, 3, w.now, &mut w.card).expect("it answers");
     assert_eq!(seen, Seen::Nothing, "what is behind the length decides");
-    // 7. An IPv4 header length below 5: the card drops it, whatever port it came from.
+    // 7. An IPv4 header length below 5: the card drops the frame, whatever port it came from.
     let mut short = udp(2, 0);
     short[14] = 0x43;
     let rules = ["priority=8,in_port=3,actions=output:2"];

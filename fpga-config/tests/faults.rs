@@ -1,5 +1,5 @@
-//! The faults of the bitfile in the model, where they are wanted: what is sure of them, and what is
-//! not. That they are the Verilog's is in `transcripts.rs`.
+//! The bitfile's faults in the model, if enabled: their definite effects, and their bounds.
+//! `transcripts.rs` compares them with the Verilog.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tandem_model::Time;
 
 const NOW: Time = Time::from_secs(10);
 
-/// A card that sends what comes in by queue q out by queue `(q + 2) % 8`.
+/// A card that sends frames from queue q to queue `(q + 2) % 8`.
 fn card(faults: bool) -> (Model, FlowMap) {
     let profile = builtin::named("openflow-switch").expect("built in");
     let map = profile.flow_table.expect("it has one");
@@ -30,7 +30,7 @@ fn fill(card: &mut Model, map: &FlowMap) {
     }
 }
 
-/// A frame of so many bytes with this IPv4 header length and protocol, and the last byte told.
+/// A frame of this length with this IPv4 header length and protocol, and this last byte.
 fn frame(length: usize, header: u8, protocol: u8, tag: Option<u16>, last: u8) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
     frame.extend(tag.into_iter().flat_map(|tag| [0x81, 0, (tag >> 8) as u8, tag as u8]));
@@ -47,7 +47,7 @@ fn good(last: u8) -> Vec<u8> {
     frame(60, 5, 17, None, last)
 }
 
-/// What left, as queue and last byte.
+/// The frames that left, as queue and last byte.
 fn left(out: Vec<(u8, Vec<u8>)>) -> Vec<(u8, u8)> {
     out.into_iter().map(|(queue, frame)| (queue, frame.last().copied().unwrap_or(0))).collect()
 }
@@ -60,14 +60,14 @@ fn lag(card: &mut Model, entered: &mut u64) -> u64 {
     *entered - u64::from(decided)
 }
 
-/// Whether the data path takes words, as the input arbiter says.
+/// Whether the data path accepts words, by the input arbiter's register.
 fn takes_words(card: &mut Model) -> bool {
     let (address, mask) = card.profile().data_path.as_ref().and_then(|d| d.ready).expect("described");
     card.read32(address).expect("a register") & mask != 0
 }
 
-/// A header length of 14 or 15: each frame leaves by the decision for the next, so one frame is
-/// missing from then on, also in the counts.
+/// A header length of 14 or 15: each frame leaves by the decision for the next, so that from then
+/// on one frame is missing, also in the counters.
 #[test]
 fn one_frame_with_a_header_beyond_its_end_makes_every_later_one_leave_one_late() {
     for (header, protocol) in [(14, 17), (15, 6), (14, 1), (15, 1)] {
@@ -84,8 +84,8 @@ fn one_frame_with_a_header_beyond_its_end_makes_every_later_one_leave_one_late()
     }
 }
 
-/// 12 or 13: the next frame alone is decided by a key that is not its own; counts are whole again
-/// afterwards.
+/// A header length of 12 or 13: only the next frame is decided by a wrong key; afterwards the
+/// counters agree.
 #[test]
 fn a_header_a_little_beyond_its_frame_spoils_one_decision() {
     for header in [12, 13] {
@@ -106,14 +106,14 @@ fn a_second_one_or_a_long_frame_stops_everything_until_a_reset() {
         let mut entered = 0;
         card.packet(4, &frame(60, 15, 17, None, 1), NOW);
         card.packet(4, &good(2), NOW);
-        // A second frame of that kind, or one that does not fit into what waits for a decision.
+        // A second frame of that kind, or one that does not fit the buffer before the decision.
         let second = if long { frame(1514, 5, 17, None, 3) } else { frame(60, 15, 17, None, 3) };
         card.packet(4, &second, NOW);
         for last in 0..200 {
             assert_eq!(card.packet(0, &good(last), NOW), [], "long: {long}");
         }
-        // A long frame is stuck half-way, and not counted; that nothing is taken shows all the
-        // same.
+        // A long frame is stuck half-way and not counted; the ready bit shows the stop
+        // nevertheless.
         assert_eq!(lag(&mut card, &mut entered), u64::from(!long) * 2, "long: {long}");
         assert!(!takes_words(&mut card));
         assert_eq!(card.read32(map.seconds).expect("a register"), 9, "registers answer");
@@ -129,8 +129,8 @@ fn a_second_one_or_a_long_frame_stops_everything_until_a_reset() {
     }
 }
 
-/// Behind the first one, a frame can wait for the decision of the next as long as the words up to
-/// that decision fit in with its own.
+/// Behind the first frame, a frame can wait for the decision of the next one as long as the words
+/// up to that decision fit the buffer with its own.
 #[test]
 fn behind_one_frames_of_80_bytes_go_on_and_longer_ones_stop_everything() {
     for length in 60..=128 {
@@ -142,7 +142,7 @@ fn behind_one_frames_of_80_bytes_go_on_and_longer_ones_stop_everything() {
     }
 }
 
-/// Frames that end before their ports, or before ARP's addresses, do the same.
+/// Frames that end before their ports, or before ARP's addresses, have the same effect.
 #[test]
 fn frames_that_end_too_early_disturb_the_next_one_too() {
     let mut arp = vec![0xff; 12];
@@ -157,8 +157,8 @@ fn frames_that_end_too_early_disturb_the_next_one_too() {
     }
 }
 
-/// A tagged frame of 121 to 128 bytes, with one of at most 64 close behind it; everything else goes
-/// on.
+/// A tagged frame of 121 to 128 bytes, closely followed by one of at most 64; all other pairs are
+/// forwarded.
 #[test]
 fn only_a_short_frame_close_behind_a_tagged_one_of_16_words_stops_everything() {
     let close = |first: &[u8], second: &[u8]| {
@@ -177,15 +177,14 @@ fn only_a_short_frame_close_behind_a_tagged_one_of_16_words_stops_everything() {
         }
         assert_eq!(close(&tagged, &frame(65, 5, 17, None, 2)), (2, 1), "{length}, then 65");
         assert_eq!(close(&plain, &good(2)), (2, 1), "{length} without a tag");
-        // With everything at rest between both there is no race.
+        // If nothing moves between both, there is no race.
         let (mut card, _) = card(true);
         assert_eq!(card.packet(2, &tagged, NOW).len(), 1);
         assert_eq!(card.packet(0, &good(2), NOW).len(), 1);
     }
 }
 
-/// However much comes at once, a card that goes on loses nothing; one that stands still holds a
-/// bounded part of it.
+/// In a burst of any length, a working card loses nothing; a stopped one holds a bounded part.
 #[test]
 fn a_long_burst_goes_through_whole_and_one_that_cannot_is_held_in_bounds() {
     let long = frame(1514, 5, 17, None, 1);
@@ -219,8 +218,8 @@ fn without_faults_all_of_these_leave_by_their_own_decision() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// A card with its faults takes any frames in any order: it never loses its registers, holds a
-    /// bounded number of frames, never sends one that did not come, and a reset makes it as new.
+    /// A card with its faults accepts any frames in any order: its registers work, it holds a
+    /// bounded number of frames, sends only received ones, and a reset restores its initial state.
     #[test]
     fn any_frames_are_taken(frames in prop::collection::vec(
         (0u8..10, prop::collection::vec(any::<u8>(), 0..140), any::<bool>(), 0u8..16, any::<bool>()), 0..40,
@@ -254,8 +253,7 @@ proptest! {
         prop_assert_eq!(left(card.packet(4, &good(7), later)), [(6, 7)]);
     }
 
-    /// Word by word or as a whole, the header of a frame that has one is read alike: the same row
-    /// takes it.
+    /// A complete header gives the same key word by word and as a whole: the same row matches.
     #[test]
     fn a_whole_header_is_read_alike_word_by_word(
         bytes in prop::collection::vec(any::<u8>(), 100..180),

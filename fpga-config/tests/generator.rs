@@ -1,5 +1,5 @@
-//! Replay and capture: frames as words against what the card's Verilog reads, the writes of a
-//! replay on the model, and what goes wrong.
+//! Replay and capture: frames as words compared with the card's Verilog, the writes of a replay on
+//! the model, and errors.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn once(port: u8) -> Options {
     Options { port, iterations: 1, gaps: false, rate: None }
 }
 
-/// Frames of these lengths, told apart by their bytes, `gap` from start to start.
+/// Frames of these lengths, with different bytes, `gap` apart from start to start.
 fn frames(lengths: &[usize], gap: Duration) -> Vec<Timed> {
     let frame = |(n, length): (u32, &usize)| Timed {
         at: Duration::from_secs(1_000) + gap * n,
@@ -46,7 +46,7 @@ fn start(card: &mut Model, profile: &Profile, frames: &[Timed], options: Options
     plan.start(card, false).expect("started");
 }
 
-/// What leaves by a port when the clock has gone on by so much.
+/// The frames that leave by a port while the clock advances by `by`.
 fn leave(card: &mut Model, now: &mut Time, by: Duration) -> Vec<(u8, Vec<u8>)> {
     *now = *now + by;
     card.burst(&[], *now)
@@ -96,9 +96,9 @@ fn table_of_the_generators_registers() {
     assert_eq!(generator.word(0x8_0000), None);
     assert_eq!(generator.part(0x100_001c), Some((1, 2)));
     assert_eq!((generator.part(0x100_0010), generator.part(0x180_0004)), (None, None));
-    // Port 1 is limited by the limiter of its queue, which is the third.
+    // Port 1's limiter is that of its queue, the third.
     assert_eq!(profile.rate_limiter.as_ref().map(|l| l.of_port(1)), Some(2));
-    // No two queues share a word, and none lies outside.
+    // No two queues share a word, and none is outside.
     let mut queues: Vec<_> =
         generator.others.iter().copied().chain(generator.ports.iter().map(|p| p.queue)).collect();
     queues.sort_by_key(|q| q.first);
@@ -145,8 +145,7 @@ fn frames_leave_by_their_port_as_often_as_asked_and_are_counted() {
     assert_eq!(leave(&mut card, &mut now, Duration::from_secs(9)), [], "and then no more");
 }
 
-/// Gaps are from start to start; a frame that is still on the wire, or that the limiter holds,
-/// comes later.
+/// Gaps are from start to start; a frame is delayed while the wire or the limiter is busy.
 #[test]
 fn frames_leave_when_their_gaps_the_wire_and_the_limiter_let_them() {
     let profile = profile();
@@ -192,7 +191,7 @@ fn a_captured_frame_has_the_time_at_which_it_came_and_is_counted() {
     let twice: Vec<_> = bytes(&frames).into_iter().chain(bytes(&frames)).collect();
     assert_eq!(seen.iter().map(|(_, (_, bytes))| bytes.to_vec()).collect::<Vec<_>>(), twice);
     let two = Duration::from_secs(2);
-    // The second iteration follows at once: the first frame has no gap of its own.
+    // The second iteration follows at once: the first frame has no gap.
     let wire = |bytes: u32| Duration::from_nanos(8) * (bytes + 24);
     let again = 2 * gap + wire(64);
     let times = [Duration::ZERO, gap, 2 * gap, again, again + gap, again + 2 * gap].map(|t| two + t);
@@ -201,7 +200,8 @@ fn a_captured_frame_has_the_time_at_which_it_came_and_is_counted() {
     assert_eq!((counted.packets, counted.bytes), (6, 2 * (60 + 100 + 64 + 3 * 4)));
     assert_eq!(counted.during, again + 2 * gap + Duration::from_nanos(8 * 68));
 
-    // Without a capture, plain; with frames kept from the CPU, none, but counted.
+    // Without a capture, frames have no header; if they are kept from the CPU, they are only
+    // counted.
     generator.end_capture(&mut card, 1).expect("ended");
     assert_eq!(card.packet(2, &[7; 60], now), [(3, vec![7; 60])]);
     card.write32(generator.control, 0x202).expect("written");
@@ -231,7 +231,7 @@ fn a_stopped_replay_sends_no_more_and_the_port_sends_other_frames_again() {
     assert_eq!(limiter.expect("it has them").get(&mut card, 0).expect("asked"), Setting::Off);
 }
 
-/// A program that was killed at any moment leaves a card that the next replay starts cleanly.
+/// A program killed at any moment leaves a card on which the next replay works.
 #[test]
 fn after_any_number_of_writes_of_a_killed_program_the_next_replay_is_right() {
     struct Killed<'a>(&'a mut Model, usize);
@@ -277,7 +277,7 @@ fn ports_replay_independently() {
     let sent = leave(&mut card, &mut now, Duration::from_micros(100));
     assert_eq!(sent.iter().filter(|(q, _)| *q == 2).count(), 2);
     assert_eq!(sent.iter().filter(|(q, _)| *q == 0).count(), 1 + 100_000 / (84 * 8), "as fast as a wire is");
-    // An hour later all are counted, and no more wait than may.
+    // An hour later all are counted, and at most the limit waits.
     let waiting = leave(&mut card, &mut now, Duration::from_secs(3_600)).len();
     assert_eq!(waiting, WAITING);
     let plan =
@@ -312,7 +312,7 @@ fn what_cannot_be_replayed_is_refused_with_what_to_do() {
     let rate = Options { rate: Some(BitRate::mbit(1)), ..once(0) };
     assert!(matches!(Plan::new(generator, None, &short, rate), Err(ReplayError::NoLimiter(0))));
 
-    // 94,208 words: 9 a frame of 60 bytes, 10 with a gap, which the first has not.
+    // 94,208 words: a frame of 60 bytes takes 9, and 10 with a gap, which the first has not.
     let room = generator.ports[0].queue.words as usize;
     let many = frames(&vec![60; room / 9 + 1], Duration::from_nanos(1));
     let error = plan(&many, once(0)).expect_err("one too many").to_string();
@@ -347,7 +347,7 @@ fn word() -> impl Strategy<Value = Word> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// What is written is read back as the same frames with the same gaps, also part by part.
+    /// Words decode to the same frames with the same gaps, also from their parts.
     #[test]
     fn words_are_the_frames_that_they_were_made_of(all in prop::collection::vec(stored(), 1..20), queue in 8u8..12) {
         let mut words = Vec::new();
@@ -360,7 +360,8 @@ proptest! {
         prop_assert_eq!(decode(&words), Ok(all));
     }
 
-    /// Whatever is in the SRAM, and wherever the queue lies in it: no panic, and bounded work.
+    /// Whatever the SRAM contains, and wherever a queue is in it, there is no panic, and the work
+    /// is bounded.
     #[test]
     fn no_content_of_the_sram_stops_the_model(
         words in prop::collection::vec(word(), 0..60), low: u32, high: u32, iterations: u32, odd: bool,

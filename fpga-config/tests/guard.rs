@@ -1,5 +1,5 @@
 //! The first row drops the key that the card makes of every frame with an IPv4 header length below
-//! 5: no such frame leaves by a port, whatever the flows are and whatever happens to them.
+//! 5: no such frame is forwarded, whatever the flows are and however they change.
 
 mod world;
 
@@ -14,7 +14,7 @@ use tandem_fpga_config::registers::Registers;
 use world::{World, ports};
 
 const NEVER: Duration = Duration::ZERO;
-/// The key of the fault, as the bitfile's profile has it.
+/// The fault's key in the bitfile's profile.
 const GUARD: FaultKey = FaultKey { source: 0, vlan: 0xffff };
 
 /// UDP in a frame of 60 bytes, with this IPv4 header length and tag.
@@ -32,7 +32,7 @@ fn short() -> impl Iterator<Item = Vec<u8>> {
     (0..5).flat_map(|length| [frame(length, None), frame(length, Some(0x6005))])
 }
 
-/// A switch whose port 0 (OpenFlow number 3) sends everything on.
+/// A switch that forwards everything from port 0 (OpenFlow number 3).
 fn port_0_forwards(cpu_ports: bool) -> World {
     let mut w = World::new(ports(4, false, cpu_ports), Options::default());
     let old = w.soft.clone();
@@ -58,7 +58,7 @@ fn a_header_that_is_too_short_leaves_by_no_port_wherever_it_came_from() {
         assert!(leaves(&mut w.card, 0, &frame(5, None), w.now), "a header of 5 is right");
         let hits = w.card.read32(w.map.packets_hit).expect("a register");
         assert_eq!(hits.wrapping_sub(u32::MAX), 8 * 10, "the guard took them all, and nothing else");
-        // Without the guard, port 0's rule takes the frames of any other.
+        // Without the guard, port 0's rule matches such frames from any other port.
         Row::deleted().commit(&w.map, 0, &mut w.card).expect("committed");
         let out = w.card.packet(queue(2), &frame(4, None), w.now);
         assert_eq!(out, [(queue(1), frame(4, None))], "that is the fault");
@@ -77,7 +77,7 @@ fn the_guard_is_in_the_first_row_before_anything_else_and_is_put_back_like_any_r
     );
     let first = w.offload.rows()[0].expect("there");
     assert_eq!((first.owner, first.row), (Owner::Guard, guard));
-    // Somebody overwrites it: that is found, and mended, by that one row alone.
+    // Another process overwrites it: that is detected, and repaired by writing that row alone.
     Row::deleted().commit(&w.map, 0, &mut w.card).expect("committed");
     let found = (0..40).any(|_| !w.offload.verify(&mut w.card).expect("it answers"));
     assert!(found, "it is read back like other rows");
@@ -85,14 +85,14 @@ fn the_guard_is_in_the_first_row_before_anything_else_and_is_put_back_like_any_r
     assert_eq!((report.commits, report.gaps), (1, 0));
     assert_eq!(Row::read(&w.map, 0, &mut w.card).expect("read"), guard);
     assert!((0..40).all(|_| w.offload.verify(&mut w.card).expect("it answers")));
-    // A restart finds it, and writes nothing.
+    // A restart finds the guard, and writes nothing.
     let mut again =
         Offload::start(w.map, w.ports.clone(), Options::default(), w.now, &mut w.card).expect("it answers");
     let report = again.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers");
     assert_eq!(report.commits, 0);
 }
 
-/// Counts the row commits, and sees that a frame of each flow leaves rightly at every moment.
+/// Counts row commits, and checks after each that a frame of every flow is forwarded rightly.
 struct Watching<'a> {
     card: &'a mut Model,
     map: FlowMap,
@@ -120,8 +120,8 @@ impl Registers for Watching<'_> {
     }
 }
 
-/// A card that was filled without a guard: its first row's flow moves first, and its packets never
-/// meet anything else.
+/// A card that was filled without a guard: the flow in the first row moves first, and its packets
+/// are always matched rightly.
 #[test]
 fn a_flow_that_was_in_the_first_row_moves_before_the_guard_comes() {
     let mut old = port_0_forwards(false);
@@ -142,13 +142,13 @@ fn a_flow_that_was_in_the_first_row_moves_before_the_guard_comes() {
 #[test]
 fn no_exact_entry_has_the_guard_s_key() {
     let mut w = port_0_forwards(true);
-    // Frames with it come to software only from a card without the guard; they leave no entry all
-    // the same.
+    // Such frames reach software only from a card without the guard; they get no exact entry
+    // nevertheless.
     for frame in short() {
         let seen = w.offload.packet_seen(&frame, 1, w.now, &mut w.card).expect("it answers");
         assert_eq!(seen, Seen::Nothing, "{frame:02x?}");
     }
-    // One that somebody left in the card goes, though it does what port 0's rule does.
+    // A foreign entry with this key is removed, even with the same action as port 0's rule.
     let entry = Exact { key: Key::of_fault(GUARD), action: Action::to(1 << 2) };
     entry.write(&w.map, entry.rows()[0], &mut w.card).expect("written");
     assert!(leaves(&mut w.card, queue(2), &frame(3, None), w.now), "entries beat rows");
@@ -160,7 +160,7 @@ fn no_exact_entry_has_the_guard_s_key() {
     assert!(!leaves(&mut w.card, queue(2), &frame(3, None), w.now));
 }
 
-/// Where a bitfile does not have the fault, no row is kept for it.
+/// If a bitfile does not have the fault, no row is reserved.
 #[test]
 fn a_bitfile_without_the_fault_has_all_its_rows() {
     let (name, text) = builtin::PROFILES[0];

@@ -1,5 +1,5 @@
-//! Whether a data path keeps up: no traffic between the readings may look like a fault, and a stop
-//! under traffic must.
+//! The detection of stopped data paths: no traffic between the readings may look like a fault, and
+//! a stop under traffic must be detected.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -15,7 +15,7 @@ struct Path {
     decided: u32,
     lags: bool,
     stops: bool,
-    /// Frames that still enter after it has stopped.
+    /// Number of frames that still enter after it has stopped.
     room: u64,
 }
 
@@ -24,9 +24,9 @@ enum Step {
     Arrive(u8),
     Enter(u8),
     Decide(u8),
-    /// Somebody else reads the counter of entered frames.
+    /// Another process reads the counter of entered frames.
     Steal,
-    /// Somebody else writes the counters of decided frames.
+    /// Another process writes the counters of decided frames.
     Write(u32),
 }
 
@@ -61,7 +61,7 @@ impl Path {
         }
     }
 
-    /// What a driver reads, with what happens in between.
+    /// The readings of a driver, with steps in between.
     fn look(&mut self, between: &[Vec<Step>; 3]) -> Look {
         let [first, second, third] = between;
         let entered = std::mem::take(&mut self.entered);
@@ -70,7 +70,7 @@ impl Path {
         first.iter().for_each(|s| self.step(*s));
         let waiting = self.waiting;
         second.iter().for_each(|s| self.step(*s));
-        // What was inside at the beginning has had its time.
+        // Frames inside at the start have had the time to be decided.
         let decided = u64::from(self.decided.wrapping_sub(before)).min(had);
         self.decide(had - decided);
         let decided = self.decided;
@@ -93,7 +93,7 @@ fn traffic() -> impl Strategy<Value = Step> {
 
 type Round = (u64, Vec<Step>, [Vec<Step>; 3]);
 
-/// Milliseconds, what happens in them, and between the readings of the look that follows.
+/// Milliseconds, the steps in them, and the steps between the readings of the look that follows.
 fn rounds(most: usize) -> impl Strategy<Value = Vec<Round>> {
     let steps = |most| proptest::collection::vec(traffic(), 0..most);
     let round = (0u64..200, steps(12), [steps(3), steps(3), steps(3)]);
@@ -115,14 +115,14 @@ impl Watched {
     fn round(&mut self, (ms, steps, between): &Round) -> Verdict {
         self.now = self.now + Duration::from_millis(*ms);
         if *ms > 0 {
-            // Nothing waits for a millisecond in front of a data path that takes frames.
+            // A data path that accepts frames lets none wait for a millisecond.
             self.path.enter(u64::MAX);
         }
         steps.iter().for_each(|s| self.path.step(*s));
         self.health.look(self.path.look(between), self.now)
     }
 
-    /// So many looks without a frame on the way.
+    /// Looks without a frame inside.
     fn rest(&mut self, looks: usize) -> Vec<Verdict> {
         let quiet = (100, vec![Step::Enter(255), Step::Decide(255)], Default::default());
         (0..looks).map(|_| self.round(&quiet)).collect()
@@ -139,7 +139,7 @@ proptest! {
             let verdict = watched.round(round);
             prop_assert!(!verdict.is_ill(), "{verdict:?} of {:?}", watched.path);
         }
-        // And at rest nothing is even suspected.
+        // Without traffic nothing is even suspected.
         let rest = watched.rest(20);
         prop_assert!(watched.path.waiting > 0 || rest.ends_with(&[Verdict::Well]), "{rest:?}");
     }
@@ -165,7 +165,7 @@ proptest! {
     ) {
         let mut watched = Watched::new(before);
         healthy.iter().for_each(|r| { watched.round(r); });
-        // A pause in which it is well, so that the counts are known.
+        // A pause without a fault, after which the counts are known.
         watched.path.waiting = 0;
         watched.rest(12);
         watched.path.lags = true;
@@ -188,13 +188,13 @@ proptest! {
         let mut watched = Watched::new(before);
         for round in &rounds {
             let verdict = watched.round(round);
-            // One less than it was, in the middle of traffic, is what a card that lags has: chosen
-            // here by chance only.
+            // A counter lowered by one during traffic looks like a card that lags; here this is
+            // possible by chance only.
             prop_assert!(!verdict.is_ill(), "{verdict:?} of {:?} after {deed:?}", watched.path);
         }
         watched.path.waiting = 0;
         watched.rest(3);
-        // Frames that are decided show that the counter was written.
+        // Decided frames show that the counter was written.
         watched.path.waiting = 3;
         let rest = watched.rest(3);
         prop_assert_eq!(rest.last(), Some(&Verdict::Well));
@@ -209,31 +209,30 @@ fn at(ms: u64) -> Time {
 fn each_sign_must_last_and_each_way_out_of_it_ends_it() {
     let idle = Look::default();
     let look = |entered, decided, waiting, meanwhile| Look { entered, waiting, decided, meanwhile };
-    // A gap of one after the reset, then less than 20 ms, 20 ms, and frames that go on.
+    // A gap of one after the reset, for less than 20 ms, for 20 ms, and with further frames.
     let mut health = Health::after_reset();
     assert_eq!(health.look(look(10, 9, 0, 0), at(0)), Verdict::Suspect);
     assert_eq!(health.look(look(0, 9, 0, 0), at(19)), Verdict::Suspect);
     assert_eq!(health.look(look(0, 9, 0, 0), at(20)), Verdict::Lags(1));
     assert_eq!(health.look(look(5, 14, 0, 0), at(30)), Verdict::Lags(1));
-    // It was on its way after all.
+    // The frame was still inside.
     assert_eq!(health.look(look(0, 15, 0, 0), at(40)), Verdict::Well);
-    // Under way during the look.
+    // A frame entered during the look.
     assert_eq!(health.look(look(3, 17, 0, 1), at(50)), Verdict::Well);
-    // Several, and nothing that waits: nobody is hurt yet, and it may be a counter that was
-    // written.
+    // Several frames, and none waits: it may be a counter that was written.
     assert_eq!(health.look(look(3, 17, 0, 0), at(60)), Verdict::Suspect);
     assert_eq!(health.look(look(0, 17, 0, 0), at(900)), Verdict::Suspect);
-    // Then one waits, at two looks.
+    // Then a frame waits, at two looks.
     assert_eq!(health.look(look(0, 17, 1, 0), at(1000)), Verdict::Suspect);
     assert_eq!(health.look(look(0, 17, 1, 0), at(1019)), Verdict::Suspect);
     assert_eq!(health.look(look(0, 17, 1, 0), at(1020)), Verdict::Stopped(5));
-    // Or frames are decided: it was a counter.
+    // Frames are decided: the counter was written.
     assert_eq!(health.look(look(2, 19, 0, 0), at(1100)), Verdict::Well);
     assert_eq!(health.look(look(0, 19, 0, 0), at(1200)), Verdict::Well);
-    // The card was reset by others: the counters begin anew.
+    // Another process has reset the card: the counters start at 0.
     assert_eq!(health.look(look(2, 2, 0, 0), at(1300)), Verdict::Well);
     assert_eq!(health.look(look(2, 4, 0, 0), at(1400)), Verdict::Well);
-    // Waiting, then gone.
+    // A frame waits, then it has entered.
     let mut health = Health::new();
     assert_eq!(health.look(idle, at(0)), Verdict::Well);
     assert_eq!(health.look(look(0, 0, 4, 0), at(100)), Verdict::Suspect);

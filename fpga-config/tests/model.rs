@@ -1,4 +1,4 @@
-//! The card in memory does what is known of a card, point by point.
+//! The card in memory has the documented behaviour of a card, point by point.
 
 use std::time::Duration;
 use tandem_fpga_config::codec::{Action, Exact, Field, Key, Mask, Pattern, Row};
@@ -15,7 +15,7 @@ fn profile(name: &str) -> Profile {
     builtin::named(name).expect("a profile")
 }
 
-/// A card some time after its reset, and its flow table's addresses.
+/// A card shortly after its reset, and the addresses of its flow table.
 fn card() -> (Model, FlowMap) {
     let profile = profile("openflow-switch");
     let map = profile.flow_table.expect("a flow table");
@@ -49,7 +49,7 @@ fn exact(ports: u16) -> Exact {
     Exact { key: Key::of_frame(&frame(), 0), action: Action::to(ports) }
 }
 
-/// Where the frame goes.
+/// The queues that the frame is sent to.
 fn queues(model: &mut Model, now: Time) -> Vec<u8> {
     model.packet(0, &frame(), now).into_iter().map(|(queue, _)| queue).collect()
 }
@@ -102,8 +102,8 @@ fn vector_crc_rows_of_the_key_decide_where_the_card_looks() {
     let key = Key::of_bytes(&bytes);
     let (mut model, map) = card();
     let mut frame = frame();
-    // The frame is made from the key's fields, so that the test does not depend on where in the
-    // vector each is.
+    // The frame is made from the key's fields, so that the test does not depend on their offsets in
+    // the vector.
     for (at, field) in [(0, Field::ETH_DST), (6, Field::ETH_SRC)] {
         frame[at..at + 6].copy_from_slice(&key.get(field).to_be_bytes()[2..]);
     }
@@ -144,7 +144,7 @@ fn staging_registers_hold_32_bits_and_a_row_24_of_the_last_words_of_key_and_mask
         write(&mut model, address, 0xffff_ffff);
         assert_eq!(read(&mut model, address), 0xffff_ffff);
     }
-    // Row numbers count modulo 32, READ_ADDR keeps what was written, WRITE_ADDR nothing.
+    // Row numbers are used modulo 32, READ_ADDR stores the value, WRITE_ADDR nothing.
     write(&mut model, map.write_row, 0x45);
     write(&mut model, map.read_row, 0x25);
     for address in [map.key + 28, map.mask + 28] {
@@ -160,7 +160,7 @@ fn counters_of_exact_entries_are_cleared_by_reading_but_for_bit_24() {
     let row = entry.rows()[0];
     entry.write(&map, row, &mut model).expect("written");
     let counters = map.exact_entry(row.into()).expect("a row") + 0x20;
-    // As if 2^24 - 1 packets had come.
+    // As after 2^24 - 1 packets.
     write(&mut model, counters, 0x00ff_ffff);
     let later = START + Duration::from_secs(200);
     queues(&mut model, later);
@@ -257,7 +257,7 @@ fn a_disabled_queue_holds_its_frames_until_it_is_full_and_lets_them_go() {
     everything_to(1 << 2).commit(&map, 0, &mut model).expect("committed");
     write(&mut model, 0x200_0300, 1 << 2);
     let queue = 0x200_0380 + 0x10 * 2;
-    // 8 words each and one ahead: 227 fit into 2048 words.
+    // 8 words each and one before: 227 fit 2048 words.
     for _ in 0..260 {
         assert_eq!(queues(&mut model, START), [0_u8; 0]);
     }
@@ -268,8 +268,8 @@ fn a_disabled_queue_holds_its_frames_until_it_is_full_and_lets_them_go() {
     assert_eq!(read(&mut model, queue + 0xc), 0);
 }
 
-/// A queue's words: one ahead of each frame, one more for a tag that was taken off, and what a
-/// tagged frame before left behind its end.
+/// The words in a queue: one before each frame, another for a tag that was removed, and one that a
+/// tagged frame left over.
 #[test]
 fn words_in_a_queue_are_the_frames_and_what_goes_ahead_of_them() {
     let mut tagged = frame();
@@ -290,8 +290,7 @@ fn words_in_a_queue_are_the_frames_and_what_goes_ahead_of_them() {
     assert_eq!(words(false, &[&plain]), 8 + 1);
     assert_eq!(words(false, &[&tagged]), 8 + 1);
     assert_eq!(words(true, &[&tagged]), 8 + 1 + 1, "60 bytes, and the tag that was taken off");
-    // 68 bytes are 9 words; without the tag 64 bytes are 8, and the ninth goes on with the next
-    // frame.
+    // 68 bytes are 9 words; without the tag 64 bytes are 8, and the ninth precedes the next frame.
     assert_eq!(words(true, &[&long]), 8 + 1 + 1);
     assert_eq!(words(true, &[&long, &plain]), 8 + 1 + 1 + 8 + 1 + 1);
     assert_eq!(words(false, &[&long, &plain]), 9 + 1 + 8 + 1 + 1);
@@ -313,8 +312,8 @@ fn a_committed_or_flushed_row_was_seen_at_that_moment() {
     assert_eq!(read(&mut model, map.last_seen), 40, "flushed");
 }
 
-/// The input arbiter keeps the first two words of the last frame, with their control bits, and says
-/// what it does.
+/// The input arbiter's registers have the first two words of the last frame with their control
+/// bits, and its state.
 #[test]
 fn the_input_arbiter_tells_of_the_last_frame() {
     let (mut model, _) = card();

@@ -1,4 +1,4 @@
-//! Flows in ovs-ofctl's words, in and out, and their register writes, in and out.
+//! Parsing and printing of flows in the syntax of ovs-ofctl, and of their register writes.
 
 mod world;
 
@@ -112,7 +112,7 @@ fn compiled_rows_decode_to_what_was_written() {
     assert_eq!(never, Err(CompileError::Card(RejectReason::Reserved("the controller"))));
 }
 
-/// The vector of the facts: its rows are 0x5dc9 and 0x78fd.
+/// The vector observed on the Verilog: its rows are 0x5dc9 and 0x78fd.
 #[test]
 fn an_exact_entry_is_compiled_for_both_of_its_rows() {
     let text = "in_port=1,dl_src=00:0a:00:00:00:01,dl_dst=00:0a:00:00:00:02,dl_vlan=0xffff,udp,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_tos=0,tp_src=1000,tp_dst=2000,actions=output:2";
@@ -130,15 +130,15 @@ fn an_exact_entry_is_compiled_for_both_of_its_rows() {
     assert_eq!(open, Err(CompileError::NotExact));
 }
 
-/// Register writes carried out in a map.
+/// Register writes executed in a map.
 fn written(text: &str) -> BTreeMap<u32, u32> {
     let hex = |w: &str| u32::from_str_radix(w, 16).expect("hex");
     let words = |l: &str| l.split_whitespace().skip(1).map(hex).collect::<Vec<_>>();
     text.lines().filter(|l| l.starts_with('w')).map(words).map(|w| (w[0], w[1])).collect()
 }
 
-/// A complete flow of every kind of frame, with and without a tag, is one key; one that leaves any
-/// field open is none.
+/// A complete flow of every kind of frame, with and without a tag, has one key; with a field left
+/// open it has not.
 #[test]
 fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
     let ip = |more: &str| format!("dl_type=0x0800,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_tos=0,{more}");
@@ -183,7 +183,8 @@ fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
                 let rest: Vec<&str> = fields.split(',').filter(|f| *f != left_out).collect();
                 let open = format!("{},actions=output:3", rest.join(","));
                 let error = compile_exact(&open, &one_card(), Transport::Card, &map()).expect_err(&open);
-                // Without its type or protocol the others have no meaning, which is said instead.
+                // Without a type or protocol other fields have no meaning, which is reported
+                // instead.
                 let right = matches!(
                     error,
                     CompileError::NotExact
@@ -194,13 +195,13 @@ fn every_kind_of_complete_flow_is_an_exact_entry_of_its_frame() {
             }
         }
     }
-    // The key of the bitfile's fault is nobody's.
+    // No entry may have the key of the bitfile's fault.
     let zero = "in_port=1,dl_src=00:00:00:00:00:00,dl_dst=00:00:00:00:00:00,dl_vlan=0xffff,dl_type=0,actions=output:2";
     assert_eq!(compile_exact(zero, &one_card(), Transport::Literal, &map()), Err(CompileError::Guarded));
 }
 
-/// What a flow table would do otherwise is refused where it matters, and compiled by hand with a
-/// word about it.
+/// A flow for which the card differs from a flow table is refused by default, and compiled by hand
+/// with a comment.
 #[test]
 fn compiled_by_hand_a_flow_is_what_the_registers_can_say() {
     for (text, why) in [
@@ -210,7 +211,7 @@ fn compiled_by_hand_a_flow_is_what_the_registers_can_say() {
     ] {
         let refused = compile(text, &one_card(), Transport::Card, &map(), 0).expect_err(text);
         assert_eq!(refused, CompileError::Card(why.clone()));
-        // The reason stands in the message once, and is not added by whoever prints causes.
+        // The reason is in the message once, and not in the error's source too.
         assert!(std::error::Error::source(&refused).is_none());
         assert_eq!(refused.to_string().matches(&why.to_string()).count(), 1);
         match compile(text, &one_card(), Transport::Literal, &map(), 0) {
@@ -225,7 +226,7 @@ fn compiled_by_hand_a_flow_is_what_the_registers_can_say() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
 
-    /// Reading what was printed gives the same flow, whatever it is.
+    /// A printed flow parses to the same flow.
     #[test]
     fn printed_flows_are_read_again(seed in any::<u64>()) {
         let mut d = Dice(seed);
@@ -234,14 +235,14 @@ proptest! {
         prop_assert_eq!(Line::parse(&line.to_string(), None), Ok(line));
     }
 
-    /// Nothing that is given makes the parser panic.
+    /// No text makes the parser panic.
     #[test]
     fn any_text_is_read_or_refused(text in "[a-z_0-9=:/.,x ]{0,80}", tail in "(,actions=[a-z_0-9:.,]{0,40})?") {
         let _ = Line::parse(&format!("{text}{tail}"), Some(&one_card()));
         let _ = decode(&text, &map(), &one_card());
     }
 
-    /// A row matches a whole packet exactly when its flow does.
+    /// A row matches a frame exactly if its flow does.
     #[test]
     fn a_row_matches_what_its_flow_matches(seed in any::<u64>()) {
         let mut d = Dice(seed);
@@ -264,7 +265,7 @@ proptest! {
         }
     }
 
-    /// Patterns overlap and cover by what they match.
+    /// Patterns overlap and cover by the packets that they match.
     #[test]
     fn patterns_overlap_and_cover_by_what_they_match(seed in any::<u64>()) {
         let mut d = Dice(seed);
@@ -284,7 +285,7 @@ proptest! {
         prop_assert!(a.pattern.covers(&a.pattern));
     }
 
-    /// Rows written as text are the rows.
+    /// Rows written as text decode to the same rows.
     #[test]
     fn writes_hold_the_row(seed in any::<u64>()) {
         let mut d = Dice(seed);

@@ -30,7 +30,7 @@ struct Figures {
     odd: u64,
 }
 
-/// One story: what happens to a switch, and after each event random packets.
+/// A run: events on a switch, and random packets after each.
 fn story(seed: u64, ports: PortMap, options: Options, faults: bool, figures: &mut Figures) {
     let events = 60;
     let mut d = Dice(seed);
@@ -161,9 +161,9 @@ fn a_card_without_cpu_ports_does_what_it_accepts() {
 }
 
 /// With its faults a card decides as without them, as long as no frame ends before its header and
-/// none follows another closely: a header length below 5 leaves by no port, wherever it came from.
-/// Frames that end before their header are left out: what becomes of the frames behind them, nobody
-/// can say from their flows (`tests/faults.rs` shows it).
+/// none follows another closely: frames with a header length below 5 are never forwarded. Frames
+/// that end before their header are left out: their effect on the next frames does not follow from
+/// the flows (`tests/faults.rs` tests it).
 #[test]
 fn with_its_faults_a_card_isolates_its_ports() {
     for cpu_ports in [true, false] {

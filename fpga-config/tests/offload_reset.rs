@@ -1,5 +1,5 @@
-//! A card that is reset on purpose has everything again: rows, exact entries, settings and all
-//! counts, without reading 32768 entries.
+//! After an intended reset the card has everything again: rows, exact entries, settings and all
+//! counts, without a read of 32768 entries.
 
 mod world;
 
@@ -45,7 +45,7 @@ fn everything_is_there_again_and_nothing_that_was_counted_is_lost() {
     let options = Options { transport: Transport::Card, ..Options::default() };
     let mut w = World::new(ports(4, false, true), options);
     let never = Duration::ZERO;
-    // More rules than rows, so that packets of some make exact entries; one is exact by itself.
+    // More rules than rows, so that some packets get exact entries; one rule is exact itself.
     for n in 0..40 {
         let line = format!("priority={},in_port=3,ip,nw_dst=10.0.0.{n},actions=output:1", 100 + n);
         w.add(&line, never, never);
@@ -62,7 +62,7 @@ fn everything_is_there_again_and_nothing_that_was_counted_is_lost() {
     }
     let (rows, entries) = (w.offload.rows().to_vec(), w.offload.exact_entries());
     assert_eq!((w.in_card, entries), (143, 18));
-    // Somebody has switched a queue and a receiver off.
+    // A queue and a receiver were turned off.
     let profile = w.card.profile().clone();
     let named = |name: &str| profile.register(name).expect("a register").address;
     let (queues, mac) = (named("BRAM_OQ_DISABLE_QUEUES"), named("MAC_GRP_2_CONTROL"));
@@ -71,7 +71,7 @@ fn everything_is_there_again_and_nothing_that_was_counted_is_lost() {
     let mut macs = Sweep::new(&profile, "MAC_GRP");
     macs.read(&mut w.card).expect("it answers");
 
-    // 1. What was counted is read. 2. It is reset, and cleared. 3. Everything is written.
+    // 1. Counts are read. 2. The card is reset, and clears its table. 3. Everything is written.
     let settings = Settings::read(&profile, &mut w.card).expect("it answers");
     for credit in w.offload.sweep_all(w.now, &mut w.card).expect("it answers") {
         w.soft.credit(credit.flow, credit.packets, credit.bytes, credit.last_used);
@@ -101,7 +101,7 @@ fn everything_is_there_again_and_nothing_that_was_counted_is_lost() {
     assert_eq!(w.offload.exact_entries(), entries);
     assert_eq!(w.card.read32(queues).expect("mapped"), 0x80);
     assert_eq!(w.card.read32(mac).expect("mapped"), 0x13);
-    // The first packet of each goes by the card again, and everything is counted.
+    // The second packet of each flow is forwarded by the card again, and everything is counted.
     let in_card = w.in_card;
     (0..40).for_each(|n| w.packet(0, &udp(n)));
     assert_eq!(w.in_card - in_card, 40);

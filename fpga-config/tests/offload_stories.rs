@@ -1,5 +1,5 @@
-//! What happens to a card in the field: a rule in between, a restart, a flush, a failing access,
-//! counters at their edges.
+//! Events of a card in operation: a rule in between, a restart, a flush, a failing access, counters
+//! at their limits.
 
 mod world;
 
@@ -35,7 +35,7 @@ fn id(w: &World, priority: u16) -> u64 {
 fn a_rule_between_23_others_moves_each_row_at_most_once() {
     let frames: Vec<_> = (0..32).map(|n| (0, udp(n, 0))).collect();
     for cpu_ports in [true, false] {
-        // The first row is the guard, 8 go to and from software.
+        // The first row is the guard, 8 rows are for the software path.
         let rows = if cpu_ports { 23 } else { 31 };
         // At every place of a card with one free row, wherever that is.
         for place in 0..rows {
@@ -106,15 +106,15 @@ fn rules_without_a_row_get_exact_entries_for_their_packets_and_the_most_used_get
     assert!((1..=23).contains(&w.sync(&old, &[(0, udp(2, 0))]).commits));
     assert!(matches!(w.offload.place(id(&w, exact[0])), Some(Place::Rows(_))), "{}", w.story());
     w.compare_counts();
-    // Entries that nobody uses go.
+    // Idle entries are removed.
     w.now = w.now + Duration::from_secs(61);
     w.card.set_time(w.now);
     w.compare_counts();
     assert_eq!(w.offload.exact_entries(), 0);
 }
 
-/// Sweeps read an eighth of many entries at a time; a flow that is used there all the same is not
-/// timed out.
+/// Sweeps read an eighth of many entries at a time; a flow that only an unread entry has used does
+/// not expire.
 #[test]
 fn a_flow_that_only_an_unread_entry_uses_is_not_timed_out() {
     let mut w = busy(Options::default());
@@ -166,7 +166,7 @@ fn a_restart_adopts_what_is_right_and_writes_nothing() {
     }
     assert_eq!(w.in_card - before, 30, "all of them in the card, as before");
     w.compare_counts();
-    // What is wrong in the card goes, and only that.
+    // Only the wrong rows on the card are removed.
     let (start, old) = (w.now, w.soft.clone());
     let gone = Filter::strictly(w.line("in_port=3,ip,nw_dst=10.0.0.3,actions=drop").criteria(), 103);
     w.soft.tables[0].delete(&gone);
@@ -214,7 +214,7 @@ fn while_the_exact_table_is_cleared_the_card_cannot_be_read() {
     assert!(Offload::start(w.map, w.ports.clone(), Options::default(), w.now, &mut card).is_ok());
 }
 
-/// A card that stops listening after some writes.
+/// A card that stops answering after some writes.
 struct Failing<'a>(&'a mut Model, usize);
 
 impl Registers for Failing<'_> {
@@ -269,7 +269,7 @@ fn bit_24_of_an_exact_entrys_packets_stays_and_is_not_counted_again() {
         w.sweep();
         w.soft.tables[0].iter().find(|f| f.id == flow).expect("there").packets - base
     };
-    // As if so many had passed.
+    // As after so many packets.
     w.card.write32(exact_counters(&w.map, row), 0x00ff_fffe).expect("mapped");
     (0..3).for_each(|_| w.packet(0, &udp(n, 0)));
     assert_eq!(packets(&mut w), 0x0100_0001);
@@ -296,7 +296,7 @@ impl Registers for Counting<'_> {
 #[test]
 fn a_sweep_of_a_full_card_reads_less_than_200_registers_and_none_twice() {
     let mut w = World::new(ports(4, false, false), Options::default());
-    // One more row is the guard, which nobody counts.
+    // One more row is the guard, which is not counted.
     for n in 0..31u16 {
         synced(&mut w, &format!("priority={},in_port=3,ip,nw_dst=10.0.0.{n},actions=output:1", 100 + n), &[]);
     }
@@ -347,7 +347,7 @@ fn what_a_port_is_set_to_holds_in_the_card() {
     assert_eq!(out(list(&|_| {}), "output:3", 2), [0u8; 0], "not back where it came from");
 }
 
-/// OFPPC_NO_FWD and back, while traffic goes on.
+/// OFPPC_NO_FWD is set and cleared during traffic.
 #[test]
 fn other_ports_are_other_rows_and_the_same_rules() {
     let mut w = busy(Options::default());
@@ -357,7 +357,7 @@ fn other_ports_are_other_rows_and_the_same_rules() {
         w.offload.set_ports(PortMap::new(list, true).expect("good ports"));
         w.offload.sync(&w.soft.tables[0], w.now, &mut w.card).expect("it answers")
     };
-    // Without the way from its CPU port there is a row more for rules.
+    // Without the path from its CPU port there is another row for rules.
     let commits = set(&mut w, false).commits;
     assert!((24..=25).contains(&commits), "23 rows send nowhere: {commits}");
     for n in 0..30 {
@@ -388,7 +388,7 @@ fn without_cpu_ports_a_rule_that_the_card_cannot_do_is_reported() {
     );
 }
 
-/// OpenFlow 1.3: masks, pushed tags, action sets, what only 1.3 has.
+/// OpenFlow 1.3: masks, pushed tags, action sets, and fields that only 1.3 has.
 #[test]
 fn flows_of_1_3_are_decided_by_the_card_like_by_the_table() {
     const ALL: u128 = u128::MAX;

@@ -1,5 +1,5 @@
-//! The profiles that come with the crate against what is known of the cards, table by table, and
-//! what wrong profiles get.
+//! The built-in profiles compared with the documentation of the cards, table by table, and the
+//! faults of invalid profiles.
 
 use std::time::Duration;
 use tandem_fpga_config::profile::{
@@ -293,7 +293,7 @@ fn table_what_the_openflow_switch_clears_lags_and_does_wrong_in_both_maps() {
     assert_eq!(profile("reference-nic").data_path, None);
 }
 
-/// A profile of somebody's own has its own faults, and is told what does not fit.
+/// A user's own profile may have faults of its own, which are checked.
 #[test]
 fn the_faults_of_a_user_s_own_profile_are_checked() {
     let fault = |id: &str, more: &str| {

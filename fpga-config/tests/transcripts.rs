@@ -1,4 +1,4 @@
-//! The model and the codec against what the Verilog of the bitfile answered, answer by answer.
+//! Compares the model and the codec with the replies of the bitfile's Verilog, one by one.
 
 mod transcript;
 
@@ -28,7 +28,7 @@ fn map() -> FlowMap {
     PROFILE.flow_table.expect("it has one")
 }
 
-/// Every answer is the same, and there are as many as there should be.
+/// Every reply is equal, and their number is right.
 fn same(outcome: Outcome, answers: usize) {
     assert_eq!(outcome, Outcome { differences: Vec::new(), answers });
 }
@@ -58,7 +58,7 @@ fn registers_answer_as_the_verilog_s() {
     same(replay(REGISTERS, card()), 82);
 }
 
-/// With its faults, the model answers in all of this as without them.
+/// Where the faults are not triggered, the model with faults behaves as without.
 #[test]
 fn with_its_faults_the_card_does_the_same_where_they_are_not_met() {
     for (text, answers) in [(FIELDS, 198), (ACTIONS, 495), (COMPILED, 360), (EDGES, 64), (REGISTERS, 82)] {
@@ -66,21 +66,20 @@ fn with_its_faults_the_card_does_the_same_where_they_are_not_met() {
     }
 }
 
-/// Exactly, frame by frame: which leave, by which queue, from when on none does, and what is
-/// counted.
+/// Exactly, frame by frame: which frames leave, by which queue, from when on none does, and the
+/// counters.
 #[test]
 fn headers_longer_than_their_frames_disturb_the_frames_behind_them_as_in_the_verilog() {
     same(replay(LOCKUP, card().with_faults()), 48);
 }
 
-/// Exactly, too: after which pairs nothing leaves any more, and after which everything does.
+/// Exactly, too: after which pairs all stops, and after which it does not.
 #[test]
 fn a_short_frame_close_behind_a_tagged_one_stops_everything_as_in_the_verilog() {
     same(replay(BURSTS, card().with_faults()), 24);
 }
 
-/// Without its faults, the frames of both disturb no other: each leaves at once, by the decision
-/// that is its own.
+/// Without faults, these frames disturb no others: each leaves at once, by its own decision.
 #[test]
 fn without_its_faults_no_frame_disturbs_another() {
     for text in [LOCKUP, BURSTS] {
@@ -107,12 +106,12 @@ fn without_its_faults_no_frame_disturbs_another() {
     }
 }
 
-/// The rows that a transcript wrote, as the codec reads them.
+/// The rows of a transcript, as the codec reads them.
 #[derive(Default)]
 struct Rows {
     written: BTreeMap<u32, u32>,
     rows: BTreeMap<u32, Row>,
-    /// Those that were written since this was last emptied.
+    /// Rows written since this was last cleared.
     fresh: Vec<(u32, u32)>,
 }
 
@@ -134,8 +133,8 @@ impl Rows {
         }
     }
 
-    /// What the codec alone says of a frame: the lowest row that matches its key, and what that
-    /// row's action makes of it.
+    /// The codec's expectation for a frame: the lowest row that matches its key, and the effect of
+    /// that row's action.
     fn expect(&self, queue: u8, frame: &[u8]) -> Frames {
         let key = Key::of_frame(frame, queue);
         let Some(row) = self.rows.values().find(|row| row.pattern.matches(&key)) else {
@@ -148,7 +147,7 @@ impl Rows {
 }
 
 /// The codec without the model: its keys match where the Verilog's do, its actions change what the
-/// Verilog changes, and what it reads of a row it writes again as the same words.
+/// Verilog changes, and it writes the words of a row that it has read.
 #[test]
 fn the_codec_s_keys_actions_and_words_are_the_verilog_s() {
     for (text, frames) in [(FIELDS, 198), (ACTIONS, 495), (COMPILED, 360)] {
@@ -177,7 +176,7 @@ fn the_codec_s_keys_actions_and_words_are_the_verilog_s() {
     }
 }
 
-/// `tandem-fpga compile --row ROW FLOW` prints these writes.
+/// The writes that `tandem-fpga compile --row ROW FLOW` prints.
 #[test]
 fn flows_are_compiled_to_the_writes_that_were_tried_on_the_verilog() {
     let (mut flows, mut wanted) = (0, Vec::<(u32, u32)>::new());

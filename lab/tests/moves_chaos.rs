@@ -76,7 +76,7 @@ impl Chaos {
     fn request(&mut self) -> VmRequest {
         let timeout = (self.below(3) == 0).then(|| Duration::from_secs(20 + self.below(200) as u64));
         let resources = Resources { cpu: 1 + self.below(2) as u32, ..self.site.vm.default };
-        VmRequest { resources, class: None, timeout, name: None, image: None }
+        VmRequest { resources, class: None, timeout, ..VmRequest::default() }
     }
 
     fn step(&mut self) {

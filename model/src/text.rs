@@ -103,6 +103,17 @@ pub fn check_name(name: &str) -> Result<(), BadName> {
     }
 }
 
+/// Characters of a name that are compared: whatever is longer is no slip of the hand.
+const COMPARED: usize = 64;
+
+/// The known name that was probably meant: the one at the smallest edit distance (Levenshtein 1966),
+/// if that is small.
+pub fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
+    let key: String = key.chars().take(COMPARED).collect();
+    let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();
+    nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

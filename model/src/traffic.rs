@@ -2,6 +2,7 @@
 
 use crate::{BitRate, ClassId, GatewayId, TrafficId, VmId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -98,6 +99,44 @@ pub enum Direction {
     Both,
 }
 
+/// Between whom VMs' traffic is generated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrafficPattern {
+    /// Between each VM and its gateway.
+    #[default]
+    Gateway,
+    /// From all members of a group to the one of them with the lowest id, at once.
+    Incast,
+    /// Between any two members of a group, in both directions.
+    AllToAll,
+}
+
+/// What a site file says under `[traffic.TOOL]`, by key. The tool alone knows what the keys mean.
+pub type ToolOptions = BTreeMap<String, ToolOption>;
+
+/// A value that a traffic tool is given.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ToolOption {
+    /// True or false.
+    Flag(bool),
+    /// A number; never infinite and always one.
+    Number(f64),
+    /// A text: a time or size with its unit, a name, a path.
+    Text(String),
+}
+
+impl fmt::Display for ToolOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ToolOption::Flag(flag) => write!(f, "{flag}"),
+            ToolOption::Number(number) => write!(f, "{number}"),
+            ToolOption::Text(text) => write!(f, "{text:?}"),
+        }
+    }
+}
+
 /// An end of a generated flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -106,6 +145,31 @@ pub enum TrafficEnd {
     Gateway(GatewayId, Ipv4Addr),
     /// A VM and its address.
     Vm(VmId, Ipv4Addr),
+}
+
+impl TrafficEnd {
+    /// The VM that it is, if it is one.
+    pub fn vm(self) -> Option<VmId> {
+        match self {
+            TrafficEnd::Vm(vm, _) => Some(vm),
+            TrafficEnd::Gateway(..) => None,
+        }
+    }
+}
+
+impl TrafficId {
+    /// The flow of that direction between a VM and its gateway. An adopted VM may have any id: two
+    /// flows of it may then share theirs with another, and none overflows.
+    pub fn with_gateway(vm: VmId, from_vm: bool) -> TrafficId {
+        TrafficId(vm.0.wrapping_mul(2).wrapping_add(u64::from(from_vm)))
+    }
+
+    /// The flow from one VM of a group to another: beyond all flows with gateways, and, for one
+    /// receiver, consecutive for consecutive senders.
+    pub fn between(from: VmId, to: VmId) -> TrafficId {
+        const HALF: u64 = (1 << 31) - 1;
+        TrafficId(1 << 62 | (to.0 & HALF) << 31 | (from.0 & HALF))
+    }
 }
 
 /// One generated flow, in one direction.

@@ -1,7 +1,8 @@
 //! Virtual machines: what is asked for, where it went, and why it could not.
 
 use crate::{
-    BitRate, Bytes, ClassId, GatewayId, GroupId, Hop, Mac, PortNo, Resources, ServerId, SwitchId, Time, VmId,
+    BitRate, Bytes, ClassId, Constraints, GatewayId, GroupId, Hop, Mac, PortNo, Resources, ServerId,
+    SwitchId, Time, TrafficTool, VmGroupRequest, VmId,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,7 +10,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// What a client asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = RequestedVm))]
 pub struct VmRequest {
     /// CPU, RAM, disk, network.
@@ -21,13 +22,23 @@ pub struct VmRequest {
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Option<crate::schema::Span>))]
     pub timeout: Option<Duration>,
-    /// A name for people; need not be unique.
+    /// A name for people. No two VMs of a controller have the same; those of older stores may.
     #[serde(default)]
     pub name: Option<String>,
     /// What it is made from, by the name that its hypervisor knows; `None` is the hypervisor's
     /// default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// What generates its traffic; `None` is what its class says, or the site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub traffic: Option<TrafficTool>,
+    /// Where it may run.
+    #[serde(default, skip_serializing_if = "Constraints::is_none")]
+    pub constraints: Constraints,
+    /// Who asked for it, where that is known: the name that a text socket acts for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<String>,
 }
 
 /// Where a VM is in its life.
@@ -111,6 +122,17 @@ pub struct GroupRecord {
     pub id: GroupId,
     /// Its members, in order of id.
     pub members: Vec<VmId>,
+    /// The request that it was made for together with its members; `None` for a group of VMs that
+    /// were there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<Box<VmGroupRequest>>,
+}
+
+impl GroupRecord {
+    /// What each member may send to each other one, where links are reserved for that.
+    pub fn rate(&self) -> Option<BitRate> {
+        self.request.as_ref()?.rate
+    }
 }
 
 /// A resource that can be short.
@@ -132,6 +154,8 @@ pub enum Resource {
     Address,
     /// No live path from the server to any gateway.
     Path,
+    /// What a switch on the way to the gateway may forward, by `[policy] switch_margin`.
+    Switch,
 }
 
 impl fmt::Display for Resource {
@@ -144,6 +168,7 @@ impl fmt::Display for Resource {
             Resource::Link => "link capacity",
             Resource::Address => "addresses",
             Resource::Path => "a live path",
+            Resource::Switch => "switch capacity",
         })
     }
 }
@@ -152,7 +177,7 @@ impl fmt::Display for Resource {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct NearMiss {
-    /// Server's name, or link's ends (`agg1.2<->edge1.1`).
+    /// Server's or switch's name, or link's ends (`agg1.2<->edge1.1`).
     pub place: String,
     /// What was short there.
     pub resource: Resource,
@@ -166,7 +191,7 @@ impl fmt::Display for NearMiss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let amount = |n: u64| match self.resource {
             Resource::Ram | Resource::Disk => Bytes(n).to_string(),
-            Resource::Net | Resource::Link => BitRate(n).to_string(),
+            Resource::Net | Resource::Link | Resource::Switch => BitRate(n).to_string(),
             Resource::Cpu => format!("{n} cores"),
             Resource::Address | Resource::Path => n.to_string(),
         };

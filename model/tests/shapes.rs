@@ -1,9 +1,9 @@
 //! Shapes: counts, degrees, ports, addresses and connectivity, for small sizes drawn at random and
 //! for 100,000 servers.
 
+mod soundness;
+
 use proptest::prelude::*;
-use std::collections::BTreeSet;
-use tandem_model::paths::distances_to;
 use tandem_model::site::read;
 use tandem_model::{NodeId, Role, ServerId, Site, SwitchId, Topology};
 
@@ -24,55 +24,15 @@ fn links_to(t: &Topology, node: NodeId, role: Role) -> usize {
         .count()
 }
 
-/// What holds for every shape:
-/// 1. names, datapath ids, Ethernet addresses and addresses are unique, and names fit an interface;
-/// 2. ports are 1, 2, 3 ... on every node, and both ends of a link agree;
-/// 3. every node is reached;
-/// 4. a server's address lies in its primary edge's prefix, a gateway's in none; prefixes do not
-///    overlap;
-/// 5. uplinks come first: the port to an upper switch is lower than every port to a server.
+/// What holds for every shape that is built from counts: it is sound, every edge switch owns a
+/// prefix and no other switch does, and uplinks come first: the port to an upper switch is lower
+/// than every port to a server.
 fn check(site: &Site) {
+    soundness::check(site);
     let t = &site.topology;
-    let switches = (0..t.switches.len() as u32).map(|n| NodeId::Switch(SwitchId(n)));
-    let servers = (0..t.servers.len() as u32).map(|n| NodeId::Server(ServerId(n)));
-    let gateways = (0..t.gateways.len() as u32).map(|n| NodeId::Gateway(tandem_model::GatewayId(n)));
-    let nodes: Vec<NodeId> = switches.chain(servers).chain(gateways).collect();
-
-    let names: BTreeSet<&str> = nodes.iter().map(|n| t.name(*n)).collect();
-    assert_eq!(names.len(), nodes.len());
-    assert!(names.iter().all(|n| n.len() <= 15));
-    let dpids: BTreeSet<u64> = t.switches.iter().map(|s| s.dpid.0).collect();
-    assert_eq!(dpids.len(), t.switches.len());
-    let macs: BTreeSet<_> = t.servers.iter().map(|s| s.mac).chain(t.gateways.iter().map(|g| g.mac)).collect();
-    assert_eq!(macs.len(), t.servers.len() + t.gateways.len());
-    assert!(macs.iter().all(|m| !m.is_multicast() && m.0[0] == 2), "locally administered");
-    let addresses: BTreeSet<_> =
-        t.servers.iter().map(|s| s.address).chain(t.gateways.iter().map(|g| g.address)).collect();
-    assert_eq!(addresses.len(), t.servers.len() + t.gateways.len());
-    assert!(addresses.iter().all(|a| site.addresses.network.contains(*a) && *a != site.addresses.dhcp));
-
-    for node in &nodes {
-        for (n, (port, link)) in (1u32..).zip(t.ports(*node)) {
-            assert_eq!(port.0, n, "{}", t.name(*node));
-            assert_eq!(t.link(*link).and_then(|l| l.end_at(*node)).map(|e| e.port), Some(*port));
-        }
-    }
-    let distances = distances_to(t, NodeId::Switch(SwitchId(0)), |_| true);
-    assert!(distances.iter().all(|d| *d != u32::MAX));
-
-    let mut prefixes: Vec<_> = t.switches.iter().filter_map(|s| s.prefix).collect();
-    prefixes.sort_unstable();
-    assert!(prefixes.windows(2).all(|p| p[0].last() < p[1].address()));
-    assert_eq!(prefixes.len(), of_role(t, Role::Edge).len());
-    for (n, server) in (0u32..).zip(&t.servers) {
-        let edge = t.edge_of(ServerId(n), 0).and_then(|e| t.switch(e)).and_then(|s| s.prefix);
-        assert!(edge.is_some_and(|p| p.contains(server.address) && p.address() != server.address));
-    }
-    for gateway in &t.gateways {
-        let after = prefixes.partition_point(|p| p.address() <= gateway.address);
-        assert!(after == 0 || !prefixes[after - 1].contains(gateway.address));
-        assert!(site.addresses.gateways.contains(gateway.address));
-    }
+    let owners = t.switches.iter().filter(|s| s.prefix.is_some());
+    assert!(owners.clone().all(|s| s.role == Role::Edge));
+    assert_eq!(owners.count(), of_role(t, Role::Edge).len());
     for edge in of_role(t, Role::Edge) {
         let down =
             |l| t.link(l).and_then(|l| l.other(edge)).is_some_and(|e| matches!(e.node, NodeId::Server(_)));
@@ -139,6 +99,64 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Every leaf has its links to every spine, and every gateway and server as many as were asked
+    /// for, or the counts are refused because there are fewer switches to link to.
+    #[test]
+    fn a_leaf_spine_fabric_is_a_full_mesh_of_its_two_levels(
+        (spines, leaves, servers) in (1u32..5, 1u32..7, 0u32..4),
+        (links, homes, gateways, gateway_links) in (1u32..4, 1u32..3, 1u32..5, 1u32..4),
+        place in 0usize..3,
+        border in 1u32..4,
+    ) {
+        let (at, near) = [("spines", spines), ("leaves", leaves), ("border", border)][place];
+        let mut text = format!(
+            "[topology]\nshape = \"leaf-spine\"\nspines = {spines}\nleaves = {leaves}\nservers_per_leaf = {servers}\n\
+             server_uplinks = {homes}\nlinks = {links}\ngateways = {gateways}\ngateway_links = {gateway_links}\n\
+             gateways_at = \"{at}\"\n",
+        );
+        if at == "border" {
+            text.push_str(&format!("border_leaves = {border}\n"));
+        }
+        let possible = homes <= leaves && gateway_links <= near;
+        let site = match read(&text, "site.toml") {
+            Ok(site) => site,
+            Err(faults) => {
+                prop_assert!(!possible && faults.faults.iter().all(|f| f.problem.contains("to link to")), "{faults}");
+                return Ok(());
+            }
+        };
+        prop_assert!(possible);
+        check(&site);
+        let t = &site.topology;
+        let name = |n: &NodeId| t.name(*n).to_owned();
+        let leaf_nodes = of_role(t, Role::Edge);
+        let (spine_nodes, border_nodes): (Vec<_>, Vec<_>) =
+            of_role(t, Role::Core).into_iter().partition(|n| name(n).starts_with("spine"));
+        let borders = if at == "border" { border } else { 0 };
+        prop_assert_eq!((spine_nodes.len() as u32, leaf_nodes.len() as u32), (spines, leaves));
+        prop_assert_eq!(border_nodes.len() as u32, borders);
+        for lower in leaf_nodes.iter().chain(&border_nodes) {
+            for spine in &spine_nodes {
+                let between = t.ports(*lower).iter().filter(|(_, l)| {
+                    t.link(*l).and_then(|l| l.other(*lower)).is_some_and(|e| e.node == *spine)
+                });
+                prop_assert_eq!(between.count() as u32, links, "{} to {}", name(lower), name(spine));
+            }
+        }
+        for gateway in &t.gateways {
+            prop_assert_eq!(gateway.uplinks.len() as u32, gateway_links);
+            let nears = gateway.uplinks.iter().filter_map(|l| Some(t.name(t.link(*l)?.b.node)));
+            let stem = at.trim_end_matches('s').replace("leave", "leaf");
+            prop_assert!(nears.into_iter().all(|n| n.starts_with(&stem)));
+        }
+        prop_assert!(t.servers.iter().all(|s| s.uplinks.len() as u32 == homes));
+        prop_assert_eq!(t.servers.len() as u32, leaves * servers);
+    }
+}
+
 /// Al-Fares et al. (SIGCOMM 2008), section 3.1: (k/2)^2 core switches, k pods of k/2 + k/2 switches
 /// with k ports each, k^3/4 hosts, and (k/2)^2 shortest paths between hosts of different pods.
 #[test]
@@ -177,7 +195,9 @@ fn a_hundred_thousand_servers() {
     let fat = "shape = \"fat-tree\"\nk = 74\n";
     let line =
         "shape = \"linear\"\nswitches = 1000\nservers_per_switch = 100\n[addresses]\nprefix_len = 20\n";
-    for (text, servers) in [(tree, 100_000), (fat, 74 * 74 * 74 / 4), (line, 100_000)] {
+    let leaves = "shape = \"leaf-spine\"\nspines = 8\nleaves = 2500\nservers_per_leaf = 40\n[addresses]\n\
+                  prefix_len = 20\n";
+    for (text, servers) in [(tree, 100_000), (fat, 74 * 74 * 74 / 4), (line, 100_000), (leaves, 100_000)] {
         let site = site(text);
         assert_eq!(site.topology.servers.len(), servers);
         check(&site);

@@ -1,9 +1,8 @@
-//! The ready-made sites, what they document, and the configuration file of the thesis (Teixeira
-//! 2013).
+//! The ready-made sites and what they document.
 
 use std::time::Duration;
-use tandem_model::site::{EXAMPLES, Faults, from_mininet_ini, read};
-use tandem_model::{BitRate, Bytes, NodeId, PolicyName, ServerId, Site, TrafficTool};
+use tandem_model::site::{EXAMPLES, read};
+use tandem_model::{BitRate, Bytes, NodeId, PolicyName, ServerId, Site};
 
 fn site(text: &str) -> Site {
     read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
@@ -11,11 +10,6 @@ fn site(text: &str) -> Site {
 
 fn example(name: &str) -> Site {
     EXAMPLES.iter().find(|(n, _)| *n == name).map(|(_, text)| site(text)).expect("an example")
-}
-
-fn places(result: Result<impl std::fmt::Debug, Faults>) -> Vec<(usize, usize, String)> {
-    let faults = result.expect_err("faults").faults;
-    faults.into_iter().map(|f| (f.line, f.column, f.key)).collect()
 }
 
 /// The ways of a link between two nodes: its rate, delay and loss.
@@ -180,67 +174,4 @@ fn legacy_switches_stand_anywhere_without_disturbing_ports() {
     for (server, edge) in [(0, "edge1"), (1, "edge2")] {
         assert_eq!(t.edge_of(ServerId(server), 0).map(|s| t.name(NodeId::Switch(s))), Some(edge));
     }
-}
-
-/// Appendix A of the thesis (Teixeira 2013): 4 core, 8 aggregation, 16 edge switches, 2 hosts each,
-/// 4 outside hosts.
-#[test]
-fn the_seeds_configuration_becomes_a_site() {
-    let toml = from_mininet_ini(include_str!("data/conf.ini"), "conf.ini").unwrap_or_else(|f| panic!("{f}"));
-    let site = site(&toml);
-    let t = &site.topology;
-    assert_eq!((t.gateways.len(), t.switches.len(), t.servers.len()), (4, 4 + 8 + 16, 32));
-    assert_eq!(t.links.len(), 4 + 8 * 2 + 16 * 2 + 32);
-    assert_eq!(links_between(&site, "gw1", "core1")[0].0, BitRate::mbit(4));
-    assert_eq!(links_between(&site, "agg1", "edge1")[0].0, BitRate::mbit(2));
-    assert_eq!(links_between(&site, "edge1", "srv1")[0].0, BitRate::mbit(1));
-    assert_eq!(site.traffic.transport, TrafficTool::UDP);
-    for left in ["host_detectable_time", "queue_no", "queue_bw1", "queue_bw2", "iperf_port", "socket_path"] {
-        assert!(toml.contains(&format!(".{left}: ")), "{left} is neither used nor named:\n{toml}");
-    }
-}
-
-#[test]
-fn faults_of_the_seeds_configuration_are_found_all_at_once_on_its_own_lines() {
-    let text = include_str!("data/conf.ini")
-        .replace("core_no = 4", "core_no = four")
-        .replace("host_no = 2", "hosts_no = 2")
-        .replace("edge_bw = 1", "edge_bw = 1 Mbit/s")
-        .replace("udp_ratio = 0.5", "udp_ratio = 2");
-    let expected = [
-        (4, 11, "TopologySwitches.core_no"),
-        (7, 1, "TopologyHosts.host_no"),
-        (9, 1, "TopologyHosts.hosts_no"),
-        (20, 11, "SwitchBandwidth.edge_bw"),
-        (26, 13, "Traffic.udp_ratio"),
-    ];
-    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
-    let report = from_mininet_ini(&text, "conf.ini").expect_err("faults").to_string();
-    assert!(report.contains("did you mean `host_no`?"), "{report}");
-}
-
-/// What only the site's checks find is told in the words of the file that the reader has before
-/// him.
-#[test]
-fn faults_that_only_the_site_shows_stand_on_the_lines_of_the_seeds_configuration() {
-    let text = include_str!("data/conf.ini")
-        .replace("edgetoagglinkno = 2", "edgetoagglinkno = 9")
-        .replace("out_bw = 4", "out_bw = 0");
-    let expected = [(12, 19, "TopologyLinks.edgetoagglinkno"), (17, 10, "SwitchBandwidth.out_bw")];
-    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), expected.map(|(l, c, k)| (l, c, k.to_owned())));
-    // Two of the four gateways have no link: the shape as a whole is at fault.
-    let text = include_str!("data/conf.ini").replace("core_no = 4", "core_no = 2");
-    assert_eq!(places(from_mininet_ini(&text, "conf.ini")), vec![(1, 1, String::new())]);
-}
-
-#[test]
-fn two_tiers_and_the_other_ways_to_write_an_ini_file() {
-    let text = include_str!("data/conf.ini")
-        .replace("agg_no = 8", "AGG_NO: 0 ; two tiers")
-        .replace("aggtocorelinkno = 2", "aggtocorelinkno=0")
-        .replace("udp_ratio = 0.5", "udp_ratio = 0");
-    let toml = from_mininet_ini(&text, "conf.ini").unwrap_or_else(|f| panic!("{f}"));
-    let site = site(&toml);
-    assert_eq!(site.topology.switches.len(), 4 + 16);
-    assert_eq!(site.traffic.transport, TrafficTool::TCP);
 }

@@ -9,7 +9,7 @@ use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{AddOptions, Criteria as Match, FieldId, Flow, Instructions, Op, Pipeline};
 
-/// Counts what is sent.
+/// Counts the bytes that the switch sends.
 #[derive(Default)]
 struct Counter(u64);
 
@@ -22,7 +22,7 @@ impl Sink for Counter {
     fn set_port(&mut self, _: u32, _: bool) {}
 }
 
-/// UDP over IPv4, of this length, from the `n`th of many senders.
+/// A UDP packet over IPv4 of this length, from the `n`th of many senders.
 fn frame(length: usize, n: u32) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0];
     frame.extend(n.to_be_bytes());
@@ -33,7 +33,8 @@ fn frame(length: usize, n: u32) -> Vec<u8> {
     frame
 }
 
-/// A switch with two ports that sends everything on, after so many other flows.
+/// A switch with two ports. Its last flow does `ops` to every packet, behind `others` flows that no
+/// packet of the benchmark matches.
 fn switch(others: u32, ops: Vec<Op>, cache: usize) -> (Switch, Counter) {
     let mut s = Switch::new(Config { cache, ..Config::default() });
     let mut sink = Counter::default();

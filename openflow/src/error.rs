@@ -3,8 +3,8 @@
 /// The OpenFlow error type and code to answer a bad message with (OF 1.0 section 5.4.4, OF 1.3.5
 /// section 7.5.4).
 ///
-/// Types and codes up to here have the same numbers in both versions, except where `of10` differs
-/// from `of13` by its own table.
+/// The constants have the same numbers in both versions where their comment names none; where a
+/// version differs, its module has a table of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct OfErrorCode {
     /// Error type.
@@ -84,24 +84,24 @@ impl OfErrorCode {
     pub const BAD_COMMAND: OfErrorCode = OfErrorCode { kind: 5, code: 6 };
 }
 
-/// Why bytes are no message.
+/// Why bytes do not decode as a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {offset}: {problem} (answer with error type {}, code {})", .of_error.kind, .of_error.code)]
 pub struct DecodeError {
-    /// Which part of the message.
+    /// The part of the message that was being read.
     pub what: &'static str,
-    /// Where, from the message's start.
+    /// Offset in bytes from the message's start.
     pub offset: usize,
-    /// What is wrong.
+    /// What is wrong with that part.
     pub problem: DecodeErrorKind,
-    /// What to answer.
+    /// The OpenFlow error to answer with.
     pub of_error: OfErrorCode,
 }
 
 /// What is wrong with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeErrorKind {
-    /// Shorter than it must be.
+    /// It ends too early.
     #[error("{missing} bytes are missing")]
     Short {
         /// How many more would be needed.
@@ -113,16 +113,16 @@ pub enum DecodeErrorKind {
         /// How many.
         extra: usize,
     },
-    /// A length field that does not fit what it is about.
+    /// A length field does not fit the part that it describes.
     #[error("length {length} is impossible here")]
     Length {
-        /// What it says.
+        /// The value of the length field.
         length: usize,
     },
-    /// A number that the specification does not know.
+    /// A number that the specification does not define.
     #[error("{value} is unknown")]
     Unknown {
-        /// What it says.
+        /// The number.
         value: u32,
     },
     /// Padding that must be zero is not.
@@ -148,7 +148,7 @@ pub enum DecodeErrorKind {
 /// Why a message cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// The 16-bit length field cannot say it (OF 1.0 section 5.1).
+    /// It is longer than its 16-bit length field can hold (OF 1.0 section 5.1).
     #[error("the message has {0} bytes; OpenFlow messages end at 65535")]
     TooLong(usize),
 }

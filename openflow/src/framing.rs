@@ -1,22 +1,22 @@
 //! Cuts a byte stream into messages.
 //!
-//! Not enough bytes yet is a normal result. A length below 8 can never be right: the stream is
-//! lost, since nobody knows where the next message starts.
+//! Too few bytes for a whole message is a normal result, not an error. A length below 8 is an error
+//! that nothing can mend: the place where the next message starts is not known.
 
 /// The stream cannot be cut into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a message of {length} bytes cannot be: the header alone has 8; whoever sends this does not speak OpenFlow; find out what dials this port, and let only switches do so"
+    "a message of {length} bytes is impossible: the header alone has 8; the peer does not speak OpenFlow; find out what dials this port, and let only switches do so"
 )]
 pub struct FrameError {
-    /// What the length field says.
+    /// The value of the length field.
     pub length: u16,
 }
 
-/// One message, and what comes after it.
+/// One whole message, and the bytes behind it.
 pub type Cut<'a> = (&'a [u8], &'a [u8]);
 
-/// The first whole message of `bytes` and what comes after it; `None` until it is whole.
+/// The first whole message of `bytes` and the bytes behind it; `None` until it has come completely.
 ///
 /// # Errors
 /// When its length field is below 8.

@@ -20,7 +20,7 @@ wire_struct! {
         kind: u8,
         /// Length of the whole message in bytes, header included.
         length: u16,
-        /// Pairs an answer with its question.
+        /// Transaction id: a reply has that of its request.
         xid: u32,
     }
 }
@@ -33,7 +33,7 @@ pub fn split(message: &[u8]) -> Result<(Header, Reader<'_>), DecodeError> {
     split_as(message, Strictness::Orders)
 }
 
-/// The same, to be read this strictly.
+/// Like [`split`], for a body that is read with this strictness.
 ///
 /// # Errors
 /// As [`split`].

@@ -6,9 +6,9 @@
 //! - [`framing`]: a stream into messages. [`header`]: what all versions share.
 //! - [`session`]: HELLO, keeping alive, messages in several parts; [`session::switch`]: what every
 //!   switch answers.
-//! - [`table`]: flow tables and pipelines; [`table::mod_handlers`]: FLOW_MODs carried out on them,
-//!   questions about flows answered.
-//! - [`switch`]: everything that a switch is, besides its I/O and its clock.
+//! - [`table`]: flow tables and pipelines; [`table::mod_handlers`]: applies FLOW_MODs to them and
+//!   answers statistics requests about flows.
+//! - [`switch`]: a whole switch except its I/O and its clock.
 
 pub mod error;
 pub mod framing;
@@ -21,14 +21,15 @@ pub mod switch;
 pub mod table;
 pub mod wire;
 
-/// What was understood of a message that a switch reports.
+/// A message that a switch reported, as far as it could be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report<M> {
     /// Transaction id.
     pub xid: u32,
     /// The message.
     pub message: M,
-    /// What was left out of its list of flows, ports or counters: why the first, and how many.
+    /// The members of its list (flows, ports, counters) that could not be read: the first one's
+    /// error, and their number.
     pub lost: Option<(error::DecodeError, usize)>,
 }
 

@@ -1,23 +1,23 @@
-//! Reading and writing of fixed layouts: a cursor that never reads past its end, and a macro that
-//! makes a struct, its reader and its writer from one list of fields.
+//! Reads and writes fixed layouts: a cursor that never reads past its end, and a macro that makes a
+//! struct, its reader and its writer from one list of fields.
 
 use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use serde::{Serialize, Serializer};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use tandem_model::{Dpid, Mac};
 
-/// How exactly a message must follow the specification, by what it is.
+/// How strictly a message has to follow the specification, by its direction.
 ///
-/// Lengths must be right in either: a reader never goes beyond the part that it reads.
+/// Lengths must be right in either: a reader never goes beyond its part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strictness {
-    /// What a controller orders: everything must be as the specification says, and each fault has
-    /// its error.
+    /// An order of a controller: everything has to be as the specification defines it, and each
+    /// fault has its error.
     Orders,
-    /// What a switch reports: what is understood is taken, and what is not costs at most itself.
-    /// Padding may hold anything; match fields come in any order; unknown match fields, actions and
-    /// instructions are kept as bytes, so that nothing that we know is equal to them; of a list of
-    /// flows, ports or counters, those that cannot be read are left out.
+    /// A report of a switch: a fault costs at most the member that has it. Padding may hold
+    /// anything; match fields come in any order; unknown match fields, actions and instructions are
+    /// kept as bytes, so that they equal no known ones; members of a list of flows, ports or
+    /// counters that cannot be read are left out.
     Reports,
 }
 
@@ -25,40 +25,41 @@ pub enum Strictness {
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
-    /// Bytes of the message before `bytes`.
+    /// Offset of `bytes` in the message.
     offset: usize,
     what: &'static str,
     of_error: OfErrorCode,
     strictness: Strictness,
-    /// True within a part that has a length of its own.
+    /// True in a part that has a length of its own.
     nested: bool,
-    /// Why the first of the list's members was left out, and how many were.
+    /// The first member of the list that was left out: its error, and the number of all of them.
     lost: Option<(DecodeError, usize)>,
 }
 
 impl<'a> Reader<'a> {
-    /// Over a whole message that is an order.
+    /// A reader of a whole message that is an order.
     pub fn new(bytes: &'a [u8], what: &'static str) -> Reader<'a> {
         Reader::with_strictness(bytes, what, Strictness::Orders)
     }
 
-    /// Over a whole message.
+    /// A reader of a whole message.
     pub fn with_strictness(bytes: &'a [u8], what: &'static str, strictness: Strictness) -> Reader<'a> {
         let of_error = OfErrorCode::BAD_LEN;
         Reader { bytes, offset: 0, what, of_error, strictness, nested: false, lost: None }
     }
 
-    /// True where a report is read: what is not understood is kept or left out.
+    /// True for a report: what is not understood is kept or left out.
     pub fn is_tolerant(&self) -> bool {
         self.strictness == Strictness::Reports
     }
 
-    /// What was left out of the message's list: why the first, and how many.
+    /// The members that were left out of the message's list: the first one's error, and their
+    /// number.
     pub fn lost(&self) -> Option<(DecodeError, usize)> {
         self.lost
     }
 
-    /// The same place, for another part: errors name it and blame as said.
+    /// The same position as part `what`, whose errors are `of_error`.
     pub fn part(&self, what: &'static str, of_error: OfErrorCode) -> Reader<'a> {
         Reader { what, of_error, ..*self }
     }
@@ -73,12 +74,12 @@ impl<'a> Reader<'a> {
         self.bytes.is_empty()
     }
 
-    /// An error at this place, with the blame of this part.
+    /// An error at this position, with the OpenFlow error of this part.
     pub fn error(&self, problem: DecodeErrorKind) -> DecodeError {
         DecodeError { what: self.what, offset: self.offset, problem, of_error: self.of_error }
     }
 
-    /// An error at this place, with another blame.
+    /// An error at this position, with another OpenFlow error.
     pub fn blamed(&self, problem: DecodeErrorKind, of_error: OfErrorCode) -> DecodeError {
         DecodeError { what: self.what, offset: self.offset, problem, of_error }
     }
@@ -145,9 +146,8 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
-    /// Reads the members of a message's own list, of a report: each stands for itself, so one that
-    /// cannot be read is left out and counted. The list ends where nobody can tell how long a
-    /// member is.
+    /// Reads the members of a report's top-level list. Each stands alone: one that cannot be read
+    /// is left out and counted. The list ends at a member whose length cannot be determined.
     fn independent<T: Wire>(&mut self) -> Vec<T> {
         let mut list = Vec::new();
         while !self.is_empty() {
@@ -166,11 +166,10 @@ impl<'a> Reader<'a> {
         list
     }
 
-    /// Passes the padding that brings a part of `length` bytes to a multiple of 8.
+    /// Skips the padding of a part of `length` bytes to a multiple of 8.
     ///
-    /// # Errors
-    /// When there is too little, or it is not zero. In a report it may hold anything, and the last
-    /// one may be missing.
+    /// When it is too short or not zero. In a report it may hold anything, and that of the last
+    /// part may be missing.
     pub fn skip_padding(&mut self, length: usize) -> Result<(), DecodeError> {
         if self.is_tolerant() {
             self.take(to_eight(length).min(self.left()))?;
@@ -181,7 +180,7 @@ impl<'a> Reader<'a> {
         if zeros.iter().all(|b| *b == 0) { Ok(()) } else { Err(at.error(DecodeErrorKind::Padding)) }
     }
 
-    /// Fails if anything is left of an order; what is left of a report is more than we know, and is
+    /// Fails if bytes of an order are left; bytes left of a report are unknown additions, and are
     /// ignored.
     pub fn end_of_message(&self) -> Result<(), DecodeError> {
         if self.is_tolerant() { Ok(()) } else { self.end() }
@@ -193,7 +192,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Something with a place in a message.
+/// A value with a layout in messages.
 pub trait Wire: Sized {
     /// Reads it.
     ///
@@ -237,8 +236,8 @@ wire_bytes!(Dpid, |b| Dpid(u64::from_be_bytes(b)), |d: &Dpid| d.0.to_be_bytes())
 wire_bytes!(Ipv4Addr, |b: [u8; 4]| Ipv4Addr::from(b), |a: &Ipv4Addr| a.octets());
 wire_bytes!(Ipv6Addr, |b: [u8; 16]| Ipv6Addr::from(b), |a: &Ipv6Addr| a.octets());
 
-/// Reserved bytes, kept as they came so that a message is written back as it was read. Zero in what
-/// we make.
+/// Reserved bytes, kept as received so that a message is encoded as it was decoded. Zero in
+/// messages that this side makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pad<const N: usize>(pub [u8; N]);
 
@@ -268,7 +267,7 @@ impl<const N: usize> Serialize for Pad<N> {
 pub struct Text<const N: usize>(pub [u8; N]);
 
 impl<const N: usize> Text<N> {
-    /// The text, cut to what fits beside its NUL.
+    /// The text, cut so that its NUL fits too.
     pub fn new(text: &str) -> Self {
         let mut bytes = [0; N];
         let len = text.len().min(N.saturating_sub(1));
@@ -310,8 +309,8 @@ impl<const N: usize> Wire for Text<N> {
     }
 }
 
-/// Bytes without a meaning here: packets, experimenters' bodies, error data. JSON has them as
-/// hexadecimal digits.
+/// Bytes that this codec does not interpret: packets, experimenters' bodies, error data. In JSON
+/// they are hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bytes(pub Vec<u8>);
 
@@ -322,7 +321,7 @@ impl Serialize for Bytes {
 }
 
 impl Wire for Bytes {
-    /// All that is left.
+    /// All bytes that are left.
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Bytes(r.rest().to_vec()))
     }
@@ -353,7 +352,7 @@ impl<T: Wire> Wire for Box<T> {
     }
 }
 
-/// Values until the end of the part they stand in.
+/// Values until the end of the enclosing part.
 impl<T: Wire> Wire for Vec<T> {
     fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         if r.is_tolerant() && !r.nested { Ok(r.independent()) } else { r.all() }
@@ -363,7 +362,7 @@ impl<T: Wire> Wire for Vec<T> {
     }
 }
 
-/// A struct whose fields stand one after the other, with its reader and writer.
+/// A struct with its fields in the order of the wire, and its reader and writer.
 macro_rules! wire_struct {
     ($(#[$doc:meta])* pub struct $name:ident { $($(#[$fdoc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
@@ -385,7 +384,8 @@ macro_rules! wire_struct {
 }
 pub(crate) use wire_struct;
 
-/// Writes a part that starts with (or holds, at `at`) its own 16-bit length, and fills that in.
+/// Writes a part that starts with (or holds, at `at`) its own 16-bit length, and fills in that
+/// length.
 pub fn with_length(out: &mut Vec<u8>, at: usize, write: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     write(out);

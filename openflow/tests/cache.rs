@@ -1,7 +1,6 @@
 //! The flow cache never decides otherwise than the tables: two pipelines, one with a cache and one
-//! without, go through the same changes and the same packets, and everything that leaves them and
-//! everything that they count is the same. Beside it, that a table finds the flow that is the first
-//! in its order.
+//! without, go through the same changes and packets, and their output and counters are equal. Also,
+//! a table finds the first matching flow in its order.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -19,7 +18,7 @@ use tandem_openflow::wire::Pad;
 
 const TABLES: u8 = 3;
 
-/// Everything that leaves.
+/// Collects all output.
 #[derive(Default, PartialEq, Debug)]
 struct All(Vec<(EgressPacket, Vec<u8>)>);
 
@@ -39,11 +38,11 @@ enum Do {
     Port(Standing),
     NoPort(u32),
     Wait(u64),
-    /// A frame, how often, and by which port.
+    /// A frame, the number of times it comes in, and the port.
     Packet(Vec<u8>, usize, u32),
 }
 
-/// Ethernet, perhaps tags, IPv4 or IPv6, UDP or TCP, few values of each.
+/// Ethernet with or without tags, IPv4 or IPv6, UDP or TCP, with few different values.
 fn frame() -> impl Strategy<Value = Vec<u8>> {
     let tag = prop_oneof![Just(vec![]), Just(vec![0x81, 0, 0x20, 1]), Just(vec![0x88, 0xa8, 0, 2])];
     let dscp = prop_oneof![Just(0u8), Just(10 << 2), Just(12 << 2)];
@@ -61,7 +60,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
                 frame.extend([10, 0, 0, target]);
             }
             frame.extend([0, port, 0, 80, 0, 12, 3, 3, 1, 2, 3, 4]);
-            // A few are cut off, somewhere in the headers.
+            // A few are truncated within the headers.
             if cut < 3 {
                 frame.truncate(12 + 11 * cut);
             }
@@ -118,7 +117,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What is seldom done, and often hides or uncovers something.
+/// Rare actions, which often hide or uncover a header.
 fn rare_op() -> impl Strategy<Value = Op> {
     let kinds = || prop::sample::select(vec![0x0800u16, 0x86dd, 0x0806, 0x8847, 0x88e7, 0x8100, 0x88cc]);
     prop_oneof![
@@ -219,7 +218,7 @@ fn step() -> impl Strategy<Value = Do> {
     ]
 }
 
-/// Carries a step out, and says what came of it.
+/// Executes a step and returns its effects.
 fn carry_out(p: &mut Pipeline, what: &Do, now: &mut Time) -> (All, Vec<Outcome>, String) {
     let mut all = All::default();
     let mut outcomes = Vec::new();
@@ -267,7 +266,7 @@ fn carry_out(p: &mut Pipeline, what: &Do, now: &mut Time) -> (All, Vec<Outcome>,
     (all, outcomes, said)
 }
 
-/// Everything that is counted.
+/// All counters.
 fn counted(p: &Pipeline) -> String {
     let tables: Vec<_> =
         p.tables.iter().map(|t| (t.iter().collect::<Vec<_>>(), t.lookups, t.matched)).collect();
@@ -279,7 +278,7 @@ proptest! {
     #[test]
     fn with_a_cache_and_without_everything_is_the_same(steps in vec(step(), 1..120)) {
         let mut plain = Pipeline::new(TABLES, 40, vec![1, 2, 3]);
-        // Small, so that decisions push each other out.
+        // The cache is small, so that decisions replace each other.
         let mut cached = plain.clone().with_cache(8);
         let (mut a, mut b) = (Time::ZERO, Time::ZERO);
         for step in &steps {
@@ -288,7 +287,7 @@ proptest! {
             if let Do::Packet(frame, _, port) = step {
                 let key = FlowKey::new(frame, *port);
                 for table in &plain.tables {
-                    // The first in the table's order, looked for one by one.
+                    // The first matching flow in the table's order, by a linear search.
                     let first = table.iter().find(|f| f.criteria.matches(&key)).map(|f| f.id);
                     prop_assert_eq!(table.clone().lookup(&key, 0, a).map(|f| f.id), first);
                 }
@@ -298,7 +297,7 @@ proptest! {
     }
 }
 
-/// The same packet again takes no look at the tables, until something changes.
+/// A second packet is not looked up in the tables, until something changes.
 #[test]
 fn a_decision_is_remembered_until_something_changes() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]).with_cache(16);
@@ -314,8 +313,8 @@ fn a_decision_is_remembered_until_something_changes() {
     assert_eq!(p.tables[0].iter().next().map(|f| f.packets), Some(1), "a new flow counts anew");
 }
 
-/// What an action brings to light is not known from what the packet was found by: the next packet
-/// may have something else there.
+/// A header that an action uncovers does not follow from the packet's key: another packet with that
+/// key may have a different one.
 #[test]
 fn what_comes_to_light_is_looked_at_for_each_packet() {
     let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];

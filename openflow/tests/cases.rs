@@ -1,5 +1,6 @@
-//! Small inputs that went wrong once, from `tests/data/cases`: what the codec and the soft switch
-//! make of them. What a driver makes of the others is in `openflow/driver/tests/cases.rs`.
+//! Small inputs that were handled wrongly once, from `tests/data/cases`, and what the codec and the
+//! soft switch have to make of them. `openflow/driver/tests/cases.rs` tests the driver with the
+//! others.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 use tandem_model::{Mac, Time};
@@ -46,8 +47,7 @@ fn read_match(bytes: &[u8], strictness: Strictness) -> Result<of13::Match, OfErr
     of13::Match::read(&mut Reader::with_strictness(bytes, "match", strictness)).map_err(|e| e.of_error)
 }
 
-/// OF 1.3.5 section 7.2.3.6: fields come after those that they need, each once; who only reports
-/// need not.
+/// OF 1.3.5 section 7.2.3.6: a field comes once, behind its prerequisites; in a report it need not.
 #[test]
 fn fields_in_another_order_are_understood_in_reports_and_refused_in_orders() {
     for (name, why, count) in [
@@ -62,8 +62,7 @@ fn fields_in_another_order_are_understood_in_reports_and_refused_in_orders() {
     }
 }
 
-/// OF 1.3.5 section 7.2.3.5: what a field that takes no mask has all the same, and value bits that
-/// a mask does not count.
+/// OF 1.3.5 section 7.2.3.5: a mask on a field that takes none, and value bits outside of a mask.
 #[test]
 fn masks_that_say_nothing_are_passed_over_in_reports_and_refused_in_orders() {
     let bytes = case("oxm-in-port-mask-all-ones");
@@ -110,7 +109,7 @@ fn a_mask_of_all_ones_is_no_mask_and_one_of_all_zeros_is_no_field() {
 
 #[test]
 fn an_unknown_field_is_kept_in_reports_and_refused_in_orders() {
-    // Another's field, one of an experimenter, and an address of two bytes.
+    // A field of another class, one of an experimenter, and an address of two bytes.
     for (name, number) in [
         ("of13-flow-removed-unknown-oxm", 44),
         ("of13-flow-removed-experimenter-oxm", 1),
@@ -132,7 +131,7 @@ fn an_unknown_field_is_kept_in_reports_and_refused_in_orders() {
     assert_eq!(of13::Message::decode(&unknown).map_err(|e| e.of_error), Err(OfErrorCode::BAD_FIELD));
 }
 
-/// What a switch sends out.
+/// Collects the frames that a switch sends.
 #[derive(Default)]
 struct Sent {
     frames: Vec<(u32, Vec<u8>)>,
@@ -154,7 +153,7 @@ impl Sink for Sent {
     fn set_port(&mut self, _: u32, _: bool) {}
 }
 
-/// The checksum of what stands behind an IPv6 header, over its pseudo header (RFC 8200 section
+/// The checksum of the transport behind an IPv6 header, with its pseudo header (RFC 8200 section
 /// 8.1).
 fn checksum6(frame: &[u8]) -> u16 {
     let payload = &frame[54..];
@@ -170,7 +169,7 @@ fn checksum6(frame: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// A soft switch with two ports that has taken a controller's HELLO and this FLOW_MOD.
+/// A soft switch with two ports that has got a controller's HELLO and this FLOW_MOD.
 fn switch_with(flow_mod: &str) -> (Switch, Sent) {
     let mut switch = Switch::new(Config { tables: 1, flows: 10, ..Config::default() });
     let mut sent = Sent::default();
@@ -190,15 +189,15 @@ fn switch_with(flow_mod: &str) -> (Switch, Sent) {
 #[test]
 fn a_port_is_set_over_ipv6_with_its_checksum() {
     let tcp = case("frame-tcp6");
-    // Once as it is and once behind a hop-by-hop header, which is passed.
+    // The frame as it is, and with a hop-by-hop header, which is skipped.
     let mut behind = tcp.clone();
     behind[20] = 0;
     behind.splice(54..54, [6, 0, 1, 4, 0, 0, 0, 0]);
     behind[18..20].copy_from_slice(&28u16.to_be_bytes());
     let routing = case("frame-tcp6-behind-routing");
     let set = "of13-flow-mod-tcp6-set-tcp-src";
-    // The FLOW_MOD, the frame, where its transport header is, of what the port and the checksum are
-    // there, and the port.
+    // FLOW_MOD, frame, offset of its transport header, offsets of port and checksum in that, and
+    // the new port.
     let cases = [
         (set, tcp.clone(), 54, 0, 16, 80u16),
         (set, behind, 62, 0, 16, 80),
@@ -227,7 +226,7 @@ fn a_port_is_set_over_ipv6_with_its_checksum() {
             assert_eq!(checksum6(out), 0, "the checksum is right");
         }
     }
-    // A later fragment has no ports: no byte of it is changed (RFC 8200 section 4.5).
+    // A later fragment has no ports, so that none of its bytes is changed (RFC 8200 section 4.5).
     let later = case("frame-tcp6-later-fragment");
     let (mut switch, mut sent) = switch_with(set);
     switch.on_packet(1, &mut later.clone(), Time::ZERO, &mut sent);
@@ -262,7 +261,7 @@ fn the_type_of_an_802_3_frame_is_its_snap_headers() {
         assert_eq!(key.get(FieldId::ArpOp), is_arp.then_some(1), "{name}");
         assert_eq!(key.get(FieldId::Ipv4Src), None, "{name}");
     }
-    // Behind a tag too, and cut off.
+    // The same behind a tag, and truncated.
     let mut tagged = frame.clone();
     tagged.splice(12..12, [0x81, 0, 0, 7]);
     assert_eq!(FlowKey::new(&tagged, 1).get(FieldId::EthType), Some(0x0800));

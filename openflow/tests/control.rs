@@ -1,5 +1,5 @@
-//! FLOW_MOD messages of both versions on real tables, by the specification, and the answers to
-//! questions about flows.
+//! FLOW_MODs and statistics requests of both versions on real tables, as the specification defines
+//! them.
 
 use std::time::Duration;
 use tandem_model::Time;
@@ -56,7 +56,7 @@ fn add13(in_port: u32, priority: u16, out: u32) -> of13::FlowMod {
     }
 }
 
-/// A packet goes in by a port; where it comes out.
+/// The ports that a packet from this port is sent to.
 fn out_of(p: &mut Pipeline, in_port: u32) -> Option<Vec<u32>> {
     p.process(&[0; 60], in_port, T0).map(|sent| sent.iter().map(|s: &Sent| s.port).collect())
 }
@@ -100,7 +100,7 @@ fn a_change_of_nothing_adds_in_1_0_and_does_nothing_in_1_3() {
     }
     assert_eq!(flows(&p), [(5, 7, 0), (5, 7, 0)]);
     out_of(&mut p, 1);
-    // A change keeps counters and cookie; loosely, of whatever priority.
+    // A modification keeps counters and cookie; a non-strict one ignores the priority.
     let m = of10::FlowMod { command: of10::flow::command::MODIFY, cookie: 8, ..add10(1, 77, 2) };
     p.flow_mod10(&m, T0).expect("good");
     assert_eq!(flows(&p), [(5, 7, 1), (5, 7, 0)]);
@@ -113,7 +113,7 @@ fn a_change_of_nothing_adds_in_1_0_and_does_nothing_in_1_3() {
     assert_eq!(flows(&p), []);
     p.flow_mod13(&add13(1, 5, 2), T0).expect("good");
     out_of(&mut p, 1);
-    // The cookie is a filter in 1.3; RESET_COUNTS counts for changes too.
+    // In 1.3 the cookie is a filter, and RESET_COUNTS also applies to modifications.
     let change = of13::FlowMod { command: command::MODIFY, ..add13(1, 0, 3) };
     p.flow_mod13(&of13::FlowMod { cookie: 8, cookie_mask: u64::MAX, ..change.clone() }, T0).expect("good");
     assert_eq!(out_of(&mut p, 1), Some(vec![2]), "another cookie");
@@ -156,7 +156,8 @@ fn deletions_filter_by_table_cookie_and_port_and_tell_who_asked() {
     let strict = of13::FlowMod { command: command::DELETE_STRICT, priority: 5, ..delete };
     assert_eq!(left(strict.clone()), [6]);
     assert_eq!(left(of13::FlowMod { priority: 4, ..strict.clone() }), [5, 6]);
-    // The filter that keeps a removal from somebody else's flow of the same match and priority.
+    // The cookie filter, by which a deletion spares a flow of another controller with the same
+    // match and priority.
     assert_eq!(left(of13::FlowMod { cookie: 8, cookie_mask: u64::MAX, ..strict }), [5, 6]);
 
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3]);
@@ -174,7 +175,7 @@ fn deletions_filter_by_table_cookie_and_port_and_tell_who_asked() {
 #[test]
 fn what_cannot_be_is_refused_with_its_type_and_code_and_changes_nothing() {
     let mut p = Pipeline::new(2, 1, vec![1, 2]);
-    // OF 1.3.5 section 7.5.4, in the order of its error types.
+    // The errors of OF 1.3.5 section 7.5.4, in the order of their types.
     let m = || add13(1, 5, 2);
     let group = Instruction::ApplyActions(Pad::default(), vec![of13::Action::Group(1)]);
     let act = |action| vec![Instruction::ApplyActions(Pad::default(), vec![action])];
@@ -219,7 +220,7 @@ fn what_cannot_be_is_refused_with_its_type_and_code_and_changes_nothing() {
     assert_eq!(of_error(p.flow_mod13(&add13(2, 5, 2), T0)), (5, 1), "the table is full");
     assert_eq!(flows(&p).len(), 1);
 
-    // OF 1.0 section 5.4.4.
+    // The errors of OF 1.0 section 5.4.4.
     let mut p = Pipeline::new(1, 1, vec![1, 2]);
     let m = || add10(1, 5, 2);
     let vendor = vec![of10::Action::Vendor { vendor: 1, body: Bytes(vec![]) }];
@@ -354,8 +355,8 @@ fn questions_of_1_0_and_flows_that_time_out() {
     assert_eq!(flows(&p), []);
 }
 
-/// OF 1.0 section 5.2.4: an ENQUEUE is about itself; what is sent after it goes by no queue, which
-/// is not queue 0.
+/// OF 1.0 section 5.2.4: the queue of an ENQUEUE is for its own output; later outputs have no
+/// queue, which is not queue 0.
 #[test]
 fn a_queue_of_1_0_is_for_its_own_output() {
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3]);

@@ -1,5 +1,5 @@
-//! Bad messages, each with the OpenFlow error that the specification wants for it (OF 1.3.5 section
-//! 7.5.4, OF 1.0 section 5.4.4).
+//! Malformed messages, each with the OpenFlow error that the specification assigns to it (OF 1.3.5
+//! section 7.5.4, OF 1.0 section 5.4.4).
 
 mod samples;
 
@@ -12,7 +12,7 @@ fn message(version: u8, kind: u8, body: &[u8]) -> Vec<u8> {
     [&[version, kind][..], &length.to_be_bytes(), &[0, 0, 0, 1], body].concat()
 }
 
-/// A FLOW_MOD of 1.3 with these bytes as its match's fields, and these as its instructions.
+/// A FLOW_MOD of 1.3 with these match fields and instructions.
 fn flow_mod(fields: &[u8], instructions: &[u8]) -> Vec<u8> {
     let mut body = vec![0; 40];
     let length = fields.len() + 4;
@@ -94,7 +94,7 @@ fn errors_have_the_names_of_the_specification() {
     assert_eq!(of13::switch::error_name(0xffff, 1), "EXPERIMENTER/type 1");
 }
 
-/// The length field has 16 bits: what does not fit is an error, and what stood in the buffer stays.
+/// The length field has 16 bits: a longer message is an error, and the buffer is unchanged.
 #[test]
 fn a_message_that_is_too_long_is_not_written() {
     let mut out = vec![1, 2, 3];

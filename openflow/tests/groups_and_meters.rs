@@ -56,12 +56,12 @@ fn flow(instructions: Vec<Instruction>) -> of13::FlowMod {
     }
 }
 
-/// A pipeline whose only flow does this; a cache in front, as switches have it.
+/// Gives a pipeline this flow alone, with a cache as switches have it.
 fn with_flow(p: &mut Pipeline, actions: Vec<Action>) {
     p.flow_mod13(&flow(vec![Instruction::ApplyActions(Pad::default(), actions)]), T0).expect("good");
 }
 
-/// UDP over IPv4 with DSCP AF11, from one of many ports.
+/// A UDP packet over IPv4 with DSCP AF11, from one of many ports.
 fn frame(from: u16) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
     frame.extend([0x45, 10 << 2, 0, 86, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
@@ -84,7 +84,7 @@ fn code(done: Result<Vec<tandem_openflow::table::Removed>, Refusal>) -> (u16, u1
 fn all_copies_and_the_packet_itself_stays_as_it_was() {
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3, 4]).with_cache(16);
     let tagged = vec![
-        // In the order of an action set: the tag, then the output.
+        // Executed in the order of an action set: the tag, then the output.
         Action::output(3),
         Action::PushVlan(0x8100, Pad::default()),
         Action::SetQueue(5),
@@ -94,7 +94,7 @@ fn all_copies_and_the_packet_itself_stays_as_it_was() {
     for _ in 0..3 {
         let sent = p.process(&frame(1), 1, T0).expect("a flow");
         let of = |s: &tandem_openflow::table::Sent| (s.port, s.queue, s.frame.len());
-        // A bucket does not send back where it came from either (section 5.6.1).
+        // A bucket does not send to the input port either (section 5.6.1).
         assert_eq!(
             sent.iter().map(of).collect::<Vec<_>>(),
             [(2, NO_QUEUE, 100), (3, 5, 104), (4, NO_QUEUE, 100)]
@@ -132,7 +132,7 @@ fn select_spreads_flows_by_weight_keeps_each_to_its_bucket_and_leaves_dead_ones_
     assert_eq!(ports(&mut p, &frame(1)), [0; 0], "weight 0 is never taken");
 }
 
-/// Packets without IP have flows too: by their addresses, by their label.
+/// Packets without IP are spread by flow too: by their addresses, by their label.
 #[test]
 fn select_spreads_arp_and_mpls() {
     let mut p = Pipeline::new(1, 10, vec![1, 2, 3]).with_cache(16);
@@ -171,7 +171,7 @@ fn fast_failover_takes_the_first_bucket_that_is_alive() {
     assert_eq!(ports(&mut p, &frame(1)), [2]);
 }
 
-/// A group that watches nothing itself is alive as long as it is there; one that is gone is dead
+/// A group that watches nothing itself is alive as long as it exists; a deleted one is dead
 /// (section 6.5).
 #[test]
 fn a_group_that_watches_nothing_is_alive() {
@@ -239,7 +239,7 @@ fn what_cannot_be_a_group_is_refused_and_what_is_deleted_takes_its_flows_along()
     assert!(p.groups().is_empty());
 }
 
-/// A chain of groups, each handing on to two buckets of the next, would make 2^20 packets of one.
+/// A chain of groups with two buckets each, which would make 2^20 packets of one.
 #[test]
 fn a_packet_is_not_multiplied_without_end() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]).with_cache(16);
@@ -254,8 +254,8 @@ fn a_packet_is_not_multiplied_without_end() {
     assert_eq!(ports(&mut p, &frame(1)).len(), sent, "each time the same");
 }
 
-/// Groups that watch each other's groups, all dead, many ways from the first to the last: each is
-/// looked at once.
+/// Dead groups that watch each other, with many ways from the first to the last: each is checked
+/// once.
 #[test]
 fn many_dead_groups_are_not_watched_without_end() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]);
@@ -285,7 +285,7 @@ fn metered(p: &mut Pipeline) {
     p.flow_mod13(&flow(vec![Instruction::Meter(1), send]), T0).expect("good");
 }
 
-/// How many of `count` packets pass, one every `gap`.
+/// How many of `count` packets pass, sent one every `gap`.
 fn passed(p: &mut Pipeline, from: Time, count: u32, gap: Duration) -> u32 {
     (0..count).map(|n| p.process(&frame(1), 1, from + gap * n).expect("a flow").len() as u32).sum()
 }
@@ -298,7 +298,7 @@ fn a_meter_lets_its_rate_and_its_burst_through() {
         (0b0110, drop(100, 10), 1009, 1011),
         // 80 kbit/s are 100 packets/s of 100 bytes; the burst of 8 kbit is 10 packets.
         (0b0101, drop(80, 8), 1009, 1011),
-        // Without OFPMF_BURST the burst is what a second brings.
+        // Without OFPMF_BURST the burst is the rate of a second.
         (0b0010, drop(100, 0), 1099, 1101),
     ] {
         let mut p = Pipeline::new(1, 10, vec![1, 2]).with_cache(16);

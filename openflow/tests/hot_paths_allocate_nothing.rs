@@ -1,5 +1,5 @@
-//! The hot paths take no memory from the allocator: to cut a message out of the stream and view it
-//! as PACKET_IN, and to send a packet through a switch by what its flow cache remembers.
+//! The hot paths allocate no memory: cutting a message out of the stream and viewing it as
+//! PACKET_IN, and sending a packet through a switch by its flow cache.
 
 mod samples;
 
@@ -11,7 +11,7 @@ use tandem_openflow::switch::{Config, ConnId, Port, Sink, Switch};
 use tandem_openflow::table::{Criteria, Flow, Instructions, Op};
 use tandem_openflow::{AnyMessage, framing, of10, of13};
 
-/// The system's allocator, counting.
+/// The system's allocator, with a counter.
 struct Counting;
 
 thread_local! {
@@ -25,11 +25,11 @@ thread_local! {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.set(COUNT.get() + 1);
-        // SAFETY: the caller's promise about the layout is passed on.
+        // SAFETY: the caller guarantees the layout.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the pointer is from `alloc` above, so from the system.
+        // SAFETY: the pointer comes from `alloc` above, so from the system's allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -67,12 +67,12 @@ fn packet_in_views_take_no_memory() {
     }
     assert_eq!(COUNT.get(), before, "something allocated");
     assert_eq!((seen, octets), (2, 120));
-    // The counter counts: otherwise the test proves nothing.
+    // A counter that does not count would make the test pass always.
     drop(std::hint::black_box(vec![1u8; 10]));
     assert!(COUNT.get() > before);
 }
 
-/// Counts what is sent.
+/// Counts the frames that are sent.
 #[derive(Default)]
 struct Sent(usize);
 
@@ -106,7 +106,7 @@ fn a_cached_packet_takes_no_memory() {
     switch.add_flow(0, flow).expect("room");
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 1, 0, 0, 64, 17];
     frame.resize(64, 0);
-    // The first is decided by the tables, and makes room for a longer frame.
+    // The first packet is decided by the tables, and grows the scratch memory for a longer frame.
     let mut copies = vec![frame; 101];
     let (first, rest) = copies.split_first_mut().expect("frames");
     switch.on_packet(1, first, Time::ZERO, &mut sent);

@@ -1,6 +1,6 @@
 //! The cases of OFTest (github.com/floodlight/oftest), a conformance suite for switches of OpenFlow
-//! 1.0 and 1.3, said anew: what each of its classes looks at, by name. Which of its cases other
-//! tests hold, and which are none of ours, is in `docs/conformance.md`.
+//! 1.0 and 1.3, reimplemented: each of its classes is named here. `docs/conformance.md` lists which
+//! of its cases other tests cover, and which do not apply.
 
 mod bench;
 mod frames;

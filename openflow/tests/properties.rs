@@ -1,5 +1,5 @@
-//! What holds for all messages, not only for those we thought of: what is read is written back byte
-//! for byte, what is written is read back as it was, and no bytes make the reader panic.
+//! Properties of all messages: decoding and encoding give the same bytes, encoding and decoding the
+//! same message, and no bytes make the decoder panic.
 
 mod samples;
 
@@ -11,7 +11,7 @@ use tandem_model::{Mac, Time};
 use tandem_openflow::wire::{Bytes, Pad, Text};
 use tandem_openflow::{AnyMessage, framing, of10, of13};
 
-/// Reads; if it is a message, writing must give the same bytes.
+/// Decodes; a message must encode to the same bytes.
 fn exact(bytes: &[u8]) {
     if let Ok((xid, message)) = AnyMessage::decode(bytes) {
         let mut out = Vec::new();
@@ -43,7 +43,7 @@ fn ip() -> impl Strategy<Value = Ipv4Addr> {
 fn bytes(max: usize) -> impl Strategy<Value = Bytes> {
     vec(any::<u8>(), 0..max).prop_map(Bytes)
 }
-/// Bytes such that 8 and they are a multiple of 8.
+/// Bytes whose length with 8 more is a multiple of 8.
 fn eights() -> impl Strategy<Value = Bytes> {
     vec(any::<[u8; 8]>(), 0..4).prop_map(|b| Bytes(b.concat()))
 }
@@ -129,7 +129,7 @@ fn message10() -> impl Strategy<Value = of10::Message> {
 
 fn action13() -> impl Strategy<Value = of13::Action> {
     use of13::Action as A;
-    // Fields as they stand in matches, without their masks and what they need before them.
+    // Fields as in matches, without their masks and prerequisites.
     let plain: Vec<of13::Field> =
         samples::matches13().into_iter().flat_map(|m| m.fields).filter(|f| !f.id().2).collect();
     prop_oneof![
@@ -166,7 +166,7 @@ fn match13() -> impl Strategy<Value = of13::Match> {
     prop_oneof![own, select(samples::matches13())]
 }
 
-/// A name in a field, with whatever stands behind its NUL.
+/// A name in a field, with any bytes behind its NUL.
 fn text<const N: usize>() -> impl Strategy<Value = Text<N>> {
     any::<[u8; N]>().prop_map(Text)
 }
@@ -477,7 +477,7 @@ fn changes_and_statistics13() -> impl Strategy<Value = of13::Message> {
                     cookie: c[0],
                     cookie_mask: c[1],
                     table_id: b[0],
-                    // One in two may be carried out, the other has any command and flags.
+                    // Half of the flow mods are valid; the others have any command and flags.
                     command: if b[1] & 1 == 0 { b[1] } else { b[1] % 5 },
                     idle_timeout: n[0],
                     hard_timeout: n[1],
@@ -559,18 +559,18 @@ proptest! {
         let mut out = Vec::new();
         message.encode(xid, &mut out).expect("fits");
         prop_assert_eq!(of13::Message::decode(&out), Ok((xid, message)));
-        // And what was read is written as it stood.
+        // And decoding keeps the bytes.
         exact(&out);
     }
 
-    /// Any flow mod is carried out or refused, nothing panics, and what was added is reported word
-    /// for word.
+    /// Any flow mod is executed or refused without a panic, and statistics report an added flow
+    /// exactly as it was sent.
     #[test]
     fn an_added_flow_is_reported_as_it_was_said(ten in message10(), thirteen in changes_and_statistics13()) {
         use tandem_openflow::table::Pipeline;
         let mut p = Pipeline::new(4, 10, vec![1, 2]);
         if let of10::Message::FlowMod(m) = ten {
-            // Mostly commands and flags that there are.
+            // Mostly valid commands and flags.
             let m = of10::FlowMod { command: m.command % 6, flags: m.flags & 3, ..m };
             let done = p.flow_mod10(&m, Time::ZERO);
             let all = of10::stats::FlowStatsRequest {
@@ -651,7 +651,7 @@ proptest! {
             }
         }
         exact(&bytes);
-        // And with a length that is right again, so that the damage is looked at.
+        // Also with a valid length field, so that the decoder reaches the damaged bytes.
         if let (Ok(length), Some(field)) = (u16::try_from(bytes.len()), bytes.get_mut(2..4)) {
             field.copy_from_slice(&length.to_be_bytes());
         }

@@ -1,6 +1,6 @@
-//! Every action of OpenFlow 1.3 that changes a packet, on every kind of packet: the field is what
-//! was said, every other field is what it was, and every checksum is right (recomputed here from
-//! the whole packet). OF 1.3.5 sections 5.12 and 7.2.5.
+//! Every action of OpenFlow 1.3 that changes a packet, on every kind of packet: the field has the
+//! new value, every other field is unchanged, and every checksum is right (recomputed here from the
+//! whole packet). OF 1.3.5 sections 5.12 and 7.2.5.
 
 mod frames;
 
@@ -36,7 +36,7 @@ fn flow(fields: Vec<Field>, instructions: Vec<Instruction>) -> of13::FlowMod {
     }
 }
 
-/// A switch whose only flow does this, and what it makes of a frame.
+/// A frame after the only flow of a switch has changed it.
 fn done(frame: &[u8], fields: Vec<Field>, actions: Vec<Action>) -> Result<Vec<u8>, Refusal> {
     let mut p = Pipeline::new(1, 10, vec![1, 2]).with_cache(16);
     let actions = [actions, vec![Action::output(2)]].concat();
@@ -93,8 +93,8 @@ fn settable() -> Vec<(Field, FieldId)> {
     ]
 }
 
-/// What a match on the field needs before it (OF 1.3.5 table 11), from the kind of frame; `None`
-/// where the frame has no such field.
+/// The prerequisites of the field (OF 1.3.5 table 11) in this kind of frame; `None` if the frame
+/// has no such field.
 fn needed(field: &Field, kind: &Kind) -> Option<Vec<Field>> {
     let with = |fields: Vec<Field>| Match { fields: [fields, vec![field.clone()]].concat() };
     kind.said.iter().map(|said| said.to_vec()).find(|said| with(said.clone()).check().is_ok())
@@ -116,7 +116,7 @@ fn every_field_is_set_and_nothing_else_changes() {
         for (field, id) in settable() {
             let before = FlowKey::new(&kind.frame, 1);
             let Some(said) = needed(&field, &kind).filter(|_| before.get(id).is_some()) else { continue };
-            // A tag that is not there is pushed: another test's.
+            // Pushing a tag is tested elsewhere.
             if matches!(field, Field::VlanVid(_)) && before.get(FieldId::VlanVid) == Some(0) {
                 continue;
             }
@@ -124,8 +124,7 @@ fn every_field_is_set_and_nothing_else_changes() {
             let after = FlowKey::new(&frame, 1);
             let mut wanted = before.clone();
             wanted.set(id, number(&field, &before, id));
-            // By a code that is not 0 a message of neighbour discovery is none (RFC 4861 section
-            // 4.3).
+            // With a code other than 0 a message is not neighbour discovery (RFC 4861 section 4.3).
             if matches!(field, Field::Icmpv6Code(_)) {
                 assert_eq!(after.get(id), wanted.get(id), "{}: {field:?}", kind.name);
             } else {
@@ -141,13 +140,13 @@ fn every_field_is_set_and_nothing_else_changes() {
     assert!(unset.is_empty(), "no frame here has {unset:?}");
 }
 
-/// Section 6.4: what is set must be in the match or in the actions before, or the flow is refused;
-/// so it is with what is popped and lowered.
+/// Section 6.4: a flow is refused if neither its match nor an earlier action implies a field that
+/// it sets, pops or decrements.
 #[test]
 fn what_a_packet_may_not_have_is_not_set() {
     let any: Vec<u8> = kinds().remove(0).frame;
     for (field, id) in settable() {
-        // Every packet has these; a VLAN tag is pushed where there is none.
+        // Every packet has these fields; a VLAN tag is pushed if there is none.
         if matches!(id, FieldId::EthDst | FieldId::EthSrc | FieldId::VlanVid) {
             continue;
         }
@@ -168,7 +167,7 @@ fn what_a_packet_may_not_have_is_not_set() {
     ] {
         assert_eq!(code(done(&any, Vec::new(), vec![action.clone()])), MATCH_INCONSISTENT, "{action:?}");
     }
-    // TCP's ports after the protocol became UDP; IPv4 below a label; a label that was popped.
+    // TCP ports after the protocol has become UDP; IPv4 below a label; a label that was popped.
     let tcp = || vec![Field::EthType(0x0800), Field::IpProto(6)];
     let label = || Action::SetField(Field::MplsLabel(1));
     for actions in [
@@ -196,8 +195,8 @@ fn tcp_frame() -> Vec<u8> {
     kind("TCP over IPv4").frame
 }
 
-/// Written actions are looked at in the order in which they are carried out: the push comes before
-/// the field that it brings.
+/// Written actions are checked in the order of their execution: the push comes before the field
+/// that it adds.
 #[test]
 fn written_actions_are_checked_in_the_order_of_an_action_set() {
     let mut p = Pipeline::new(1, 10, vec![1, 2]);
@@ -211,8 +210,8 @@ fn written_actions_are_checked_in_the_order_of_an_action_set() {
 
 #[test]
 fn a_protocol_and_a_type_are_set() {
-    // The protocol, the header's checksum in IPv4, and the checksum of TCP or UDP, which covers the
-    // protocol.
+    // The bytes that may change: the protocol, the header checksum of IPv4, and the checksum of TCP
+    // or UDP, which covers the protocol.
     let changing = [
         ("TCP over IPv4", vec![23, 24, 25, 50, 51]),
         ("UDP over IPv6", vec![20, 60, 61]),
@@ -245,8 +244,9 @@ fn a_protocol_and_a_type_are_set() {
     }
 }
 
-/// Label, traffic class and TTL from the outermost entry, else the TTL from IP; right behind the
-/// Ethernet header, before a VLAN tag (sections 5.12 and 5.12.1).
+/// Label, traffic class and TTL are copied from the outermost entry, or without one the TTL from
+/// IP; the entry is directly behind the Ethernet header, before a VLAN tag (sections 5.12 and
+/// 5.12.1).
 #[test]
 fn labels_are_pushed_and_popped() {
     let push = || Action::PushMpls(0x8847, Pad::default());
@@ -289,7 +289,7 @@ fn ttls_are_copied_set_and_lowered() {
         let lower = vec![Action::DecMplsTtl(pad), Action::DecMplsTtl(pad)];
         assert_eq!(done(&frame, mpls(), lower).expect("it fits")[17], 7);
     }
-    // From label to label.
+    // Copies from one label to the next.
     let tcp = kind("TCP over IPv4");
     let push = |ttl| [Action::PushMpls(0x8847, Pad::default()), Action::SetMplsTtl(ttl, Pad::default())];
     let two = done(&tcp.frame, tcp.said[0][..1].to_vec(), [push(5), push(80)].concat()).expect("it fits");
@@ -299,8 +299,8 @@ fn ttls_are_copied_set_and_lowered() {
     assert_eq!(ttls(done(&two, mpls(), vec![Action::CopyTtlOut(pad)]).expect("it fits")), (5, 5));
 }
 
-/// The customer's frame stays whole; a backbone VLAN tag stays when the service tag goes (section
-/// 5.12).
+/// The customer's frame is unchanged; a backbone VLAN tag stays when the service tag is popped
+/// (section 5.12).
 #[test]
 fn service_tags_are_pushed_and_popped() {
     let push = || Action::PushPbb(0x88e7, Pad::default());
@@ -331,8 +331,8 @@ fn service_tags_are_pushed_and_popped() {
     }
 }
 
-/// A fragment has not all that SCTP's checksum covers: it goes no further rather than with a wrong
-/// checksum.
+/// A fragment lacks part of the data under SCTP's checksum: it is dropped rather than sent with a
+/// wrong one.
 #[test]
 fn what_cannot_be_done_right_is_not_sent() {
     let mut kind = kind("SCTP over IPv4");
@@ -344,7 +344,7 @@ fn what_cannot_be_done_right_is_not_sent() {
     assert_eq!(p.process(&kind.frame, 1, T0), Some(Vec::new()));
 }
 
-/// TUNNEL_ID is carried from table to table and is no byte of the packet; a bucket's is its own.
+/// TUNNEL_ID is kept from table to table and changes no byte of the packet; a bucket has its own.
 #[test]
 fn a_tunnel_id_is_carried_along() {
     let mut p = Pipeline::new(2, 10, vec![1, 2, 3]).with_cache(16);
@@ -375,7 +375,7 @@ fn a_tunnel_id_is_carried_along() {
     }
 }
 
-/// Every action, with a value made of a number.
+/// Every action, with a value derived from a number.
 fn every_op(n: u64) -> Vec<tandem_openflow::table::Op> {
     use tandem_openflow::table::Op;
     let bytes = n.to_be_bytes();
@@ -437,8 +437,8 @@ fn every_op(n: u64) -> Vec<tandem_openflow::table::Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
-    /// Frames that are cut off or changed anywhere: no list of actions panics, and what is right
-    /// stays right as far as it is there.
+    /// On truncated and modified frames no list of actions panics, and checksums that are right
+    /// stay right as far as the frame has them.
     #[test]
     fn no_frame_is_too_broken(
         kind in 0usize..19, changes in vec((0usize..90, any::<u8>()), 0..4), cut in prop::option::of(0usize..90),

@@ -1,4 +1,4 @@
-//! A whole switch, by what its controllers and its wires see of it.
+//! A whole switch, seen from its controllers and its ports.
 
 mod bench;
 mod samples;
@@ -41,8 +41,8 @@ fn packet_in13(heard: Vec<(ConnId, u32, AnyMessage)>) -> Vec<(ConnId, of13::Pack
     heard.into_iter().filter_map(of).collect()
 }
 
-/// OF 1.0 sections 3.4, 5.3.6 and 5.4.1: a packet without a flow goes to the controller, cut, and
-/// is kept; a flow mod or a packet-out that names it lets it go, once.
+/// OF 1.0 sections 3.4, 5.3.6 and 5.4.1: the controller gets the first bytes of a packet without a
+/// flow, which is buffered; a flow mod or packet-out that names the buffer sends it, once.
 #[test]
 fn a_miss_of_1_0_is_kept_until_the_controller_says_what_to_do() {
     let mut b = Bench::new();
@@ -79,7 +79,7 @@ fn a_miss_of_1_0_is_kept_until_the_controller_says_what_to_do() {
     assert_eq!(b.ask(conn, AnyMessage::V10(added)), []);
     assert_eq!(std::mem::take(&mut b.world.frames), [(2, NO_QUEUE, frame())], "by the new flow");
 
-    // Without a buffer the whole packet goes.
+    // Without a buffer, the controller gets the whole packet.
     let config = of10::SwitchConfig { flags: 0, miss_send_len: 0xffff };
     assert_eq!(b.ask(conn, AnyMessage::V10(of10::Message::SetConfig(config))), []);
     let delete = of10::FlowMod { command: of10::flow::command::DELETE, ..flow10(vec![], NONE) };
@@ -150,13 +150,14 @@ fn roles_decide_who_changes_and_who_hears() {
     let heard = b.heard();
     assert_eq!(heard.iter().map(|(c, ..)| *c).collect::<Vec<_>>(), [one, two, two]);
 
-    // Whoever is gone is not notified; the flows stay.
+    // A closed connection gets no messages; the flows stay.
     b.switch.closed(two);
     b.packet(1, &frame());
     assert_eq!(packet_in13(b.heard()).iter().map(|(c, _)| *c).collect::<Vec<_>>(), [one]);
 }
 
-/// OF 1.0 section 5.2.1, OF 1.3.5 section 7.2.1: what OFPPC bits do, and PORT_MOD's faults.
+/// OF 1.0 section 5.2.1, OF 1.3.5 section 7.2.1: the effects of OFPPC bits, and the errors of
+/// PORT_MOD.
 #[test]
 fn a_port_does_what_its_configuration_says() {
     let mut b = Bench::new();
@@ -190,7 +191,7 @@ fn a_port_does_what_its_configuration_says() {
     assert_eq!(b.world.set, [(2, false)]);
     assert_eq!((b.packet(2, &frame()), b.packet(3, &frame())), (vec![], ports(&[1])));
 
-    // What no flow is for.
+    // Packets without a flow.
     let delete = of10::FlowMod { command: of10::flow::command::DELETE, ..flow10(vec![], NONE) };
     assert_eq!(b.ask(conn, AnyMessage::V10(of10::Message::FlowMod(delete))), []);
     b.packet(3, &frame());
@@ -250,7 +251,7 @@ fn a_packet_out_takes_its_actions_or_the_tables() {
     assert_eq!(b.error13(conn, table), (2, 4), "a flow cannot");
 }
 
-/// Idle time-outs count what hardware saw; who asked for it is notified, with the sums.
+/// Packets that hardware has counted restart the idle time-out, and FLOW_REMOVED has their sums.
 #[test]
 fn a_flow_lives_on_what_hardware_counted_for_it() {
     let mut b = Bench::new();
@@ -298,8 +299,7 @@ fn multipart(body: RequestBody) -> of13::Message {
     of13::Message::MultipartRequest(MultipartRequest::new(body))
 }
 
-/// Every question of both versions has its answer, never another one, and a barrier's reply comes
-/// behind.
+/// Every request of both versions has its reply and no other, and a barrier's reply comes after it.
 #[test]
 fn every_question_is_answered() {
     use of10::stats as ten;
@@ -402,7 +402,7 @@ fn every_question_is_answered() {
     }
 }
 
-/// Whatever message comes, the switch answers the next question.
+/// After any message, the switch answers the next request.
 #[test]
 fn after_any_message_the_switch_still_answers() {
     for version in [header::V10, header::V13] {
@@ -427,7 +427,7 @@ fn after_any_message_the_switch_still_answers() {
 }
 
 proptest::proptest! {
-    /// Nor does it matter what is in the messages of two controllers.
+    /// The same for random message bodies of two controllers.
     #[test]
     fn any_bodies_leave_a_switch_that_answers(
         pieces in proptest::collection::vec((proptest::bool::ANY, 0u8..32, proptest::collection::vec(0u8..9, 0..90)), 1..30),

@@ -1,5 +1,5 @@
-//! The switch's role of a session, in both versions: what every switch answers, in order, and what
-//! it does with what it does not know.
+//! The switch's role of a session, in both versions: the replies that all switches have in common,
+//! in order, and the handling of unknown messages.
 
 use tandem_model::{Dpid, Time};
 use tandem_openflow::of13::multipart::{MultipartRequest, REQUEST_MORE, RequestBody};
@@ -17,7 +17,7 @@ struct Switch {
 }
 
 impl Switch {
-    /// After a bare HELLO of the controller.
+    /// A session after a bare HELLO of the controller.
     fn of(version: u8) -> Switch {
         let identity = Identity {
             dpid: Dpid(0x2a),
@@ -56,7 +56,7 @@ impl Switch {
         self.hear(&[version, kind, 0, 8, 0, 0, 0, xid])
     }
 
-    /// What was said since.
+    /// The messages that were sent since the last call.
     fn said(&mut self) -> Vec<(u32, AnyMessage)> {
         let (bytes, mut list) = (std::mem::take(&mut self.out), Vec::new());
         let mut rest = &bytes[..];
@@ -67,7 +67,7 @@ impl Switch {
         list
     }
 
-    /// The errors among it: transaction, type, code.
+    /// The errors among them: transaction id, type, code.
     fn errors(&mut self) -> Vec<(u32, u16, u16)> {
         self.said()
             .into_iter()
@@ -84,8 +84,8 @@ impl Switch {
 fn features_and_barriers_are_answered_in_order_and_the_rest_is_handed_on() {
     let mut s = Switch::of(header::V10);
     assert_eq!(s.bare(1, 5, 9), Ok(Asked::Handled));
-    // OFPT_GET_CONFIG_REQUEST is the switch's own business: it is handed on, answered, and the
-    // barrier's reply stands behind.
+    // The session hands OFPT_GET_CONFIG_REQUEST to the caller, whose reply comes before that of the
+    // barrier.
     let asked = s.bare(1, 7, 10);
     assert_eq!(asked, Ok(Asked::Message(10, AnyMessage::V10(of10::Message::GetConfigRequest))));
     let config = of10::SwitchConfig { flags: 0, miss_send_len: 128 };
@@ -117,11 +117,11 @@ fn unknown_types_and_bad_messages_are_answered_with_errors_and_the_session_goes_
     for version in [header::V10, header::V13] {
         let mut s = Switch::of(version);
         assert_eq!(s.bare(version, 99, 1), Ok(Asked::Handled));
-        // What only a switch says: a features reply with a valid body.
+        // A type that only switches send: a features reply with a valid body.
         let mut reply = Vec::new();
         header::write(&mut reply, version, 6, 2, |out| out.extend([0; 24])).expect("short");
         assert_eq!(s.hear(&reply), Ok(Asked::Handled));
-        // A flow mod that is cut off.
+        // A truncated flow mod.
         let mut short = Vec::new();
         header::write(&mut short, version, 14, 3, |out| out.extend([0; 9])).expect("short");
         assert_eq!(s.hear(&short), Ok(Asked::Handled));
@@ -129,7 +129,8 @@ fn unknown_types_and_bad_messages_are_answered_with_errors_and_the_session_goes_
         assert_eq!(s.bare(version, if version == 1 { 18 } else { 20 }, 4), Ok(Asked::Handled));
         assert_eq!(s.said().len(), 1, "the barrier is answered all the same");
 
-        // Another version than agreed ends it, with OFPBRC_BAD_VERSION in the agreed one.
+        // A message of another version ends the session, with OFPBRC_BAD_VERSION in the agreed
+        // version.
         let other = if version == 1 { 4 } else { 1 };
         assert!(matches!(s.bare(other, 5, 5), Err(SessionError::WrongVersion { .. })));
         assert_eq!(s.out[0], version);
@@ -175,14 +176,14 @@ fn a_request_in_parts_is_put_together_and_one_without_an_end_is_refused() {
     let whole = s.hear(&ask(vec![table(2)], 0, 5)).expect("the last part");
     let wanted = MultipartRequest::new(RequestBody::TableFeatures(vec![table(0), table(1), table(2)]));
     assert_eq!(whole, Asked::Message(5, AnyMessage::V13(of13::Message::MultipartRequest(wanted))));
-    // Another request in between starts anew.
+    // Another request in between restarts the assembly.
     assert_eq!(s.hear(&ask(vec![table(0)], REQUEST_MORE, 6)), Ok(Asked::Handled));
     let whole = s.hear(&ask(vec![table(9)], 0, 7)).expect("a whole one");
     let wanted = MultipartRequest::new(RequestBody::TableFeatures(vec![table(9)]));
     assert_eq!(whole, Asked::Message(7, AnyMessage::V13(of13::Message::MultipartRequest(wanted))));
     assert_eq!(s.said(), []);
 
-    // 256 tables are all that can be; OFPBRC_MULTIPART_BUFFER_OVERFLOW then.
+    // More than 256 tables are refused with OFPBRC_MULTIPART_BUFFER_OVERFLOW.
     for _ in 0..2 {
         assert_eq!(s.hear(&ask(vec![table(0); 128], REQUEST_MORE, 8)), Ok(Asked::Handled));
     }

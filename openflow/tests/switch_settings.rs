@@ -1,5 +1,5 @@
-//! What controllers set at a switch: its configuration, its tables' features; and what a PACKET_IN
-//! says of a packet besides its bytes.
+//! Settings that controllers make at a switch: its configuration and its tables' features; and the
+//! pipeline fields of a PACKET_IN.
 
 mod bench;
 mod frames;
@@ -20,7 +20,7 @@ fn send(port: u32) -> of13::FlowMod {
 }
 
 /// The flags of ofp_switch_config (OF 1.3.5 section 7.3.2): fragments are dropped when a controller
-/// says so, and never put together.
+/// sets that, and never reassembled.
 #[test]
 fn fragments_are_dropped_where_a_controller_says_so() {
     let mut bench = Bench::new();
@@ -29,7 +29,7 @@ fn fragments_are_dropped_where_a_controller_says_so() {
     let (mut first, mut later) = (frame("UDP over IPv4"), frame("UDP over IPv4"));
     first[20] |= 0x20;
     later[21] = 9;
-    // An IPv6 fragment header before UDP; an atomic fragment (RFC 6946) is none.
+    // An IPv6 fragment header before UDP; an atomic fragment (RFC 6946) is not a fragment.
     let whole6 = frame("UDP over IPv6");
     let six = |place: u16| {
         let [p0, p1] = place.to_be_bytes();
@@ -54,7 +54,7 @@ fn fragments_are_dropped_where_a_controller_says_so() {
     assert_eq!((all(&mut bench), flags(&mut bench)), ((4, 3), 0));
     assert_eq!(bench.ask13(conn, set(1)), []);
     assert_eq!((all(&mut bench), flags(&mut bench)), ((0, 3), 1));
-    // OFPC_FRAG_REASM is not offered; what is unknown is no flag. Nothing changes
+    // OFPC_FRAG_REASM is not offered, and unknown flags are invalid: nothing changes
     // (OFPSCFC_BAD_FLAGS).
     assert_eq!(bench.error13(conn, set(2)), (10, 0));
     assert_eq!(bench.error13(conn, set(8)), (10, 0));
@@ -70,8 +70,8 @@ fn fragments_are_dropped_where_a_controller_says_so() {
     }
 }
 
-/// What tables wrote and what is carried for a logical port stand in the match of a PACKET_IN (OF
-/// 1.3.5 section 7.4.1).
+/// The match of a PACKET_IN has the metadata that tables wrote and the TUNNEL_ID (OF 1.3.5 section
+/// 7.4.1).
 #[test]
 fn a_packet_in_says_what_the_pipeline_knows() {
     let mut bench = Bench::new();
@@ -96,7 +96,7 @@ fn a_packet_in_says_what_the_pipeline_knows() {
     ];
     for (instructions, wanted) in cases {
         bench.add13(conn, of13::FlowMod { instructions, ..send(2) });
-        // From the tables, then from the flow cache.
+        // First by the tables, then by the flow cache.
         for _ in 0..2 {
             bench.packet(3, &frame("ARP"));
             let [(_, _, AnyMessage::V13(of13::Message::PacketIn(told)))] = &bench.heard()[..] else {
@@ -107,8 +107,7 @@ fn a_packet_in_says_what_the_pipeline_knows() {
     }
 }
 
-/// Actions that the packet of a PACKET_OUT does not have the fields for are refused, and it is not
-/// sent.
+/// A PACKET_OUT is refused, and its packet not sent, if the packet lacks the fields of an action.
 #[test]
 fn a_packet_out_is_done_or_refused() {
     let mut bench = Bench::new();
@@ -155,8 +154,8 @@ fn told(answers: Vec<of13::Message>) -> Vec<TableFeatures> {
     answers.into_iter().flat_map(of).collect()
 }
 
-/// A fixed pipeline (OF 1.3.5 section 7.3.5.5.1): it takes what it is, names, and fewer flows; all
-/// else has its error and changes nothing.
+/// A fixed pipeline (OF 1.3.5 section 7.3.5.5.1): requests may give tables other names and fewer
+/// flows; all others have their error and change nothing.
 #[test]
 fn table_features_are_set_as_far_as_tables_allow() {
     let mut bench = Bench::new();
@@ -167,7 +166,7 @@ fn table_features_are_set_as_far_as_tables_allow() {
     wanted[1].name = Text::new("routes");
     wanted[1].max_entries = 1;
     wanted.swap(0, 2);
-    // A list in another order says the same, and so does what is left out of the table-miss flow.
+    // The order of a list has no meaning, and properties of the table-miss flow may be left out.
     wanted[0].properties.reverse();
     let List::Fields(fields) = &mut wanted[0].properties[0].list else { panic!("fields come last") };
     fields.reverse();
@@ -216,8 +215,7 @@ fn table_features_are_set_as_far_as_tables_allow() {
     assert_eq!(bench.now, T0);
 }
 
-/// What is told that can be done is done, and what is not told is refused: every action and every
-/// field that it can be given.
+/// Every action and every field that the table features list works, and all others are refused.
 #[test]
 fn table_features_list_exactly_what_works() {
     let mut bench = Bench::new();

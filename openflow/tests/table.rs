@@ -1,5 +1,5 @@
-//! Flow tables by the specification: what is added, changed, deleted, found, timed out, and done to
-//! a packet.
+//! Flow tables, as the specification defines them: additions, changes, deletions, lookups,
+//! time-outs, and effects on packets.
 
 use proptest::prelude::*;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const ALL: u128 = u128::MAX;
 const PLAIN: AddOptions = AddOptions { check_overlap: false, keep_counts: false };
 const CHECKED: AddOptions = AddOptions { check_overlap: true, keep_counts: false };
 
-/// An Ethernet, IPv4 and UDP frame with right checksums.
+/// An Ethernet, IPv4 and UDP frame with valid checksums.
 fn udp_frame() -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
     frame.extend([0x45, 0, 0, 32, 0, 1, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
@@ -103,7 +103,7 @@ fn wildcards_of_1_0_and_fields_of_1_3_say_the_same() {
     assert_eq!(Criteria::from_of10(&ten), Criteria::from_of13(&thirteen).expect("good fields"));
     let without = of13::Match { fields: vec![Field::TcpSrc(80)] };
     assert!(Criteria::from_of13(&without).is_err(), "a TCP port needs IP and its protocol");
-    // A port of a packet that is no TCP or UDP is ignored in 1.0.
+    // In 1.0, the ports of a packet that is neither TCP nor UDP are ignored.
     let ports =
         of10::Match { wildcards: wildcard::ALL & !wildcard::TP_DST, tp_dst: 80, ..of10::Match::any() };
     assert!(Criteria::from_of10(&ports).matches(&FlowKey::new(&udp_frame(), 1)));
@@ -340,12 +340,12 @@ fn extension_headers_are_told_and_what_follows_them_is_seen() {
     assert_eq!(bits(&ipv6(0, &[17])), Some(64), "a header that is cut off was still announced");
 }
 
-/// The reference: a list, scanned.
+/// The reference: a list with linear search.
 #[derive(Default)]
 struct Naive(Vec<(u16, u8, u64)>);
 
 proptest! {
-    /// Whatever is added, deleted and looked up, the table answers what a plain list answers.
+    /// After any additions, deletions and lookups, the table answers as a plain list does.
     #[test]
     fn a_table_does_what_a_list_does(ops in prop::collection::vec((0u8..4, 0u16..4, 0u8..4, 0u64..1000), 1..80)) {
         let mut table = FlowTable::new(1000);
@@ -374,7 +374,7 @@ proptest! {
         }
     }
 
-    /// No frame makes the reader of fields or a rewrite panic.
+    /// No frame makes the key extraction or a rewrite panic.
     #[test]
     fn any_bytes_are_a_packet_of_some_kind(mut frame in prop::collection::vec(any::<u8>(), 0..120), kind in 0usize..8) {
         let kinds: [&[u8]; 8] = [

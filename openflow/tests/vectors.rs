@@ -1,6 +1,6 @@
-//! Messages captured between a controller and Open vSwitch: each is read without error and written
-//! back byte for byte. And what `ovs-ofctl ofp-print`, a reader that is not ours, says of them and
-//! of messages that we make ourselves.
+//! Messages captured between a controller and Open vSwitch: each decodes, and encodes to the same
+//! bytes. `ovs-ofctl ofp-print`, an independent decoder, has to agree on them and on messages that
+//! are made here.
 #![allow(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -14,12 +14,12 @@ use std::process::Command;
 use tandem_openflow::AnyMessage;
 use tandem_openflow::error::OfErrorCode;
 
-/// Files whose own lengths do not fit, by what they say: a flow of 160 bytes of which 88 are there,
-/// a property of length 0, a flow request without its body. A reader must refuse them, as ofp-print
-/// does, with BAD_LEN.
+/// Captured files whose inner lengths are wrong: a flow of 160 bytes of which 88 are there, a
+/// property of length 0, a flow request without its body. A decoder must refuse them with BAD_LEN,
+/// as ofp-print does.
 const CUT: [&str; 3] =
     ["of10/ofpt_flow_stats_reply", "of10/ofpt_queue_get_config_reply", "of10/ofpt_stats_request"];
-/// Well formed, but ofp-print does not know the port (0xff00) or the vendor (0x80).
+/// Well-formed, but ofp-print does not know the port (0xff00) or the vendor (0x80).
 const NOT_FOR_OVS: [&str; 2] = ["of10/ofpt_queue_get_config_request", "of10/ofpt_vendor_header"];
 
 /// The captured messages: version/name and bytes.
@@ -40,7 +40,7 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
     list
 }
 
-/// What ofp-print says; `None` where the tool is missing, which fails in CI.
+/// The output of ofp-print; `None` if the tool is missing, which fails in CI.
 fn ofp_print(message: &[u8]) -> Option<String> {
     let hex: String = message.iter().map(|b| format!("{b:02x}")).collect();
     match Command::new("ovs-ofctl").args(["ofp-print", &hex, "2"]).output() {
@@ -55,8 +55,8 @@ fn ofp_print(message: &[u8]) -> Option<String> {
     }
 }
 
-/// The name ofp-print gives a message, e.g. `OFPT_FLOW_MOD`, from ours. Statistics have the name of
-/// their kind.
+/// The name that ofp-print prints for a message, e.g. `OFPT_FLOW_MOD`, made from the name of its
+/// type here. Statistics have the name of their kind.
 fn ofp_name(message: &AnyMessage) -> String {
     let mut name = String::from("OFPT");
     for c in message.name().chars() {

@@ -2,6 +2,7 @@
 //! gone when the test ends, however it ends.
 
 pub mod exposition;
+pub mod foreign_controllers;
 pub mod pings;
 pub mod sshd;
 pub mod vm;
@@ -107,6 +108,12 @@ pub struct DataCentre {
     /// What its switches are made of, as `tandem-lab up --datapath` has it; `None` for what they
     /// are by default.
     pub datapath: Option<&'static str>,
+    /// What makes its hosts, switches and links, as `tandem-lab up --engine` has it; `None` for what
+    /// does by default.
+    pub engine: Option<&'static str>,
+    /// Where its switches look for a controller, as `tandem-lab up --controller` has it; `None` for
+    /// this data centre's own.
+    pub controller_at: Option<String>,
     /// The command that starts the lab and the controller, whose programs and arguments are its
     /// last ones; none if it is empty.
     pub starter: Vec<String>,
@@ -124,8 +131,17 @@ impl DataCentre {
         let folder = std::env::temp_dir().join(format!("tandem-{name}"));
         std::fs::create_dir_all(&folder)?;
         std::fs::write(folder.join("site.toml"), site)?;
-        let (protocols, datapath, starter) = (None, None, Vec::new());
-        Ok(DataCentre { name, folder, protocols, datapath, starter, controller: None, record: false })
+        Ok(DataCentre {
+            name,
+            folder,
+            protocols: None,
+            datapath: None,
+            engine: None,
+            controller_at: None,
+            starter: Vec::new(),
+            controller: None,
+            record: false,
+        })
     }
 
     /// Everything up, all switches connected, the hypervisor service found.
@@ -192,11 +208,13 @@ impl DataCentre {
     /// With what `tandem-lab up` says.
     pub fn lab_up_with(&self, options: &[&str]) -> anyhow::Result<String> {
         let site = self.path("site.toml").display().to_string();
-        let up = ["up", "--site", &site, "--name", &self.name, "--controller", &self.socket("openflow.sock")];
+        let controller = self.controller_at.clone().unwrap_or_else(|| self.socket("openflow.sock"));
+        let up = ["up", "--site", &site, "--name", &self.name, "--controller", &controller];
         let agents = ["--agents", &self.socket("agents.sock")];
         let protocols: Vec<&str> = self.protocols.iter().flat_map(|p| ["--protocols", p]).collect();
         let datapath: Vec<&str> = self.datapath.iter().flat_map(|d| ["--datapath", d]).collect();
-        let arguments = [&up[..], &agents[..], &protocols[..], &datapath[..], options].concat();
+        let engine: Vec<&str> = self.engine.iter().flat_map(|e| ["--engine", e]).collect();
+        let arguments = [&up[..], &agents[..], &protocols[..], &datapath[..], &engine[..], options].concat();
         let mut command = self.starting("tandem-lab")?;
         command.args(&arguments).stdin(Stdio::null());
         text(command.output()?, &format!("tandem-lab {}", arguments.join(" ")))

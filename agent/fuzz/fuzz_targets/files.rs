@@ -1,7 +1,7 @@
-//! Any text is an agent.toml, a desired.toml or a token, or an error with its reason, and what is
-//! sound is written back as it was; any message of a controller is a desired state, sound or with
-//! faults. Both go the whole way to the queueing that is made of them. And any bytes are flows that
-//! a former process has kept, or are left out.
+//! Any text either parses as agent.toml, desired.toml or a token, or fails with a reason; valid
+//! ones are written back unchanged. Any message of a controller is a desired state, valid or
+//! faulty. Both are followed up to the queueing that they lead to. Any bytes of a flow checkpoint
+//! are read as flows or skipped.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,12 +10,12 @@ use tandem_agent::{config::Config, desired::Desired, queues, datapath::soft};
 use tandem_agent_protocol::{agent as wire, token::Token};
 use tandem_linux::tc;
 
-/// A host as a controller may know it.
+/// A host that the desired state may refer to.
 const HOST: &str = "name = \"a\"\ncontroller = \"unix:/x\"\n[[switch]]\nname = \"e\"\n[[switch.port]]\nnumber = 1\n\
                     interface = \"p\"\n[[switch.port]]\nnumber = 2\ninterface = \"q\"\n";
 
-/// What an application makes of a state, whether it has faults or not: one that was written down is
-/// taken as it is.
+/// Derives the queueing of a desired state, valid or not: a state that was stored is applied
+/// without another check.
 fn queueing(desired: &Desired, is_sound: bool) {
     for tree in desired.switches.iter().flat_map(|s| &s.ports).filter_map(queues::tree) {
         assert!(!is_sound || tree.check() == Ok(()), "{tree:?}");

@@ -1,5 +1,5 @@
-//! Everything that talks to a Linux kernel or to Open vSwitch. No domain words: namespaces, links,
-//! queueing, bridges.
+//! Access to the Linux kernel and to Open vSwitch: namespaces, links, queueing, bridges. This crate
+//! knows nothing of sites, VMs or controllers.
 //!
 //! All calls block and are short; an async caller uses its runtime's blocking pool. Nothing here
 //! spawns a process except Open vSwitch's own daemons ([`ovs`]) and the first process of a
@@ -28,9 +28,10 @@ pub mod probe;
 pub mod sandbox;
 pub mod sys;
 pub mod tc;
+pub mod tcp;
 pub mod vswitchd;
 
-/// What went wrong with the kernel or with Open vSwitch.
+/// An error of the kernel or of Open vSwitch.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
@@ -38,8 +39,8 @@ pub enum Error {
     Io {
         /// What was tried, on what.
         what: String,
-        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody
-        /// prints it twice.
+        /// The kernel's error. It is part of the message, and not a `source` too, so that logs do
+        /// not print it twice.
         cause: std::io::Error,
     },
     /// The kernel refused a netlink request.
@@ -47,12 +48,12 @@ pub enum Error {
     Refused {
         /// Which request, on what.
         what: String,
-        /// The error number's text, as above.
+        /// The text of the error number, as above.
         cause: std::io::Error,
         /// The kernel's extended error text.
         text: String,
     },
-    /// The kernel answered something that is no answer.
+    /// The kernel's reply cannot be decoded.
     #[error("the kernel's answer to {what} cannot be read: {why}")]
     Garbled {
         /// Which request.
@@ -60,10 +61,10 @@ pub enum Error {
         /// The reason, as text.
         why: String,
     },
-    /// The kernel does not have it.
+    /// The kernel does not support a feature.
     #[error("this kernel has no {feature}; {instead}")]
     Unsupported {
-        /// What is missing.
+        /// The feature.
         feature: &'static str,
         /// What to do.
         instead: &'static str,
@@ -76,7 +77,7 @@ pub enum Error {
         /// Its Debian package.
         package: &'static str,
     },
-    /// Open vSwitch did not do what it was asked.
+    /// Open vSwitch refused a request or did not execute it.
     #[error("Open vSwitch: {0}")]
     Ovs(String),
 }

@@ -1,22 +1,22 @@
-//! How many descriptors a process may have, and how many processes a user (getrlimit(2),
+//! Limits on the descriptors of a process, and on the processes of a user (getrlimit(2),
 //! RLIMIT_NOFILE and RLIMIT_NPROC).
 
 use crate::Error;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// As many as may be had at most; `None` where nothing limits them.
+/// The hard limit on descriptors; `None` if there is none.
 pub fn most_descriptors() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
-/// Processes and threads that this user may have; `None` where nothing limits them. It does not
-/// hold root (CAP_SYS_RESOURCE).
+/// The hard limit on processes and threads of this user; `None` if there is none. It does not apply
+/// to root (CAP_SYS_RESOURCE).
 pub fn most_processes() -> Option<u64> {
     let limit = getrlimit(Resource::Nproc).current;
     limit.filter(|_| !rustix::process::geteuid().is_root())
 }
 
-/// Lets this process, and those that it starts, have as many as may be had.
+/// Raises the limit on descriptors to the hard limit, for this process and those that it starts.
 ///
 /// # Errors
 /// When the kernel refuses.

@@ -1,8 +1,8 @@
 //! Links: veth pairs across namespaces, bridges, addresses, routes. Requests are values;
-//! [`crate::netlink::Netlink::batch`] carries them out.
+//! [`crate::netlink::Netlink::batch`] executes them.
 //!
-//! Interface numbers are chosen by the caller, so that requests that follow need no look-up and a
-//! whole data centre is one batch.
+//! The caller chooses interface numbers, so that later requests need no look-up and the requests of
+//! a whole data centre fit one batch.
 
 use crate::Error;
 use crate::netlink::{CREATE, Netlink, REPLACE, Request};
@@ -31,7 +31,7 @@ struct End {
     up: bool,
 }
 
-/// A veth pair to be made: both ends named, numbered and placed.
+/// A veth pair to create: name, number and namespace of both ends.
 #[derive(Debug, Clone)]
 pub struct Veth {
     a: End,
@@ -39,8 +39,8 @@ pub struct Veth {
 }
 
 impl Veth {
-    /// Ends as (name, interface number, namespace). The first is up once made; the second cannot
-    /// be, as the kernel opens it before it knows its peer: set it up with [`set_up`].
+    /// Ends as (name, interface number, namespace). The first is up once created. The second cannot
+    /// be, as the kernel sets it up before it knows its peer: use [`set_up`] afterwards.
     pub fn new(a: (&str, u32, &NetNs), b: (&str, u32, &NetNs)) -> Veth {
         let end = |(name, index, ns): (&str, u32, &NetNs)| End {
             name: name.to_owned(),
@@ -66,7 +66,7 @@ impl Veth {
         self
     }
 
-    /// The request that makes it.
+    /// The request that creates it.
     pub fn request(&self) -> Request {
         let message = |end: &End| {
             let mut m = LinkMessage::default();
@@ -124,7 +124,8 @@ pub fn delete(index: u32) -> Request {
     }
 }
 
-/// Deletes many interfaces at once: the kernel waits for its readers once, not once each.
+/// Deletes many interfaces at once: the kernel waits for an RCU grace period once, not once for
+/// each.
 pub fn delete_together(indices: &[u32]) -> Vec<Request> {
     const GROUP: u32 = 0x5464;
     let mut requests: Vec<Request> = indices
@@ -141,7 +142,7 @@ pub fn delete_together(indices: &[u32]) -> Vec<Request> {
     requests
 }
 
-/// A bridge without spanning tree and with a long memory, up.
+/// A bridge without spanning tree and with a long ageing time, up.
 pub fn bridge(name: &str, index: u32, mac: Option<[u8; 6]>) -> Request {
     let mut m = LinkMessage::default();
     m.header.index = index;
@@ -164,7 +165,7 @@ pub fn bridge(name: &str, index: u32, mac: Option<[u8; 6]>) -> Request {
     Request { what: format!("bridge {name}"), message: RouteNetlinkMessage::NewLink(m), flags: CREATE }
 }
 
-/// Plugs an interface into a bridge.
+/// Adds an interface to a bridge.
 pub fn plug(index: u32, bridge: u32) -> Request {
     change(
         index,
@@ -173,13 +174,13 @@ pub fn plug(index: u32, bridge: u32) -> Request {
     )
 }
 
-/// Unplugs it.
+/// Removes an interface from its bridge.
 pub fn unplug(index: u32) -> Request {
     change(index, format!("unplugging interface {index}"), vec![LinkAttribute::Controller(0)])
 }
 
-/// Moves an interface into another namespace: down, out of its bridge, with its name, number and
-/// Ethernet address. Those of a veth pair stay a pair.
+/// Moves an interface into another namespace: it goes down and leaves its bridge, and keeps its
+/// name, number and Ethernet address. The ends of a veth pair stay a pair.
 pub fn move_to(index: u32, place: &NetNs) -> Request {
     change(
         index,
@@ -188,18 +189,18 @@ pub fn move_to(index: u32, place: &NetNs) -> Request {
     )
 }
 
-/// A bridge port's manners: `isolated` ports do not reach each other; without `flood`, packets to
-/// unknown addresses do not go there.
+/// Flags of a bridge port: `isolated` ports do not reach each other; without `flood`, packets to
+/// unknown addresses are not sent to it.
 pub fn port_flags(index: u32, isolated: bool, flood: bool) -> Request {
     port_data(index, vec![InfoBridgePort::Isolated(isolated), InfoBridgePort::UnicastFlood(flood)])
 }
 
-/// Whether a bridge remembers which addresses it has seen at a port.
+/// Turns address learning at a bridge port on or off.
 pub fn port_learning(index: u32, learning: bool) -> Request {
     port_data(index, vec![InfoBridgePort::Learning(learning)])
 }
 
-/// Lets a bridge forget which addresses it has seen at a port.
+/// Removes the addresses that a bridge has learnt at a port.
 pub fn forget_port(index: u32) -> Request {
     port_data(index, vec![InfoBridgePort::Flush])
 }
@@ -236,7 +237,7 @@ pub fn remove_address(index: u32, address: Ipv4Addr, prefix_len: u8) -> Request 
     request
 }
 
-/// The default route.
+/// Adds the default route.
 pub fn default_route(index: u32, gateway: Ipv4Addr) -> Request {
     let mut m = RouteMessage::default();
     m.header.address_family = AddressFamily::Inet;
@@ -249,7 +250,7 @@ pub fn default_route(index: u32, gateway: Ipv4Addr) -> Request {
     Request { what, message: RouteNetlinkMessage::NewRoute(m), flags: REPLACE }
 }
 
-/// A neighbour whose Ethernet address is known for good.
+/// Adds a permanent neighbour entry.
 pub fn neighbour(index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> Request {
     let mut m = neighbour::NeighbourMessage::default();
     m.header.family = AddressFamily::Inet;
@@ -262,8 +263,8 @@ pub fn neighbour(index: u32, ip: Ipv4Addr, mac: [u8; 6]) -> Request {
     Request { what: format!("neighbour {ip}"), message: RouteNetlinkMessage::NewNeighbour(m), flags: REPLACE }
 }
 
-/// Forgets the neighbours that were learnt in the thread's namespace; who talks on finds them again
-/// by ARP. The kernel keeps one table for all namespaces, with a limit ([`neighbour_limit`]).
+/// Removes the learnt neighbours in the thread's namespace; hosts that keep sending find them again
+/// by ARP. The kernel has one table for all namespaces, with a limit ([`neighbour_limit`]).
 ///
 /// # Errors
 /// When the kernel does not list them.
@@ -277,19 +278,19 @@ pub fn forget_neighbours(netlink: &mut Netlink) -> Result<(), Error> {
             continue;
         }
         let message = RouteNetlinkMessage::DelNeighbour(m);
-        // One that is gone by now is what was wanted.
+        // An entry that has gone meanwhile is no error.
         let _ = netlink.batch(&[Request { what: "neighbour".into(), message, flags: 0 }]);
     }
     Ok(())
 }
 
-/// How many neighbours the kernel keeps for all namespaces together (arp(7), `gc_thresh3`); `None`
-/// where it does not say, as inside a namespace.
+/// The most neighbours of all namespaces together (arp(7), `gc_thresh3`); `None` if the kernel does
+/// not show the limit, as inside a namespace.
 pub fn neighbour_limit() -> Option<usize> {
     std::fs::read_to_string("/proc/sys/net/ipv4/neigh/default/gc_thresh3").ok()?.trim().parse().ok()
 }
 
-/// An interface as the kernel has it.
+/// An interface, as the kernel reports it.
 #[derive(Debug, Clone)]
 pub struct Interface {
     /// Number.
@@ -300,12 +301,12 @@ pub struct Interface {
     pub up: bool,
     /// Set up, with a carrier.
     pub running: bool,
-    /// The bridge, bond or datapath that it is plugged into.
+    /// The bridge, bond or datapath that it belongs to.
     pub master: Option<u32>,
-    /// What the kernel calls its kind (`bridge`, `bond`, `team`, `veth`); absent for a card.
+    /// Its kind (`bridge`, `bond`, `team`, `veth`); absent for a card.
     pub kind: Option<String>,
-    /// What it is built upon, as a VLAN upon its card. The other end of a veth pair is not below
-    /// it.
+    /// The interface below it, e.g. the card of a VLAN. For a veth end, the other end does not
+    /// count.
     pub lower: Option<u32>,
     /// The longest packet in bytes, without the Ethernet header.
     pub mtu: u32,
@@ -323,7 +324,7 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Interface>, Error> {
     ask(netlink, LinkMessage::default())
 }
 
-/// The same without counters, in half the time.
+/// Like [`list`], without counters, in half the time.
 ///
 /// # Errors
 /// When the kernel does not list them.
@@ -350,7 +351,7 @@ fn ask(netlink: &mut Netlink, which: LinkMessage) -> Result<Vec<Interface>, Erro
     Ok(interfaces(netlink.dump("interfaces", RouteNetlinkMessage::GetLink(which))?))
 }
 
-/// The interfaces of a list that is there already.
+/// The interfaces in a list of messages.
 pub fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
     found
         .into_iter()
@@ -403,11 +404,11 @@ pub fn interfaces(found: Vec<RouteNetlinkMessage>) -> Vec<Interface> {
         .collect()
 }
 
-/// Keeps IPv6 off interfaces that are made from now on in the thread's namespace, so that nothing
-/// but what was asked for is sent.
+/// Turns IPv6 off on interfaces that are created from now on in the thread's namespace, so that the
+/// kernel sends no packets of its own.
 pub fn disable_ipv6() {
     for which in ["all", "default"] {
-        // A kernel without IPv6 has no such file, and needs none.
+        // A kernel without IPv6 has no such file, and needs no change.
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{which}/disable_ipv6"), "1");
     }
 }

@@ -1,5 +1,5 @@
-//! Hears of interfaces that come, go, or change, whoever changes them: the kernel tells it to who
-//! listens (RTNLGRP_LINK).
+//! Watches interfaces for additions, removals and changes by anybody, as the kernel reports them
+//! (RTNLGRP_LINK).
 
 use crate::Error;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,7 +18,7 @@ pub struct LinkMonitor {
     end: Arc<EventFd>,
 }
 
-/// Wakes who waits, for good. It does so too when it is dropped.
+/// Wakes the waiting thread, for good. Dropping it does the same.
 pub struct End(Arc<EventFd>);
 
 impl Drop for End {
@@ -28,10 +28,9 @@ impl Drop for End {
 }
 
 impl LinkMonitor {
-    /// Listens from now on, and what ends that.
+    /// Starts to watch; the second value ends it.
     ///
-    /// # Errors
-    /// When the kernel gives no socket.
+    /// When the kernel refuses a socket.
     pub fn open() -> Result<(LinkMonitor, End), Error> {
         let fail = || Error::io("listening for changes of interfaces");
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(fail())?;
@@ -43,7 +42,7 @@ impl LinkMonitor {
         Ok((LinkMonitor { socket, end: end.clone() }, End(end)))
     }
 
-    /// Waits until an interface has changed; all changes up to now are one. False when it was
+    /// Waits until an interface has changed; all changes up to now count as one. False once it was
     /// ended.
     ///
     /// # Errors
@@ -68,7 +67,7 @@ impl LinkMonitor {
                     Ok(_) => heard = true,
                     Err(e) if e.kind() == ErrorKind::WouldBlock => break,
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                    // More has changed than the kernel kept for us.
+                    // The kernel has dropped notifications, so that something has changed.
                     Err(e) if e.raw_os_error() == Some(nix::libc::ENOBUFS) => heard = true,
                     Err(error) => return Err(what()(error)),
                 }

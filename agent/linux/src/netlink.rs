@@ -1,5 +1,5 @@
-//! A blocking netlink socket: many requests at once, every refusal with its request's name and the
-//! kernel's own words.
+//! A blocking netlink socket: sends many requests at once, and names the request in every error,
+//! with the kernel's extended error text.
 
 use crate::Error;
 use netlink_packet_core::{
@@ -9,25 +9,26 @@ use netlink_packet_core::{
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-/// Requests on their way at once: their acknowledgements fit the socket's receive buffer.
+/// The most requests without an acknowledgement: their acknowledgements fit the socket's receive
+/// buffer.
 const WINDOW: usize = 48;
 /// Extended acknowledgement: the text attribute (linux/netlink.h: NLMSGERR_ATTR_MSG).
 const ERROR_TEXT: u16 = 1;
 
-/// A request and what to call it in an error.
+/// A request, and its name in errors.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// e.g. `veth edge1-1`.
     pub what: String,
-    /// The message.
+    /// The message to send.
     pub message: RouteNetlinkMessage,
     /// Flags besides REQUEST and ACK.
     pub flags: u16,
 }
 
-/// Flags for a request that makes something new.
+/// Flags for a request that creates an object.
 pub const CREATE: u16 = NLM_F_CREATE | NLM_F_EXCL;
-/// Flags for a request that makes or replaces something.
+/// Flags for a request that creates or replaces an object.
 pub const REPLACE: u16 = NLM_F_CREATE | NLM_F_REPLACE;
 
 /// A socket in the namespace of the thread that opened it.
@@ -39,8 +40,7 @@ pub struct Netlink {
 impl Netlink {
     /// Opens a socket in the thread's network namespace.
     ///
-    /// # Errors
-    /// When the kernel gives none.
+    /// When the kernel refuses a socket.
     pub fn open() -> Result<Netlink, Error> {
         let fail = || Error::io("opening a netlink socket");
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(fail())?;
@@ -53,10 +53,9 @@ impl Netlink {
         Ok(Netlink { socket, sequence: 0 })
     }
 
-    /// Carries out requests in order, many on their way at once.
+    /// Executes requests in order, many at a time.
     ///
-    /// # Errors
-    /// The first refusal; requests behind it may have been carried out.
+    /// The first refusal; requests behind it may have been executed.
     pub fn batch(&mut self, requests: &[Request]) -> Result<(), Error> {
         let mut first = None;
         for window in requests.chunks(WINDOW) {
@@ -96,7 +95,7 @@ impl Netlink {
         Ok(())
     }
 
-    /// Asks for one thing.
+    /// Requests one object.
     ///
     /// # Errors
     /// When the kernel refuses (there is no such thing), or its answer cannot be read.
@@ -108,7 +107,7 @@ impl Netlink {
         self.ask(what, message, NLM_F_REQUEST | NLM_F_ACK)
     }
 
-    /// Asks for a list.
+    /// Requests a list.
     ///
     /// # Errors
     /// When the kernel refuses, or its answer cannot be read.
@@ -137,7 +136,7 @@ impl Netlink {
                 match answer {
                     _ if sequence != self.sequence => {}
                     Answer::Done => return Ok(list),
-                    // A dump ends with Done, anything else with its acknowledgement.
+                    // A dump ends with Done, any other request with its acknowledgement.
                     Answer::Ack(Ok(())) if flags & NLM_F_DUMP == NLM_F_DUMP => {}
                     Answer::Ack(Ok(())) => return Ok(list),
                     Answer::Ack(Err((source, text))) => {
@@ -166,7 +165,7 @@ enum Answer {
     Item(Box<RouteNetlinkMessage>),
 }
 
-/// All messages of one datagram. Never panics: lengths are checked before they are used.
+/// All messages of one datagram. Every length is checked before it is used.
 fn messages(mut data: &[u8], what: &str) -> Result<Vec<(u32, Answer)>, Error> {
     let garbled = |why: String| Error::Garbled { what: what.to_owned(), why };
     let mut list = Vec::new();
@@ -184,7 +183,7 @@ fn messages(mut data: &[u8], what: &str) -> Result<Vec<(u32, Answer)>, Error> {
             NetlinkPayload::Error(error) => Answer::Ack(match error.code {
                 None => Ok(()),
                 Some(code) => {
-                    // The least number has no positive counterpart.
+                    // The lowest number has no positive counterpart.
                     let code = code.get().checked_abs().unwrap_or(i32::MAX);
                     Err((std::io::Error::from_raw_os_error(code), error_text(one)))
                 }
@@ -197,10 +196,9 @@ fn messages(mut data: &[u8], what: &str) -> Result<Vec<(u32, Answer)>, Error> {
     Ok(list)
 }
 
-/// The items of one datagram of a kernel's answer, without acknowledgements. Any bytes will do.
+/// The items of one datagram of the kernel's reply, without acknowledgements. Accepts any bytes.
 ///
-/// # Errors
-/// When they are no messages.
+/// When the bytes are not messages.
 pub fn items(data: &[u8]) -> Result<Vec<RouteNetlinkMessage>, Error> {
     let all = messages(data, "a datagram")?;
     Ok(all
@@ -213,8 +211,8 @@ pub fn items(data: &[u8]) -> Result<Vec<RouteNetlinkMessage>, Error> {
 }
 
 /// The kernel's text in an error message: behind the header (16 bytes), the code (4) and the
-/// request's header (16, with the capped acknowledgement asked for above); empty when there is
-/// none. Any bytes will do.
+/// request's header (16, with the capped acknowledgement asked for above); empty if there is none.
+/// Accepts any bytes.
 pub fn error_text(message: &[u8]) -> String {
     let mut attributes = message.get(36..).unwrap_or_default();
     while let Some([l0, l1, k0, k1]) = attributes.first_chunk::<4>() {
@@ -246,8 +244,8 @@ mod tests {
         #[test]
         fn a_code_of_any_size_is_an_error_in_words(code in prop_oneof![Just(i32::MIN), Just(i32::MAX), any::<i32>()]) {
             let mut data = 36u32.to_ne_bytes().to_vec();
-            // NLMSG_ERROR, no flags, sequence number and port 0; the code, and the header of what
-            // it is about.
+            // NLMSG_ERROR, no flags, sequence number and port 0; the code, and the header of the
+            // request.
             data.extend_from_slice(&2u16.to_ne_bytes());
             data.extend_from_slice(&[0; 10]);
             data.extend_from_slice(&code.to_ne_bytes());
@@ -256,14 +254,14 @@ mod tests {
             prop_assert!(matches!(&list[..], [(0, Answer::Ack(result))] if result.is_ok() == (code == 0)));
         }
 
-        /// The lengths that our own reader relies on are checked before they are used.
+        /// The lengths that this reader relies on are checked before they are used.
         #[test]
         fn a_datagram_of_any_lengths_is_read_or_garbled(
             parts in prop::collection::vec((any::<u32>(), 0u16..4, prop::collection::vec(any::<u8>(), 0..40)), 0..4),
         ) {
             let mut data = Vec::new();
             for (length, kind, body) in parts {
-                // Often right, sometimes not.
+                // Half of the lengths are valid.
                 let length = if length % 4 == 0 { length } else { 16 + body.len() as u32 };
                 data.extend_from_slice(&length.to_ne_bytes());
                 data.extend_from_slice(&kind.to_ne_bytes());

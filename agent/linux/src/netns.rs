@@ -1,7 +1,7 @@
 //! Network namespaces, held by file descriptors.
 //!
-//! A namespace is a property of a thread. Whatever has to happen in one happens on a short-lived
-//! thread of its own, so that no other work ever finds itself in the wrong place.
+//! A namespace is a property of a thread. Work in another namespace runs on a short-lived thread of
+//! its own, so that no other work runs in the wrong namespace.
 
 use crate::Error;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -20,19 +20,17 @@ fn open_this() -> Result<OwnedFd, Error> {
 }
 
 impl NetNs {
-    /// A new, empty one; the caller stays where it is.
+    /// Creates a new namespace; the caller's thread stays in its own.
     ///
-    /// # Errors
-    /// Without the right to make one (CAP_SYS_ADMIN).
+    /// Without CAP_SYS_ADMIN.
     pub fn new() -> Result<NetNs, Error> {
         let mut made = NetNs::many(1, || ())?;
         made.pop().ok_or_else(|| Error::Ovs("no namespace was made".into()))
     }
 
-    /// Several new ones, made on one thread; `first` runs inside each before anybody else does.
+    /// Creates several namespaces on one thread; `first` runs inside each before anything else.
     ///
-    /// # Errors
-    /// As [`NetNs::new`]; those made before are gone again.
+    /// # Errors As [`NetNs::new`]; those created before are removed.
     pub fn many(count: usize, first: impl Fn() + Send) -> Result<Vec<NetNs>, Error> {
         on_thread(move || {
             (0..count)
@@ -46,15 +44,14 @@ impl NetNs {
         })?
     }
 
-    /// The one the caller is in.
+    /// The namespace of the calling thread.
     ///
-    /// # Errors
-    /// When /proc is not there.
+    /// When /proc is not mounted.
     pub fn current() -> Result<NetNs, Error> {
         open_this().map(NetNs)
     }
 
-    /// A second hold on the same namespace.
+    /// Another descriptor of the same namespace.
     ///
     /// # Errors
     /// When the process has too many descriptors.
@@ -67,7 +64,7 @@ impl NetNs {
         self.0.as_raw_fd()
     }
 
-    /// Runs `work` inside, on a thread of its own. What it opens (sockets, child processes) stays
+    /// Runs `work` inside, on a thread of its own. Sockets and child processes that it opens stay
     /// inside.
     ///
     /// # Errors
@@ -82,7 +79,7 @@ impl NetNs {
 }
 
 impl From<OwnedFd> for NetNs {
-    /// A namespace that a parent process handed down, or that was opened by its path.
+    /// Wraps a descriptor that a parent process passed on, or that was opened by its path.
     fn from(fd: OwnedFd) -> NetNs {
         NetNs(fd)
     }
@@ -98,10 +95,9 @@ fn enter(fd: BorrowedFd<'_>) -> Result<(), Error> {
     setns(fd, CloneFlags::CLONE_NEWNET).map_err(Error::nix("entering a network namespace"))
 }
 
-/// Visits several namespaces, one after the other, on one thread.
+/// Runs work in several namespaces, one after the other, on one thread.
 ///
-/// # Errors
-/// When one cannot be entered; the visits before it have happened.
+/// # Errors When one cannot be entered; the work in those before it has been done.
 pub fn visit<'a, T: Send, S: Send + Sync + 'a>(
     places: &'a [(&'a NetNs, S)],
     work: impl Fn(&S) -> T + Send,

@@ -1,5 +1,5 @@
-//! Lending a network card to another namespace, and what it had before: the kernel forgets
-//! addresses and queueing of an interface that moves, and sets it down.
+//! Lends a network card to another namespace, and records its configuration before: when an
+//! interface moves, the kernel sets it down and removes its addresses and queueing.
 
 use crate::Error;
 use crate::link::{change, set_up};
@@ -21,12 +21,12 @@ pub struct Nic {
     pub name: String,
     /// Set up.
     pub up: bool,
-    /// In a bridge or bond, whose number this is.
+    /// Index of the bridge or bond that it belongs to.
     pub controller: Option<u32>,
-    /// Addresses that somebody gave it (not those that the kernel makes itself, of the link's
-    /// scope), with their prefix lengths.
+    /// Addresses that were configured (not the link-local ones of the kernel), with their prefix
+    /// lengths.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// A default route leaves by it.
+    /// A default route goes out of it.
     pub default_route: bool,
 }
 
@@ -48,7 +48,7 @@ pub fn look(netlink: &mut Netlink) -> Result<Vec<Nic>, Error> {
         if m.header.scope == AddressScope::Link || !m.header.flags.contains(AddressHeaderFlags::Permanent) {
             continue;
         }
-        // Between two ends of a point-to-point link, `Local` is the own one (linux/if_addr.h).
+        // On a point-to-point link, `Local` is this end's address (linux/if_addr.h).
         let local = m.attributes.iter().find_map(|a| match a {
             AddressAttribute::Local(ip) => Some(*ip),
             _ => None,
@@ -97,8 +97,8 @@ fn nic(m: &LinkMessage) -> Nic {
     nic
 }
 
-/// Moves an interface from the thread's namespace into another. It is down then, without addresses
-/// and with the kernel's own queueing; its number may be another one.
+/// Moves an interface from the thread's namespace into another. Afterwards it is down, without
+/// addresses and with the kernel's default queueing; its number may have changed.
 pub fn lend(index: u32, to: &NetNs) -> Request {
     change(
         index,
@@ -107,8 +107,8 @@ pub fn lend(index: u32, to: &NetNs) -> Request {
     )
 }
 
-/// Gives an interface back the addresses and the state that it was found with; `index` is its
-/// number now.
+/// Restores the addresses and the state that an interface was found with; `index` is its number
+/// now.
 pub fn restore(index: u32, found: &Nic) -> Vec<Request> {
     let mut requests = vec![set_up(index, found.up)];
     for (ip, len) in &found.addresses {

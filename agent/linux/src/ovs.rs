@@ -1,5 +1,5 @@
-//! A private Open vSwitch: own database, own daemons, own folder, in the namespaces of whoever
-//! starts it.
+//! A private Open vSwitch: it has its own database, daemons and folder, in the namespaces of the
+//! process that starts it.
 
 use crate::ovsdb::Ovsdb;
 use crate::{Error, vswitchd};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long the daemons may take to answer.
+/// How long the daemons may take to start.
 const START: Duration = Duration::from_secs(20);
 
-/// Which packets' path the bridges use.
+/// The datapath of the bridges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datapath {
     /// The kernel's `openvswitch` module.
@@ -22,12 +22,12 @@ pub enum Datapath {
 }
 
 impl Datapath {
-    /// What this kernel has.
+    /// The datapath that this kernel supports.
     pub fn probe() -> Datapath {
         if Path::new("/sys/module/openvswitch").exists() { Datapath::Kernel } else { Datapath::Userspace }
     }
 
-    /// The database's word for it.
+    /// The database's value for it.
     pub fn kind(self) -> &'static str {
         match self {
             Datapath::Kernel => "system",
@@ -36,12 +36,12 @@ impl Datapath {
     }
 }
 
-/// A running instance; its daemons end with it.
+/// A running instance; dropping it ends its daemons.
 #[derive(Debug)]
 pub struct Ovs {
     folder: PathBuf,
     datapath: Datapath,
-    /// vswitchd first: it is stopped first.
+    /// The daemons, vswitchd first: it is stopped first.
     daemons: Vec<Child>,
 }
 
@@ -62,10 +62,9 @@ fn missing(program: &'static str) -> impl FnOnce(std::io::Error) -> Error {
 }
 
 impl Ovs {
-    /// Starts an instance in `folder`, which must be there.
+    /// Starts an instance in `folder`, which has to exist.
     ///
-    /// # Errors
-    /// When Open vSwitch is not installed or does not come up; nothing is then left running.
+    /// When Open vSwitch is not installed or does not come up; no daemon is left running then.
     pub fn start(folder: &Path) -> Result<Ovs, Error> {
         let database = folder.join("conf.db");
         let log = |name: &str| {
@@ -122,7 +121,7 @@ impl Ovs {
     }
 
     /// Ends vswitchd and starts another one in the thread's namespace, as an upgrade does; the
-    /// database goes on.
+    /// database keeps running.
     ///
     /// # Errors
     /// When it cannot be ended or does not come up.
@@ -131,7 +130,7 @@ impl Ovs {
         if self.daemons.len() == 2 {
             let _ = self.daemons.remove(0).wait();
         }
-        // A process that was killed leaves its socket.
+        // A killed process leaves its socket file behind.
         let _ = std::fs::remove_file(self.folder.join("vswitchd.ctl"));
         self.start_switchd()
     }
@@ -141,7 +140,7 @@ impl Ovs {
         self.folder.join("db.sock")
     }
 
-    /// Which datapath its bridges use.
+    /// The datapath of its bridges.
     pub fn datapath(&self) -> Datapath {
         self.datapath
     }
@@ -151,16 +150,15 @@ impl Ovs {
         self.daemons.first().filter(|_| self.daemons.len() == 2).map(Child::id)
     }
 
-    /// Ends vswitchd at once, with all it holds.
+    /// Ends vswitchd at once, and closes its sockets.
     ///
     /// Its userspace datapath has a packet socket per port, and closing one waits for the kernel's
     /// readers (an RCU grace period, about 16 ms). A process that is killed closes them one after
-    /// the other: ten seconds for 640 ports. They are therefore taken over before (pidfd_getfd(2))
-    /// and closed side by side, so that they all wait for the same grace period.
+    /// the other: ten seconds for 640 ports. So they are duplicated here before (pidfd_getfd(2))
+    /// and closed by parallel threads, which all wait for the same grace period.
     ///
-    /// # Errors
-    /// When it is gone already, or the kernel (before Linux 5.6) cannot do this. Dropping the
-    /// instance then ends it the slow way.
+    /// # Errors When it is gone already, or the kernel (before Linux 5.6) does not support this.
+    /// Dropping the instance then ends it slowly.
     pub fn end_switchd(&self) -> Result<(), Error> {
         let [switchd, _] = &self.daemons[..] else { return Ok(()) };
         let taken = vswitchd::sockets(switchd.id())?;
@@ -170,7 +168,7 @@ impl Ovs {
             .map_err(|e| Error::Io { what: "ending vswitchd".into(), cause: e.into() })?;
         std::thread::scope(|scope| {
             for fd in taken {
-                // A thread that cannot be had leaves its socket to this one.
+                // If no thread can be started, this one closes the socket.
                 let _ =
                     std::thread::Builder::new().stack_size(16 << 10).spawn_scoped(scope, move || drop(fd));
             }

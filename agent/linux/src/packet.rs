@@ -1,15 +1,15 @@
-//! Packet sockets (packet(7)): all frames that come in by an interface, and frames that leave by
-//! one, many by each system call.
+//! Packet sockets (packet(7)): receive all frames of an interface, and send frames out of one, many
+//! with each system call.
 //!
-//! A [`Receiver`] is opened and bound with pnet, on a socket whose options are ours. A
-//! [`Transmitter`] is bound here: pnet binds to every protocol, and a socket that only sends would
-//! be given a copy of every frame.
+//! A [`Receiver`] is opened and bound with pnet, on a socket with the options set here. A
+//! [`Transmitter`] is bound here: pnet binds to every protocol, so that a socket that only sends
+//! would get a copy of every frame.
 //!
-//! What the kernel does to frames on their way is undone: frames that this host sends are not
-//! received; a VLAN tag that was taken off is put back; a checksum that was left to a card that is
-//! none (a veth pair with `tx-checksumming`) is completed. Frames longer than a batch has room for,
-//! as segmentation offload makes them, are counted and dropped: `ethtool -K IFACE tx off` at the
-//! other end of a veth pair (and `gro off` on a card) makes them frames of the link's size.
+//! The kernel's changes to frames are undone: frames that this host sends are not received; a VLAN
+//! tag that was removed is inserted again; a checksum that was left to a card is completed if there
+//! is no card (a veth pair with `tx-checksumming`). Frames longer than a slot of the batch, as
+//! segmentation offload makes them, are counted and dropped: `ethtool -K IFACE tx off` at the other
+//! end of a veth pair (and `gro off` on a card) prevents them.
 
 use crate::{Error, sys};
 use nix::errno::Errno;
@@ -23,16 +23,16 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
-/// The most frames by one call.
+/// The most frames in one call.
 pub const MOST: usize = sys::packet::MOST;
-/// In front of each frame: room for a VLAN tag that is put back.
+/// Room in front of each frame for a VLAN tag that is inserted again.
 const HEAD: usize = 4;
-/// Ethernet header, VLAN tag, and some more for drivers that count otherwise.
+/// Ethernet header, VLAN tag, and some more for drivers that count differently.
 const LAYER_2: usize = 14 + 4 + 14;
-/// Frames that wait while the switch is busy; about 2 ms of a gigabit.
+/// Receive buffer in bytes, while the switch is busy; about 2 ms of a gigabit.
 const RECEIVE_BUFFER: usize = 2 << 20;
-/// More than the longest queueing in front of a port holds: then the queueing says what is lost,
-/// and counts it.
+/// Send buffer in bytes, more than the longest queueing in front of a port holds: so losses happen
+/// in the queueing, which counts them.
 const SEND_BUFFER: usize = 4 << 20;
 
 // linux/if_packet.h.
@@ -43,37 +43,37 @@ const VLAN_VALID: u32 = 1 << 4;
 const VLAN_TPID_VALID: u32 = 1 << 6;
 
 fn open(what: &str) -> Result<OwnedFd, Error> {
-    // Of no protocol: nothing comes before it is bound.
+    // Protocol 0: no frame is received before the socket is bound.
     socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)
         .map_err(Error::nix(format!("opening a packet socket {what} (CAP_NET_RAW is needed)")))
 }
 
-/// As much as may be: beyond the system's limit only with privileges.
+/// Makes the receive buffer as large as allowed: beyond the system's limit only with privileges.
 fn receive_buffer(fd: &OwnedFd) {
     if setsockopt(fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
         let _ = setsockopt(fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
     }
 }
 
-/// All frames that come in by an interface.
+/// Receives all frames of an interface.
 #[derive(Debug)]
 pub struct Receiver {
     fd: OwnedFd,
     seen: Losses,
 }
 
-/// What a receiver did not hand on.
+/// Frames that a receiver dropped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// For want of room while the switch was busy.
+    /// Because the receive buffer was full.
     pub overrun: u64,
-    /// Longer than the batch has room for.
+    /// Because they were longer than a slot of the batch.
     pub oversized: u64,
 }
 
 impl Receiver {
-    /// On the interface of that name and number, in the thread's namespace. It sees every frame,
-    /// whomever it is for (promiscuous mode), until it is dropped.
+    /// Opens the interface with this name and number, in the thread's namespace. It receives frames
+    /// to any address (promiscuous mode), until it is dropped.
     ///
     /// # Errors
     /// When there is no such interface, or without CAP_NET_RAW.
@@ -81,7 +81,7 @@ impl Receiver {
         let what = format!("to receive from {name}");
         let fd = open(&what)?;
         receive_buffer(&fd);
-        // An older kernel gives them, and they are left out by their kind.
+        // An older kernel delivers frames that this host sends, and they are skipped by their kind.
         let _ = sys::packet::ignore_outgoing(fd.as_fd());
         sys::packet::auxdata(fd.as_fd())
             .map_err(Error::io(format!("asking for what the kernel took off the frames of {name}")))?;
@@ -94,8 +94,8 @@ impl Receiver {
             ips: Vec::new(),
             flags: 0,
         };
-        // pnet binds it, sets promiscuous mode and closes its copy when its channel is dropped; the
-        // buffers are not used.
+        // pnet binds the socket, sets promiscuous mode, and closes its copy when its channel is
+        // dropped; the buffers are not used.
         let config = datalink::Config {
             read_buffer_size: 0,
             write_buffer_size: 0,
@@ -107,8 +107,8 @@ impl Receiver {
         Ok(Receiver { fd: own, seen: Losses::default() })
     }
 
-    /// Frames that are there, appended to the batch with a tag; does not wait. True when there may
-    /// be more.
+    /// Appends the waiting frames to the batch with a tag; does not block. True when there may be
+    /// more.
     ///
     /// # Errors
     /// When the interface is down or gone.
@@ -140,9 +140,9 @@ impl Receiver {
         Ok(batch.received.len() == wanted)
     }
 
-    /// What was lost here since it was opened.
+    /// Frames that were dropped since it was opened.
     pub fn losses(&mut self) -> Losses {
-        // The kernel counts from the last time it was asked.
+        // The kernel resets its counter with every read.
         if let Ok((_, dropped)) = sys::packet::statistics(self.fd.as_fd()) {
             self.seen.overrun += u64::from(dropped);
         }
@@ -156,7 +156,7 @@ impl AsFd for Receiver {
     }
 }
 
-/// Undoes what the kernel did to a frame.
+/// Undoes the kernel's changes to a frame.
 fn mend(data: &mut [u8], frame: &mut Frame, aux: sys::packet::Aux) {
     if aux.status & CHECKSUM_NOT_READY != 0
         && let Some(bytes) = data.get_mut(frame.start..frame.start + frame.length)
@@ -173,8 +173,8 @@ fn mend(data: &mut [u8], frame: &mut Frame, aux: sys::packet::Aux) {
     }
 }
 
-/// Computes the checksum of a TCP or UDP packet that its sender left to its card; anything else
-/// stays as it is.
+/// Computes the checksum of a TCP or UDP packet that its sender left to the card; other packets are
+/// unchanged.
 pub fn complete_checksum(frame: &mut [u8]) {
     let Some(mut kind) = frame.get(12..14).map(|k| [k[0], k[1]]) else { return };
     let mut at = 14;
@@ -183,7 +183,7 @@ pub fn complete_checksum(frame: &mut [u8]) {
         (kind, at) = ([next[0], next[1]], at + 4);
     }
     let Some(packet) = frame.get(at..) else { return };
-    // The packet's end is where its header says: behind it may be padding.
+    // The packet ends where its header says; padding may follow.
     let (protocol, header, end, ends) = match kind {
         [0x08, 0x00] => {
             let Some(ip) = Ipv4Packet::new(packet) else { return };
@@ -206,7 +206,7 @@ pub fn complete_checksum(frame: &mut [u8]) {
     let Some(bytes) = packet.get(header..end) else { return };
     let Some(mut value) = ends.sum(bytes, protocol) else { return };
     if protocol == 17 && value == 0 {
-        // Zero would say that there is none (RFC 768).
+        // Zero would mean that there is none (RFC 768).
         value = 0xffff;
     }
     let place = at + header + place;
@@ -215,7 +215,7 @@ pub fn complete_checksum(frame: &mut [u8]) {
     }
 }
 
-/// The addresses that are part of the sum.
+/// The addresses that are part of the checksum.
 enum Ends {
     V4(Ipv4Addr, Ipv4Addr),
     V6(Ipv6Addr, Ipv6Addr),
@@ -235,12 +235,12 @@ impl Ends {
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     start: usize,
-    /// 0: nothing that is to be handed on.
+    /// 0 for a frame that is skipped.
     length: usize,
     tag: u32,
 }
 
-/// Frames that were received together, in room that is used again.
+/// Frames that were received together, in reused memory.
 #[derive(Debug)]
 pub struct Batch {
     data: Vec<u8>,
@@ -261,12 +261,13 @@ impl Batch {
         }
     }
 
-    /// Forgets the frames; their room is used again.
+    /// Removes the frames and keeps their memory.
     pub fn clear(&mut self) {
         self.frames.clear();
     }
 
-    /// Adds a frame that was not received by a socket. False when there is no room for it.
+    /// Adds a frame that was not received by a socket. False if the batch is full or the frame too
+    /// long.
     pub fn push(&mut self, tag: u32, frame: &[u8]) -> bool {
         let start = self.frames.len() * self.slot + HEAD;
         let fits = frame.len() <= self.slot - HEAD;
@@ -280,7 +281,7 @@ impl Batch {
 
     /// The frames with their tags, in the order they came.
     pub fn frames(&mut self) -> impl Iterator<Item = (u32, &mut [u8])> {
-        // Frame n lies in slot n.
+        // Frame n is in slot n.
         self.data.chunks_exact_mut(self.slot).zip(&self.frames).enumerate().filter_map(|(n, (slot, f))| {
             let start = f.start.checked_sub(n * self.slot)?;
             Some((f.tag, slot.get_mut(start..start + f.length).filter(|s| !s.is_empty())?))
@@ -288,18 +289,18 @@ impl Batch {
     }
 }
 
-/// Frames that leave by an interface, in one class of its queueing.
+/// Sends frames out of an interface, in one class of its queueing.
 #[derive(Debug)]
 pub struct Transmitter {
     fd: OwnedFd,
-    /// Refused by the queueing in front of the interface, or by the interface itself.
+    /// Frames refused by the queueing in front of the interface, or by the interface itself.
     lost: u64,
 }
 
 impl Transmitter {
-    /// On the interface of that number. With a priority of the form MAJOR:MINOR of a class of its
-    /// queueing, an HTB puts what is sent here into that class (tc-htb(8), SO_PRIORITY); 0 leaves
-    /// it to its filters.
+    /// Opens the interface with this number. With a priority MAJOR:MINOR of a class, an HTB puts
+    /// frames sent here into that class (tc-htb(8), SO_PRIORITY); 0 leaves the choice to its
+    /// filters.
     ///
     /// # Errors
     /// When there is no such interface, or without CAP_NET_RAW (and CAP_NET_ADMIN for the
@@ -320,25 +321,24 @@ impl Transmitter {
         Ok(Transmitter { fd, lost: 0 })
     }
 
-    /// Sends frames, given by where they begin and end in `data`; does not wait. What the kernel
-    /// does not take is lost and counted.
+    /// Sends frames, given by their start and end in `data`; does not block. Frames that the kernel
+    /// refuses are lost and counted.
     ///
-    /// # Errors
-    /// When the interface is gone; then all that were left are lost.
+    /// When the interface is gone; all remaining frames are lost then.
     pub fn send(&mut self, data: &[u8], mut frames: &[(u32, u32)]) -> io::Result<()> {
         while !frames.is_empty() {
             match sys::packet::send(self.fd.as_fd(), data, frames) {
                 Ok(sent) => {
-                    // Fewer than there were: the next one was refused (sendmmsg(2) does not say
-                    // why), and has been counted as dropped.
+                    // Fewer frames were sent: the next one was refused (sendmmsg(2) does not say
+                    // why), and counts as dropped.
                     let refused = usize::from(sent < frames.len().min(MOST));
                     self.lost += refused as u64;
                     frames = frames.get(sent + refused..).unwrap_or_default();
                 }
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EINTR) => {}
-                    // The queueing is full, or the frame is none for this interface: it alone is
-                    // lost.
+                    // The queueing is full, or the frame does not suit this interface: only this
+                    // frame is lost.
                     Some(Errno::ENOBUFS | Errno::EAGAIN | Errno::EMSGSIZE | Errno::EINVAL) => {
                         self.lost += 1;
                         frames = &frames[1..];

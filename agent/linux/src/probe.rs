@@ -1,4 +1,4 @@
-//! What this machine has of what an emulated network needs.
+//! Checks which features of an emulated network this machine supports.
 
 use crate::link::Veth;
 use crate::netlink::{Netlink, Request};
@@ -8,10 +8,10 @@ use crate::{Error, tc};
 use std::fmt;
 use std::path::Path;
 
-/// What a machine has of what an emulated data centre needs.
+/// The features of this machine that an emulated data centre needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Probe {
-    /// Namespaces can be made: by root, or by an ordinary user as root of a user namespace.
+    /// Namespaces can be created: by root, or by an ordinary user as root of a user namespace.
     pub namespaces: bool,
     /// /dev/net/tun can be opened.
     pub tun: bool,
@@ -19,7 +19,7 @@ pub struct Probe {
     pub ovs: bool,
     /// A DHCP client is installed.
     pub udhcpc: bool,
-    /// Which datapath Open vSwitch can use.
+    /// The datapath that Open vSwitch can use.
     pub datapath: Datapath,
 }
 
@@ -29,7 +29,7 @@ fn installed(program: &str) -> bool {
     std::env::split_paths(&path).chain(more).any(|folder| folder.join(program).exists())
 }
 
-/// What the kernel, Debian and Ubuntu each have to switch user namespaces off.
+/// Checks the settings by which the kernel, Debian and Ubuntu turn user namespaces off.
 fn user_namespaces() -> bool {
     let number = |path: &str| std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse::<u64>().ok());
     number("/proc/sys/user/max_user_namespaces").is_some_and(|n| n > 0)
@@ -38,7 +38,7 @@ fn user_namespaces() -> bool {
 }
 
 impl Probe {
-    /// Looks.
+    /// Checks this machine.
     pub fn new() -> Probe {
         Probe {
             namespaces: nix::unistd::geteuid().is_root() || user_namespaces(),
@@ -49,8 +49,8 @@ impl Probe {
         }
     }
 
-    /// What is missing, each with what to do; empty when all is there. `ovs`: switches are to be
-    /// Open vSwitch's.
+    /// What is missing, each with what to do; empty when nothing is. `ovs`: the switches are those
+    /// of Open vSwitch.
     pub fn missing(&self, ovs: bool) -> Vec<&'static str> {
         let tun_needed = ovs && self.datapath == Datapath::Userspace;
         [
@@ -94,7 +94,7 @@ impl fmt::Display for Probe {
     }
 }
 
-/// What of traffic control this kernel has.
+/// The features of traffic control that this kernel supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queueing {
     /// HTB: rates and classes.
@@ -107,11 +107,10 @@ pub struct Queueing {
     pub netem: bool,
 }
 
-/// Tries traffic control on a veth pair in a namespace of its own, which is gone afterwards; a
-/// kernel loads the modules that it has for it.
+/// Tries traffic control on a veth pair in a temporary namespace, which makes the kernel load the
+/// modules for it.
 ///
-/// # Errors
-/// When no such namespace can be made (root is needed).
+/// When no such namespace can be created (root is needed).
 pub fn queueing() -> Result<Queueing, Error> {
     const INDEX: u32 = 10;
     let ns = NetNs::new()?;

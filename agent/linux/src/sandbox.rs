@@ -1,5 +1,5 @@
-//! A sandbox: network, mount and process namespaces whose first process holds everything. When it
-//! ends, however it ends, the kernel ends all others and takes all interfaces and mounts with it.
+//! A sandbox: network, mount and process namespaces that live as long as their first process.
+//! However that one ends, the kernel ends all others and removes all interfaces and mounts.
 //!
 //! Two steps, since a process cannot move itself into a new process namespace: [`outer`] starts a
 //! copy of the program in new namespaces; that copy calls [`inner`], whose child is the first
@@ -13,19 +13,19 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command};
 
-/// Where the first process finds a private file system in memory. Every Linux has this folder (FHS
+/// Where the first process has a private file system in memory. Every Linux has this folder (FHS
 /// 3.0 section 3.12).
 pub const PRIVATE: &str = "/mnt";
 
-/// Lets `command` start in new network, mount and process namespaces; its own children are inside.
+/// Makes `command` start in new network, mount and process namespaces; its own children are inside.
 /// For an ordinary user these belong to a new user namespace, in which that user is root.
 pub fn outer(command: &mut Command) {
     let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID;
     if geteuid().is_root() {
         return sys::in_namespaces(command, flags, Vec::new());
     }
-    // A process without privileges may map itself only, and its group only once groups are closed
-    // to it (user_namespaces(7)).
+    // A process without privileges may map only itself, and its group only after setgroups is
+    // denied (user_namespaces(7)).
     let maps = vec![
         (c"/proc/self/setgroups", "deny".to_owned()),
         (c"/proc/self/uid_map", format!("0 {} 1", geteuid())),
@@ -42,8 +42,8 @@ pub fn inner(command: &mut Command) -> Result<Child, Error> {
     command.spawn().map_err(Error::io("starting the sandbox's first process"))
 }
 
-/// What the first process does first: own /proc, own file system at [`PRIVATE`], nothing of it seen
-/// outside.
+/// Prepares the first process: mounts /proc and a private file system at [`PRIVATE`], invisible
+/// from outside.
 ///
 /// # Errors
 /// When the kernel refuses a mount.
@@ -58,8 +58,8 @@ pub fn settle() -> Result<(), Error> {
 }
 
 /// Moves the calling process into the sandbox of the process `pid`, and into the network namespace
-/// behind its descriptor `netns`; what it starts from now on is inside. The caller must have one
-/// thread only.
+/// of its descriptor `netns`; processes that it starts afterwards are inside. The caller must have
+/// one thread only.
 ///
 /// # Errors
 /// When the sandbox is gone, or the caller may not enter it.

@@ -1,4 +1,4 @@
-//! What of vswitchd is reached only by its process: its packet sockets.
+//! Access to the packet sockets of a vswitchd process.
 
 use crate::Error;
 use rustix::fd::OwnedFd;
@@ -7,10 +7,10 @@ use rustix::net::sockopt::{set_socket_send_buffer_size_force, socket_domain, soc
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use std::path::Path;
 
-/// Duplicates of a process's sockets (pidfd_getfd(2), Linux 5.6): the same sockets, not new ones.
+/// Duplicates a process's sockets (pidfd_getfd(2), Linux 5.6): they share the state of the
+/// originals.
 ///
-/// # Errors
-/// When the process is gone, or may not be looked into.
+/// When the process is gone, or the caller may not access it.
 pub fn sockets(pid: u32) -> Result<Vec<OwnedFd>, Error> {
     let failed =
         |e: rustix::io::Errno| Error::Io { what: format!("taking hold of process {pid}"), cause: e.into() };
@@ -26,17 +26,16 @@ pub fn sockets(pid: u32) -> Result<Vec<OwnedFd>, Error> {
     Ok(numbers.filter_map(|fd| pidfd_getfd(&process, fd, PidfdGetfdFlags::empty()).ok()).collect())
 }
 
-/// Lets the socket by which vswitchd sends hold at least `bytes`, and returns how many sockets were
-/// changed.
+/// Raises the send buffer of vswitchd's packet socket to at least `bytes`, and returns the number
+/// of sockets that were changed.
 ///
 /// In user space it sends for all ports through one packet socket, whose buffer is
-/// `net.core.wmem_default` (212,992 bytes): packets that wait in one port's queue use it up, and
-/// packets to other ports are lost without being counted anywhere. The socket is opened when it is
-/// first needed, so this is to be called again from time to time; where nothing is to be done it
-/// costs a few system calls.
+/// `net.core.wmem_default` (212,992 bytes): packets that wait in one port's queue fill it, and
+/// packets to other ports are lost without being counted anywhere. vswitchd opens the socket when
+/// it first sends, so this has to be called periodically; without a change it costs a few system
+/// calls.
 ///
-/// # Errors
-/// When vswitchd is not found, or may not be looked into.
+/// When vswitchd is not found, or the caller may not access it.
 pub fn raise_send_buffer(pid_file: &Path, bytes: usize) -> Result<usize, Error> {
     let text = std::fs::read_to_string(pid_file)
         .map_err(Error::io(format!("reading {}, for the process id of vswitchd", pid_file.display())))?;
@@ -47,7 +46,7 @@ pub fn raise_send_buffer(pid_file: &Path, bytes: usize) -> Result<usize, Error> 
     let mut changed = 0;
     for socket in sockets(pid)? {
         let packets = socket_domain(&socket).is_ok_and(|d| d == AddressFamily::PACKET);
-        // The kernel doubles what it is told, for its own needs (socket(7)).
+        // The kernel doubles the value that is set (socket(7)).
         if packets && socket_send_buffer_size(&socket).is_ok_and(|now| now < bytes) {
             set_socket_send_buffer_size_force(&socket, bytes).map_err(|e| Error::Io {
                 what: "enlarging the send buffer of vswitchd (needs CAP_NET_ADMIN)".into(),

@@ -1,4 +1,4 @@
-//! What the driver says is what ethtool(8) shows.
+//! Compares the ioctl's results with the output of ethtool(8).
 
 mod support;
 
@@ -52,7 +52,7 @@ fn driver_link_features_and_counters_are_those_of_ethtool() {
     let shown = pairs(&text(&left, "ethtool", &["-k", "left"]));
     let mut compared = 0;
     for feature in &features {
-        // Some have older names there.
+        // ethtool prints some features under older names.
         let Some(value) = shown.get(&feature.name) else { continue };
         assert_eq!(value.starts_with("on"), feature.active, "{feature:?} {value}");
         assert_eq!(!value.contains("[fixed]"), feature.changeable, "{feature:?} {value}");

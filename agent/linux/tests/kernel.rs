@@ -1,5 +1,5 @@
-//! What was asked for is what the kernel has, by the kernel's own tools. Everything happens in
-//! namespaces that these tests make.
+//! The kernel's own tools show the requested configuration. Everything happens in namespaces that
+//! these tests create.
 
 mod support;
 
@@ -42,7 +42,7 @@ fn links_addresses_and_bridges_are_as_asked_for() {
         (&"br".into(), &true.into(), &false.into())
     );
 
-    // A refusal says on what, and why.
+    // A refusal names the object and the reason.
     let error = right
         .run(|| Netlink::open().and_then(|mut n| n.batch(&[link::bridge("br", 21, None)])))
         .expect("a namespace")
@@ -70,8 +70,8 @@ fn a_shaped_link_carries_its_rate_and_counts_what_tc_counts() {
     let receiver = right.run(|| UdpSocket::bind("10.1.0.2:9000")).expect("a namespace").expect("a socket");
     receiver.set_read_timeout(Some(Duration::from_millis(200))).expect("a time-out");
     let sender = left.run(|| UdpSocket::bind("10.1.0.1:0")).expect("a namespace").expect("a socket");
-    // Three times what the link carries, for a second and a half; what arrives after the first half
-    // counts.
+    // Sends three times the link's rate for a second and a half; arrivals after the first half
+    // count.
     let start = Instant::now();
     let feeder = std::thread::spawn(move || {
         let packet = [0u8; 1472];
@@ -99,8 +99,8 @@ fn a_shaped_link_carries_its_rate_and_counts_what_tc_counts() {
     }
     feeder.join().expect("the sender");
     let rate = bytes as f64 * 8.0 / last.duration_since(first.expect("packets")).as_secs_f64();
-    // Never more; a machine that is busy with other things may send less than three times as much
-    // for a while.
+    // The rate is never exceeded; on a busy machine the sender may send less than three times as
+    // much for a while.
     assert!((0.5..1.05).contains(&(rate / 8e6)), "8 Mbit/s were asked for, {:.3} arrived", rate / 1e6);
 
     let own = inside(&left, |n| tc::classes(n, 10));
@@ -200,7 +200,7 @@ fn a_tree_is_in_the_kernel_as_tc_shows_it_and_applying_it_again_writes_nothing()
     assert_eq!(u32s.len(), 1, "{filters}");
     assert_eq!((&u32s[0]["pref"], &u32s[0]["options"]["flowid"]), (&10.into(), &"1:1".into()));
 
-    // What is read back is the same; nothing more is to be done, and the kernel tells nobody of a
+    // The tree that is read back is equal; there is no difference, and the kernel announces no
     // change.
     assert_eq!(inside(&left, |n| tc::read(n, 10)), Some(tree.normal()));
     let quiet = inside(&left, |n| {
@@ -210,7 +210,7 @@ fn a_tree_is_in_the_kernel_as_tc_shows_it_and_applying_it_again_writes_nothing()
     });
     assert_eq!(quiet, Some(std::collections::BTreeSet::new()));
 
-    // A change is heard of; taking all away leaves what was there before.
+    // A change is announced; removing the tree restores the former state.
     let heard = inside(&left, |n| {
         let mut listener = tc::Listener::open()?;
         apply(n, None)?;
@@ -252,7 +252,7 @@ fn packets_go_into_the_classes_of_their_marks_by_either_classifier() {
                 receiver.recv(&mut buffer).expect("it arrives");
             }
         };
-        // The first one may wait for ARP, whose packets are nobody's.
+        // The first packet may wait for ARP, whose packets are in no class.
         send(0, 1);
         let before = counts();
         send(46, 20);
@@ -262,7 +262,7 @@ fn packets_go_into_the_classes_of_their_marks_by_either_classifier() {
         let gone: Vec<u64> = after.iter().zip(&before).map(|(a, b)| a - b).collect();
         assert_eq!(gone, [20, 10, 0], "{classifier:?}");
 
-        // A tagged packet, as a userspace switch sends it: by a packet socket, the tag inside.
+        // A tagged packet as a userspace switch sends it: by a packet socket, with the tag inside.
         tagged(&left, 5, 4);
         tagged(&left, 3, 6);
         let last = counts();

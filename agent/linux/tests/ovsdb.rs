@@ -1,4 +1,4 @@
-//! Bridges by a real ovsdb-server and a real ovs-vswitchd, compared with what ovs-vsctl says; each
+//! Bridges in a real ovsdb-server and ovs-vswitchd, compared with the output of ovs-vsctl; each
 //! test has its own, in its own namespace.
 
 mod support;
@@ -34,8 +34,8 @@ fn can_run() -> bool {
     there
 }
 
-/// A switch host with two cables: `left` - p1, p2 - `right`. What is first is dropped first:
-/// daemons before their folder.
+/// A switch host with two links: `left` - p1, p2 - `right`. Fields are dropped in order: daemons
+/// before their folder.
 struct Host {
     ovs: Ovs,
     ns: NetNs,
@@ -90,7 +90,7 @@ impl Host {
         String::from_utf8(output.stdout).expect("text")
     }
 
-    /// A bridge as somebody has made it by hand.
+    /// Creates a bridge by hand.
     fn by_hand(&self, controller: Option<&str>) {
         let kind = self.ovs.datapath().kind();
         self.vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", &format!("datapath_type={kind}")]);
@@ -118,7 +118,7 @@ impl Host {
         }
     }
 
-    /// What somebody can set of a bridge and all below it, as ovs-vsctl says it.
+    /// All settings of a bridge and the rows below it, from ovs-vsctl.
     fn settings(&self) -> Vec<String> {
         [
             &["--columns=name,fail_mode,protocols,datapath_type,other_config,external_ids", "list", "bridge"]
@@ -158,8 +158,8 @@ fn bridges_are_as_ovs_vsctl_shows_them_and_the_second_time_nothing_is_written() 
     assert!(!again.changed);
     assert_eq!(host.vsctl(&["get", "open_vswitch", ".", "next_cfg"]), number, "nothing was written");
 
-    // Another number, and a port less: what is spared stays, what is wanted changes, what is not
-    // goes.
+    // Another datapath id and one port less: a spared bridge stays, a wanted one changes, others
+    // are removed.
     let other = WantedBridge { datapath_id: 0xac, ..host.wanted("edge2", &[]) };
     db.sync_bridges("me", &[wanted[0].clone(), other], &[], Adopt::WithoutGap, LIMIT)
         .expect("a second bridge");
@@ -171,7 +171,7 @@ fn bridges_are_as_ovs_vsctl_shows_them_and_the_second_time_nothing_is_written() 
     );
     assert_eq!(host.vsctl(&["get", "interface", "p1", "ofport"]), "9");
 
-    // What somebody else has put there stays, whatever is wanted.
+    // A foreign port stays, whatever is wanted.
     host.vsctl(&["add-port", "edge1", "p2"]);
     db.release("me", LIMIT).expect("given back");
     assert_eq!(host.vsctl(&["list-br"]), "edge1", "it holds a port of somebody else");
@@ -180,7 +180,7 @@ fn bridges_are_as_ovs_vsctl_shows_them_and_the_second_time_nothing_is_written() 
         ("p2", "")
     );
 
-    // An interface that is not there is reported, and attached when it comes.
+    // A missing interface is reported, and attached when it appears.
     host.vsctl(&["del-br", "edge1"]);
     let late = [host.wanted("edge1", &[("late", 4)])];
     let synced = db.sync_bridges("me", &late, &[], Adopt::WithoutGap, LIMIT).expect("made");
@@ -329,7 +329,7 @@ fn transactions_monitors_and_signs_of_life() {
     assert!(matches!(&next.change, Change::Deleted(row) if row.text("name") == Some("seen")), "{next:?}");
     assert_eq!(monitor.rows().len(), 0);
 
-    // The server goes: whoever waits hears of it.
+    // The server ends: a waiting call gets an error.
     drop(host.ovs);
     let gone = monitor.next(LIMIT).expect_err("the server has gone");
     assert!(matches!(gone, Error::Closed | Error::Io { .. }), "{gone}");
@@ -338,7 +338,7 @@ fn transactions_monitors_and_signs_of_life() {
     assert!(gone.to_string().contains("is ovsdb-server running"), "{gone}");
 }
 
-/// Somebody who is no database: says something, reads what comes, closes.
+/// A server that is not a database: sends these bytes, reads everything, closes.
 fn fake(words: &'static [u8]) -> Error {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("db.sock");

@@ -1,4 +1,4 @@
-//! Packet sockets, on cables between namespaces that these tests make.
+//! Packet sockets, on links between namespaces that these tests create.
 
 mod support;
 
@@ -30,8 +30,7 @@ fn send(from: &mut Transmitter, frames: &[Vec<u8>]) {
     from.send(&data, &places).expect("an interface that is up");
 }
 
-/// Frames of the experimental type (or of VLANs), with their tags, until there are as many as
-/// expected.
+/// Frames of the experimental type (or of VLANs), with their tags, until `count` have come.
 fn collect(at: &mut Receiver, count: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut batch = Batch::new(1500);
@@ -64,8 +63,8 @@ fn all_frames_come_as_they_were_sent_and_own_ones_do_not_come_back() {
     let mut sender = left.run(|| Transmitter::open(10, 0)).expect("a namespace").expect("a socket");
     let mut own = left.run(|| Receiver::open("left", 10)).expect("a namespace").expect("a socket");
     let mut receiver = right.run(|| Receiver::open("right", 11)).expect("a namespace").expect("a socket");
-    // For another address than the interface's; more than one call takes; the shortest and the
-    // longest.
+    // To another address than the interface's; more frames than one call sends; the shortest and
+    // the longest.
     let frames: Vec<Vec<u8>> =
         (0..150u8).map(|n| frame(if n % 2 == 0 { 14 + usize::from(n) } else { 1514 }, n)).collect();
     send(&mut sender, &frames);
@@ -111,7 +110,7 @@ fn a_checksum_that_was_left_to_the_card_is_completed() {
     let (left, right) = pair();
     let mut receiver = right.run(|| Receiver::open("right", 11)).expect("a namespace").expect("a socket");
     let socket = left.run(|| UdpSocket::bind("10.1.0.1:4000")).expect("a namespace").expect("a socket");
-    // An odd length, for the last byte of the sum.
+    // An odd length, which pads the last byte of the checksum.
     socket.send_to(b"tandem!", "10.1.0.2:5000").expect("a route");
     let mut batch = Batch::new(1500);
     let datagram = wait("the datagram", || {
@@ -164,7 +163,7 @@ fn the_priority_of_a_socket_picks_the_class() {
         });
         assert_eq!([classes.0, classes.1, classes.2][class as usize - 1], count as u64);
     }
-    // Class 1 keeps five packets: of many at once, most are refused, counted here and there.
+    // Class 1 holds five packets: of many at once, most are refused and counted.
     let mut sender = left.run(|| Transmitter::open(10, 0x1_0001)).expect("a namespace").expect("a socket");
     send(&mut sender, &vec![frame(1514, 1); 200]);
     let drops = inside(&left, |n| tc::classes(n, 10)).iter().find(|c| c.id == 1).map_or(0, |c| c.drops);
@@ -183,7 +182,7 @@ fn frames_that_are_too_long_are_counted_and_an_interface_that_is_gone_is_an_erro
     let mut small = Batch::new(200);
     let mut seen = Vec::new();
     wait("the short frame, and the long one counted", || {
-        // Until the other end has noticed that the cable carries, it sends nothing.
+        // Nothing is sent until the other end has a carrier.
         send(&mut sender, &[frame(1000, 1), frame(100, 2)]);
         receiver.receive(&mut small, 7).expect("an interface that is up");
         take(&mut small, &mut seen);
@@ -193,11 +192,11 @@ fn frames_that_are_too_long_are_counted_and_an_interface_that_is_gone_is_an_erro
 
     inside(&right, |n| n.batch(&[link::set_up(11, false)]));
     assert!(receiver.receive(&mut small, 7).is_err(), "it is down");
-    // Up again, the same socket goes on.
+    // After the link is up again, the same socket works.
     inside(&right, |n| n.batch(&[link::set_up(11, true)]));
     let mut seen = Vec::new();
     wait("a frame", || {
-        // Until the other end has noticed that the cable carries again, it sends nothing.
+        // Nothing is sent until the other end has a carrier again.
         send(&mut sender, &[frame(100, 3)]);
         receiver.receive(&mut small, 7).expect("an interface that is up");
         take(&mut small, &mut seen);

@@ -1,5 +1,5 @@
-//! What `tandem-agent datapaths --json` prints: the agent's kinds of datapaths, and what a lab sets
-//! up for each. The lab asks the program that it is going to start, so that it needs no list of its
+//! The output of `tandem-agent datapaths --json`: the agent's kinds of datapaths, and what a lab
+//! sets up for each. The lab asks the program that it will start, so that it needs no list of its
 //! own.
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct DatapathDescription {
     /// Its name in site files, in agent.toml and behind a lab's `--datapath`.
     pub name: String,
-    /// What it is, in one line for people.
+    /// A description of one line.
     pub about: String,
     /// What a lab sets up for it.
     pub lab: LabSetup,
@@ -18,30 +18,30 @@ pub struct DatapathDescription {
 /// What a lab sets up for switches of a kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LabSetup {
-    /// What a switch of it is called in a lab's figures, such as `soft switch`.
+    /// The name of its switches in a lab's figures, such as `soft switch`.
     pub title: String,
-    /// Where its switches forward on this machine, for people.
+    /// Where its switches forward on this machine, as text.
     pub place: String,
-    /// True if Open vSwitch has to run beside the agents.
+    /// True if Open vSwitch has to run along with the agents.
     pub needs_open_vswitch: bool,
-    /// Where its switches can be spoken to beside their controller.
+    /// Where its switches accept OpenFlow connections besides that to the controller.
     pub management: Management,
     /// Lines of agent.toml for each switch, behind its `[[switch]]` and before its ports. It may
     /// open sections of the switch, such as `[switch.card]`.
     #[serde(default)]
     pub switch: String,
-    /// Lines of agent.toml for the first ports of each switch, one text a port. Ports beyond them
-    /// get none.
+    /// Lines of agent.toml for the first ports of each switch, one text for each port. Further
+    /// ports get none.
     #[serde(default)]
     pub ports: Vec<String>,
 }
 
-/// In which folder the socket `SWITCH.mgmt` is, at which a switch takes OpenFlow beside its
-/// controller.
+/// The folder of the socket `SWITCH.mgmt`, at which a switch accepts OpenFlow connections besides
+/// that to the controller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Management {
-    /// It has none.
+    /// There is no such socket.
     None,
     /// Open vSwitch's folder of sockets.
     OpenVswitch,

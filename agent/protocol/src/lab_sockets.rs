@@ -1,9 +1,9 @@
-//! What the local sockets of a lab are called, and how one is connected to.
+//! Names of a lab's local sockets, and connections to them.
 //!
-//! A lab's sockets are abstract (unix(7)): nothing is left of them when the lab is killed, but no
-//! permissions guard them either, and anybody may listen on a name first. So names are per user,
-//! whoever serves one checks who connects ([`crate::local_peers`]), and whoever connects
-//! ([`connect`]) checks who listens before anything is sent.
+//! A lab's sockets are abstract (unix(7)): they vanish when the lab is killed, but no permissions
+//! protect them, and any user may listen on a name first. So names are per user, a server checks
+//! its clients ([`crate::local_peers`]), and a client ([`connect`]) checks the server before it
+//! sends anything.
 //!
 //! | owner | control socket | hypervisor service |
 //! |---|---|---|
@@ -24,22 +24,22 @@ use std::os::unix::net::UnixStream;
 pub const LAB: &str = "tandem-lab";
 /// Xen labs.
 pub const XEN: &str = "tandem-xen";
-/// Behind a lab's name: its hypervisor service.
+/// Suffix of the socket of a lab's hypervisor service.
 pub const WORLD: &str = "/world";
 
-/// Whoever listens and takes nobody in makes a connection wait no longer than this many seconds.
+/// The longest wait in seconds for a listener that does not accept the connection.
 const CONNECT_S: i64 = 5;
 
-/// A lab: whose, and its name.
+/// A lab of a user, by name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lab {
     /// Its owner's user id.
     pub owner: u32,
-    /// Its name, as that user calls it.
+    /// Its name, unique among that user's labs.
     pub name: String,
 }
 
-/// What cannot be a lab's name.
+/// A text that is not a valid name of a lab.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{} cannot be a lab's name; choose up to 64 letters, digits, '-', '_' or '.' with --name (but not \"world\")",
@@ -47,41 +47,40 @@ pub struct Lab {
 )]
 pub struct BadName(String);
 
-/// Foreign text in an error: escaped and cut.
+/// Foreign text in an error: escaped and truncated.
 fn shown(text: &str) -> String {
     let cut: String = text.chars().take(64).collect();
     format!("{cut:?}")
 }
 
-/// Why a lab is not connected to.
+/// Why there is no connection to a lab.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Nobody listens, or nobody takes the connection.
+    /// No process listens, or it does not accept the connection.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// Somebody listens who should not.
+    /// A process of a user who is not trusted listens.
     #[error(transparent)]
     NotAllowed(#[from] NotAllowed),
 }
 
 impl Lab {
-    /// The lab of that name of the user that this process runs as.
+    /// The lab of this name that belongs to the user of this process.
     pub fn own(name: &str) -> Lab {
         Lab { owner: Uid::effective().as_raw(), name: name.to_owned() }
     }
 
-    /// A lab of the user that this process runs as (`NAME`), or of another one (`UID/NAME`).
+    /// A lab of the user of this process (`NAME`), or of another one (`UID/NAME`).
     ///
-    /// # Errors
-    /// When it cannot be a lab's name.
+    /// When it is not a valid name.
     pub fn named(text: &str) -> Result<Lab, BadName> {
         let bad = || BadName(text.to_owned());
         let (owner, name) = match text.split_once('/') {
             Some((owner, name)) => (owner.parse().map_err(|_| bad())?, name),
             None => (Uid::effective().as_raw(), text),
         };
-        // The sockets' names are made of it: a slash in it could be another lab's, and so could
-        // "world".
+        // The sockets' names contain it: with a slash, or as "world", it could be the name of
+        // another lab's socket.
         let usable = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         let is_good = !name.is_empty() && name.len() <= 64 && name != "world" && name.chars().all(usable);
         if is_good { Ok(Lab { owner, name: name.to_owned() }) } else { Err(bad()) }
@@ -96,7 +95,7 @@ impl Lab {
         }
     }
 
-    /// Where a controller finds its hypervisor service, as `tandem serve --world` takes it.
+    /// Address of its hypervisor service for `tandem serve --world`.
     pub fn world(&self) -> String {
         format!("@{}", self.socket(LAB, WORLD))
     }
@@ -109,27 +108,26 @@ impl Lab {
             Some(rest) => (rest, WORLD),
             None => (rest, ""),
         };
-        // Whoever is named is the owner; root's have no number.
+        // The first part is the owner; root's labs have no number.
         let text = if rest.contains('/') { rest.to_owned() } else { format!("0/{rest}") };
         let lab = Lab::named(&text).ok()?;
         Some((lab, suffix.to_owned())).filter(|(lab, suffix)| lab.socket(kind, suffix) == socket)
     }
 }
 
-/// The user that listens on the other end of a connected socket, or that has connected to this one.
+/// User and group of the process at the other end of a connected socket.
 ///
-/// # Errors
-/// When the kernel does not say.
+/// When the kernel does not report them.
 pub fn peer(stream: &impl AsFd) -> std::io::Result<(u32, u32)> {
     let said = getsockopt(&stream.as_fd(), sockopt::PeerCredentials)?;
     Ok((said.uid(), said.gid()))
 }
 
-/// Connects to an abstract socket, which has to be root's or this user's, or, for root, that of the
-/// user `owner`. Nothing is sent to another's.
+/// Connects to an abstract socket of root or of this user, or, as root, of the user `owner`.
+/// Nothing is sent to a socket of another user.
 ///
-/// # Errors
-/// When nobody listens, nobody takes the connection in for seconds, or another user listens.
+/// When no process listens, it does not accept the connection in time, or it belongs to another
+/// user.
 pub fn connect(name: &str, owner: Option<u32>) -> Result<UnixStream, ConnectError> {
     let io = |errno: nix::errno::Errno| ConnectError::Io(errno.into());
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(io)?;

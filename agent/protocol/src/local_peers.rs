@@ -1,22 +1,21 @@
-//! Who may speak on a local socket.
+//! Access control on local sockets.
 //!
-//! A Unix socket in a folder is guarded by that folder's permissions, an abstract one by nothing at
-//! all: anybody on the machine may connect to it, or listen on its name first. So whoever serves
-//! one asks the kernel who is at the other end (`SO_PEERCRED`, unix(7)), and so does whoever
-//! connects.
+//! The permissions of a folder protect a Unix socket in it, but nothing protects an abstract one:
+//! any local user may connect to it, or listen on its name first. So both server and client ask the
+//! kernel for the user at the other end (`SO_PEERCRED`, unix(7)).
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 
-/// Whose requests a service takes: root's, those of the user that it runs as, and those of one
-/// group, if it was told to.
+/// The users whose requests a service accepts: root, the user that it runs as, and optionally the
+/// members of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalPeers {
     owner: u32,
     group: Option<(String, u32)>,
 }
 
-/// A peer that was turned away.
+/// Why a peer is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAllowed {
     /// The client is another ordinary user.
@@ -27,33 +26,31 @@ pub enum NotAllowed {
     Client {
         /// The client's user id.
         peer: u32,
-        /// The service's.
+        /// The service's user id.
         owner: u32,
         /// The group that may use it too.
         group: Option<String>,
     },
-    /// The service is another ordinary user's: what is sent to it could be read and answered by
-    /// that user.
+    /// The service belongs to another ordinary user, who could read and answer what is sent to it.
     #[error("the service at the other end is user {server}'s, not yours or root's; nothing was sent to it")]
     Server {
         /// The service's user id.
         server: u32,
     },
-    /// There is no such group.
+    /// The group does not exist.
     #[error("there is no group {0} on this machine; make it with `groupadd {0}`, or name another")]
     NoGroup(String),
 }
 
 impl LocalPeers {
-    /// The user that this process runs as, and root.
+    /// Allows root and the user of this process.
     pub fn same_user() -> LocalPeers {
         LocalPeers { owner: Uid::effective().as_raw(), group: None }
     }
 
-    /// The members of `group`, too.
+    /// Also allows the members of `group`.
     ///
-    /// # Errors
-    /// When there is no such group.
+    /// When the group does not exist.
     pub fn with_group(group: &str) -> Result<LocalPeers, NotAllowed> {
         let found = Group::from_name(group).ok().flatten();
         let found = found.ok_or_else(|| NotAllowed::NoGroup(group.to_owned()))?;
@@ -62,12 +59,12 @@ impl LocalPeers {
         Ok(peers)
     }
 
-    /// The id of the group whose members may, too.
+    /// The id of that group.
     pub fn group(&self) -> Option<u32> {
         self.group.as_ref().map(|(_, id)| *id)
     }
 
-    /// Checks a client by the user and group ids that the kernel gives for it.
+    /// Checks a client by the user and group ids that the kernel reports.
     ///
     /// # Errors
     /// When it is neither root, nor this user, nor of the group.
@@ -81,8 +78,8 @@ impl LocalPeers {
     }
 }
 
-/// Checks the user that listens on a socket before anything is sent to it: root, or the user that
-/// this process runs as; root also takes a service of the user `of` that it named.
+/// Checks the user of a listening socket before anything is sent to it: it has to be root or the
+/// user of this process; root also accepts a service of the user `of`.
 ///
 /// # Errors
 /// When it is another's.
@@ -92,8 +89,7 @@ pub fn check_server(server: u32, of: Option<u32>) -> Result<(), NotAllowed> {
     if server == 0 || server == own || named { Ok(()) } else { Err(NotAllowed::Server { server }) }
 }
 
-/// True when a user has a group beside the primary one that the kernel gave (`SO_PEERCRED` has no
-/// others).
+/// Whether a user is in a group besides its primary one (`SO_PEERCRED` reports only that).
 fn belongs_to(uid: u32, primary: u32, group: u32) -> bool {
     let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
     let name = user.and_then(|u| CString::new(u.name).ok());

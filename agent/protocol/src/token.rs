@@ -1,25 +1,25 @@
-//! An enrolment token: all that an agent needs to reach a controller and be taken in by it, in one
+//! An enrolment token: all that an agent needs to reach a controller and to be enrolled, in one
 //! line of text.
 //!
-//! It holds where the controller listens, a secret that is good once, and the controller's
-//! authority: so the agent knows that it talks to the controller that made the token before it says
-//! anything. Whoever has an unused token can enrol: treat it as a password.
+//! It has the address of the controller, a secret that is valid once, and the certificate of the
+//! controller's authority, by which the agent verifies the controller before it sends anything.
+//! Anybody with an unused token can enrol: it has to be protected like a password.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 /// What every token starts with.
 const PREFIX: &str = "tandem1.";
-/// The longest text that is looked at.
+/// The longest text that is parsed.
 const LONGEST: usize = 16 << 10;
 
-/// A token by which one agent can enroll, once.
+/// A token for one enrolment of one agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token {
     /// Where the controller listens for agents: host and port.
     #[serde(rename = "a")]
     pub address: String,
-    /// Good once.
+    /// Valid once.
     #[serde(rename = "s")]
     pub secret: String,
     /// The authority's certificate, PEM.
@@ -73,7 +73,7 @@ mod tests {
             let _ = format!("{PREFIX}{text}").parse::<Token>();
             let token = Token { address: text.clone(), secret: "s".into(), authority: "c".into() }.to_string();
             let part: String = token.chars().take(cut).collect();
-            // A whole token cut short is none: nothing is taken for granted that was not copied.
+            // A truncated token is invalid, whatever part was copied.
             prop_assert!(part.len() == token.len() || part.parse::<Token>().is_err());
         }
     }

@@ -1,5 +1,5 @@
-//! The interfaces that carry this agent's own connection to its controller: put into a bridge, they
-//! would cut it.
+//! The interfaces of this agent's own connection to its controller: as ports of a bridge they would
+//! lose that connection.
 
 use crate::config::Address;
 use crate::desired::{Fault, Switch};
@@ -8,7 +8,7 @@ use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use tandem_linux::link::{self, Interface};
 use tandem_linux::netlink::Netlink;
 
-/// Faults of switches that have one of them among their ports, or are called like one.
+/// Faults of switches that have one of them as a port, or have its name.
 pub(super) fn refuse(controller: &Address, wanted: &[Switch]) -> Vec<Fault> {
     if matches!(controller, Address::Unix(_)) {
         return Vec::new();
@@ -27,15 +27,15 @@ pub(super) fn refuse(controller: &Address, wanted: &[Switch]) -> Vec<Fault> {
                 "{name} carries this agent's own connection to {}; in a bridge it would be cut. {instead}",
                 controller
             );
-            // The whole switch is refused: half of it would look like all of it.
+            // The whole switch is refused: without one port it would still look complete.
             faults.push(Fault::new(&switch.name, None, why));
         }
     }
     faults
 }
 
-/// Their names; none when the controller is on this machine. A VLAN's or a bond's connection is
-/// carried by what is below it, too.
+/// Their names; empty if the controller is on this machine. For a VLAN or a bond, the interfaces
+/// below it are included.
 pub fn interfaces(controller: &Address, all: &[Interface]) -> BTreeSet<String> {
     let top = address(controller).and_then(with_address);
     let mut open: Vec<u32> = all.iter().filter(|i| Some(&i.name) == top.as_ref()).map(|i| i.index).collect();
@@ -50,17 +50,17 @@ pub fn interfaces(controller: &Address, all: &[Interface]) -> BTreeSet<String> {
     all.iter().filter(|i| carrying.contains(&i.index)).map(|i| i.name.clone()).collect()
 }
 
-/// The address by which this host speaks to its controller, if that is another host.
+/// This host's address towards its controller, if that is another host.
 fn address(controller: &Address) -> Option<IpAddr> {
     let Address::Tcp(address) = controller else { return None };
     let peer = address.to_socket_addrs().ok()?.next().filter(|p| !p.ip().is_loopback())?;
-    // Connecting a datagram socket sends nothing; the kernel looks up the route.
+    // Connecting a datagram socket sends nothing; the kernel only looks up the route.
     let socket = UdpSocket::bind(if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).ok()?;
     socket.connect(peer).ok()?;
     socket.local_addr().ok().map(|a| a.ip())
 }
 
-/// The interface that has an address.
+/// The interface with this address.
 fn with_address(ip: IpAddr) -> Option<String> {
     nix::ifaddrs::getifaddrs().ok()?.find_map(|i| {
         let address = i.address?;

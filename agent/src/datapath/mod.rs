@@ -1,11 +1,11 @@
-//! What a switch is made of. A datapath makes switches as they are desired, reports what they do,
-//! and gives back what it made.
+//! Datapaths: kinds of switches. A datapath sets up switches as desired, reports their state and
+//! counters, and releases them.
 //!
 //! Each kind has a folder here and a line in the model's list
-//! ([`tandem_model::with_datapath_kinds`]), from which [`registry::REGISTRY`] is made. The folder's
-//! `ENTRY` holds all that is asked of a kind before there is one: how its part of agent.toml is
-//! checked, how it is opened, what the doctor looks at for it, what a lab sets up for it.
-//! `docs/howto/add-a-datapath.md` adds one step by step.
+//! ([`tandem_model::with_datapath_kinds`]), from which [`registry::REGISTRY`] is generated. The
+//! folder's `ENTRY` has the functions and constants of a kind that are needed before a datapath is
+//! open: the check of its part of agent.toml, how it is opened, its checks in the doctor, and what
+//! a lab sets up for it. `docs/howto/add-a-datapath.md` adds one step by step.
 
 mod mgmt_interfaces;
 pub mod netfpga;
@@ -32,52 +32,52 @@ use soft::SwitchDump;
 /// How long the process lives that opens a datapath.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunMode {
-    /// The agent's daemon: switches can live in it, and what was applied is kept so.
+    /// The agent's daemon: switches may run inside the process, and the applied state is
+    /// maintained.
     Daemon,
-    /// One command: nothing happens but what it asks for.
+    /// A single command: only its own request is executed.
     Command,
 }
 
-/// What makes switches. All calls block; they come one at a time, from one thread.
+/// A datapath. All calls block; they come one at a time, from one thread.
 pub trait Datapath: Send {
-    /// What it has: each port with what can be done there.
+    /// Its switches and ports, with the queue selection and speed of each port.
     fn capabilities(&mut self) -> Vec<SwitchCapabilities>;
 
-    /// What of a desired state it cannot do, found without changing anything. A fault of a switch
-    /// (no port) refuses the whole switch.
+    /// Faults in a desired state that it cannot set up, found without changing anything. A fault of
+    /// a switch (without a port) refuses the whole switch.
     fn validate(&mut self, wanted: &[Switch]) -> Vec<Fault>;
 
-    /// Switches whose forwarding would stop for a moment, each with the reason; found without
-    /// changing anything.
+    /// Switches whose forwarding would be interrupted, each with the reason; found without changing
+    /// anything.
     fn disruptive_changes(&mut self, wanted: &[Switch]) -> Vec<Fault>;
 
-    /// Makes the difference between what is there and what is wanted. What cannot be done is
-    /// reported, the rest is done. Switches named in `left` were refused: they stay as they are.
-    /// `adopt` says which switches that somebody else has made may be taken over; what
-    /// [`Datapath::disruptive_changes`] names is then measured and reported by
+    /// Applies the difference between the actual and the wanted state. Parts that fail are
+    /// reported, the rest is applied. Switches named in `left` were refused: they stay as they are.
+    /// `adopt` says which foreign switches may be adopted; the interruptions that
+    /// [`Datapath::disruptive_changes`] names are then measured and reported by
     /// [`Datapath::take_events`].
     fn apply(&mut self, wanted: &[Switch], left: &[String], adopt: Adopt) -> ApplyResult;
 
-    /// Repairs what somebody else has changed, and what has come back, since the last call. It is
-    /// called every second: where nothing has happened it is to cost next to nothing.
+    /// Repairs changes by others, and sets up interfaces that have come back since the last call.
+    /// It is called every second and has to be cheap when nothing has changed.
     fn reconcile(&mut self) -> ApplyResult;
 
-    /// What has happened that somebody should know, each reported once. With `wait`, what is still
-    /// being measured is waited for.
+    /// Events for people, each reported once. With `wait`, waits for measurements that are under
+    /// way.
     fn take_events(&mut self, wait: bool) -> Vec<Fault>;
 
-    /// What switches and ports are and have counted. `wanted` is what was applied last.
+    /// State and counters of switches and ports. `wanted` is the state that was applied last.
     fn report(&mut self, wanted: &[Switch]) -> Vec<SwitchReport>;
 
-    /// Controllers and flows of the switches that live in this program, by the switch's name.
+    /// Controllers and flows of the switches inside this program, by the switch's name.
     fn dump_flows(&mut self) -> Vec<(String, SwitchDump)> {
         Vec::new()
     }
 
-    /// Gives back everything as it was found, except for what somebody else has changed since: that
-    /// stays, and is returned as text.
+    /// Restores everything to its state before the adoption, except for changes by others since,
+    /// which stay and are returned as text.
     ///
-    /// # Errors
-    /// With what is left.
+    /// # Errors With what could not be restored.
     fn release(&mut self) -> Result<Vec<String>, String>;
 }

@@ -1,14 +1,14 @@
-//! Interfaces that are somebody else's already: in a bond, a team, a bridge of the kernel's or a
-//! datapath. As a port of a switch they would be taken from it, or their packets would go two ways.
+//! Finds interfaces that are in use already: in a bond, a team, a kernel bridge or a datapath. As a
+//! port of a switch they would be taken from it, or their packets would be forwarded twice.
 
 use super::shaping::PortsThere;
 use crate::desired::{Fault, Switch};
 use tandem_linux::link::Interface;
 
-/// The master that Open vSwitch's kernel datapath gives its ports.
+/// The master of the ports of Open vSwitch's kernel datapath.
 const OPENVSWITCH: &str = "openvswitch";
 
-/// Where an interface is, and what to do about it; `None` when it is free.
+/// What an interface belongs to, and what to do about it; `None` when it is free.
 pub fn place(interface: &Interface, all: &[Interface]) -> Option<String> {
     let master = interface.master?;
     let name = &interface.name;
@@ -35,9 +35,9 @@ pub fn place(interface: &Interface, all: &[Interface]) -> Option<String> {
     })
 }
 
-/// Faults of ports whose interfaces are not free. `there` are the ports of Open vSwitch's bridges,
-/// as its database has them: for a switch that is one of these bridges (`is_ovs`) the database has
-/// said what speaks against it already.
+/// Faults of ports whose interfaces are in use. `there` are the ports of Open vSwitch's bridges in
+/// its database. For a switch that is one of these bridges (`is_ovs`), the database has checked its
+/// ports already.
 pub(super) fn refuse(wanted: &[Switch], all: &[Interface], there: &PortsThere, is_ovs: bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (switch, port) in wanted.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {

@@ -1,9 +1,9 @@
-//! Interfaces that are set up because they became ports: a card of a machine that nobody configured
-//! is down, and Open vSwitch leaves it so.
+//! Sets interfaces up when they become ports: an unconfigured card is down, and Open vSwitch leaves
+//! it down.
 //!
 //! Each is set up once, when it becomes a port or comes back as another interface of its name; a
-//! port that is switched off afterwards, by OpenFlow or by hand, stays off. A file in the state
-//! folder remembers which ones were found down: they are set down again when they are given back.
+//! port that is turned off afterwards, by OpenFlow or by hand, stays off. A file in the state
+//! folder records which ones were down before: they are set down again on release.
 
 use super::record::{self, Record, RecordError};
 use crate::desired::{Fault, Switch};
@@ -17,20 +17,20 @@ use tandem_linux::{Error, link};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     switch: String,
-    /// Its number then.
+    /// Its interface number at that time.
     index: u32,
-    /// It was down.
+    /// It was down before.
     raised: bool,
 }
 
-/// What was done since the machine was started: numbers begin anew with it.
+/// The record since the machine was booted, as interface numbers change with a boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Entries {
     boot: String,
     interfaces: BTreeMap<String, Kept>,
 }
 
-/// The interfaces of one datapath's ports that were set up because they became ports.
+/// The admin state of the interfaces of one datapath's ports.
 pub(super) struct PortAdminState {
     boot: String,
     record: Record<Entries>,
@@ -43,17 +43,17 @@ impl Entries {
 }
 
 impl PortAdminState {
-    /// With what is remembered in the folder.
+    /// Opens the record in the folder.
     pub(super) fn open(folder: &Path) -> PortAdminState {
         PortAdminState { boot: record::boot(), record: Record::open(folder.join("interfaces.json")) }
     }
 
-    /// Why nothing may be touched.
+    /// Why nothing may be changed: the record is damaged.
     pub(super) fn damage(&self) -> Option<RecordError> {
         self.record.get().err()
     }
 
-    /// True when there is an interface of a port that was not looked at yet.
+    /// Whether an interface of a port was not handled yet.
     pub(super) fn is_due(&self, wanted: &[Switch], interfaces: &[link::Interface]) -> bool {
         let index: BTreeMap<&str, u32> = interfaces.iter().map(|i| (i.name.as_str(), i.index)).collect();
         let Ok(record) = self.record.get() else { return false };
@@ -61,8 +61,8 @@ impl PortAdminState {
         names.any(|name| index.get(name).is_some_and(|i| !record.knows(&self.boot, name, *i)))
     }
 
-    /// Sets up what became a port, and down again what is none any more. Switches named in `left`
-    /// stay as they are. How many were changed, and what could not be done.
+    /// Sets interfaces of new ports up, and those of former ports down again. Switches named in
+    /// `left` stay as they are. Returns the number of changes, and the faults.
     pub(super) fn apply(
         &mut self,
         netlink: &mut Netlink,
@@ -99,7 +99,7 @@ impl PortAdminState {
             let name = &port.interface;
             let before = record.interfaces.get(name);
             let Some(interface) = there.get(name) else {
-                // It may come back; what it was is still known then.
+                // The interface may come back; its former state is still recorded then.
                 next.interfaces.extend(before.map(|k| (name.clone(), k.clone())));
                 continue;
             };
@@ -122,8 +122,8 @@ impl PortAdminState {
                 lower.push((name.clone(), kept.clone(), interface.index));
             }
         }
-        // Before anything is touched, and those that go down again stay in it until they are: who
-        // is killed in between still knows what was down.
+        // Written before anything is changed, and with the interfaces that still have to go down:
+        // an agent that is killed in between still knows which ones were down.
         let mut begun = next.clone();
         begun.interfaces.extend(lower.iter().map(|(name, kept, _)| (name.clone(), kept.clone())));
         if let Err(error) = self.record.put(begun) {
@@ -144,7 +144,7 @@ impl PortAdminState {
     }
 }
 
-/// Sets interfaces down again; returns those that could not be.
+/// Sets interfaces down again; returns those that failed.
 fn set_down(
     netlink: &mut Netlink,
     interfaces: Vec<(String, Kept, u32)>,

@@ -1,4 +1,4 @@
-//! What interfaces are and have counted, whatever their switch is made of.
+//! State and counters of interfaces, independent of the datapath.
 
 use super::{PortReport, SwitchReport, shaping};
 use crate::desired::{Port, Switch};
@@ -10,7 +10,7 @@ use tandem_linux::link::Stats64;
 use tandem_linux::netlink::Netlink;
 use tandem_model::PortCounters;
 
-/// The report of these switches' ports; empty when the kernel does not say.
+/// The report of these switches' ports; empty when the kernel does not list interfaces.
 pub(super) fn report(wanted: &[Switch], ethtool: &mut Option<Ethtool>) -> Vec<SwitchReport> {
     let Ok(mut netlink) = Netlink::open() else { return Vec::new() };
     let interfaces: BTreeMap<String, link::Interface> =
@@ -35,7 +35,7 @@ fn port_report(
     let mut report = PortReport {
         number: port.number,
         interface: port.interface.clone(),
-        // What is not there has counted nothing.
+        // A missing interface has counted nothing.
         counters: of_interface(&Stats64::default()),
         ..PortReport::default()
     };
@@ -59,7 +59,7 @@ fn port_report(
     report
 }
 
-/// What the kernel has counted at an interface.
+/// The kernel's counters of an interface.
 pub(super) fn of_interface(stats: &Stats64) -> PortCounters {
     PortCounters {
         rx_packets: Some(stats.rx_packets),

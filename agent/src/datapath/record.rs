@@ -1,10 +1,10 @@
-//! Records of what was found before it was touched: a JSON file each in the state folder. Ownership
-//! is what is in them, and nothing else.
+//! Records of the configuration before the agent changed it: a JSON file each in the state folder.
+//! They alone define what belongs to the agent.
 //!
-//! A record is on the disk before anything that it speaks of is touched: written beside, synced,
-//! moved over, and the folder synced. So there is always a whole one, of before or after. One that
-//! cannot be read all the same (a disk that was full, a hand that erred) stops everything: without
-//! it nobody knows what is ours.
+//! A record is on disk before the change that it is about: it is written to a temporary file,
+//! synced, renamed, and the folder synced. So the file is always complete, before or after a write.
+//! A record that cannot be read nevertheless (a full disk, an editing mistake) stops all changes:
+//! without it, what belongs to the agent is unknown.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Why a record is of no use.
+/// Why a record cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecordError {
     /// It cannot be read.
@@ -22,7 +22,7 @@ pub(crate) enum RecordError {
         file.display()
     )]
     Damaged {
-        /// Which file.
+        /// The file.
         file: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -30,21 +30,21 @@ pub(crate) enum RecordError {
     /// It cannot be written.
     #[error("{}: {cause}; what was there before could not be written down, and is therefore left alone", file.display())]
     Unsaved {
-        /// Which file.
+        /// The file.
         file: PathBuf,
         /// The kernel's answer; in the message.
         cause: io::Error,
     },
 }
 
-/// A record in the state folder that survives a crash in the middle of writing it.
+/// A record in the state folder that survives a crash while it is written.
 pub(super) struct Record<T> {
     file: PathBuf,
     now: Result<T, String>,
 }
 
 impl<T: Default + PartialEq + Serialize + DeserializeOwned> Record<T> {
-    /// As it is in the file; an empty one where there is none.
+    /// Reads the file; empty if it does not exist.
     pub(super) fn open(file: PathBuf) -> Record<T> {
         let now = match std::fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(T::default()),
@@ -54,7 +54,7 @@ impl<T: Default + PartialEq + Serialize + DeserializeOwned> Record<T> {
         Record { file, now }
     }
 
-    /// What is written down.
+    /// The contents.
     ///
     /// # Errors
     /// When the file is damaged.
@@ -62,11 +62,9 @@ impl<T: Default + PartialEq + Serialize + DeserializeOwned> Record<T> {
         self.now.as_ref().map_err(|why| RecordError::Damaged { file: self.file.clone(), why: why.clone() })
     }
 
-    /// Writes it down; returns once it is on the disk. Nothing is written where nothing has
-    /// changed.
+    /// Writes it; returns once it is on disk. Unchanged contents are not written.
     ///
-    /// # Errors
-    /// When the file is damaged or cannot be written; it is then what it was.
+    /// When the file is damaged or cannot be written; the contents are then unchanged.
     pub(super) fn put(&mut self, next: T) -> Result<(), RecordError> {
         if *self.get()? == next {
             return Ok(());
@@ -79,7 +77,7 @@ impl<T: Default + PartialEq + Serialize + DeserializeOwned> Record<T> {
     }
 }
 
-/// Writes a file whole or not at all, for good: also after the power fails.
+/// Writes a file completely or not at all, so that it survives a power failure.
 pub(crate) fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = file.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
@@ -91,8 +89,8 @@ pub(crate) fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Which start of the machine this is: what the kernel had before is gone, and interfaces are
-/// numbered anew.
+/// The id of the machine's boot: a new boot has lost the kernel's configuration and numbers
+/// interfaces anew.
 pub(super) fn boot() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }

@@ -1,5 +1,4 @@
-//! All kinds of datapaths behind one door: what is asked of a kind before there is one, and the
-//! open datapaths of a host.
+//! The registry of all kinds of datapaths, and the open datapaths of a host.
 
 use super::{Adopt, ApplyResult, Datapath, RunMode, SwitchCapabilities, SwitchDump, SwitchReport, shaping};
 use crate::config::{Config, SwitchConfig};
@@ -24,27 +23,26 @@ pub static REGISTRY: [(DatapathKind, &DatapathEntry); DatapathKind::ALL.len()] =
 /// Opens a datapath for its switches of a host.
 pub type OpenDatapath = fn(&Config, Vec<SwitchConfig>, RunMode) -> Option<Box<dyn Datapath>>;
 
-/// What the agent asks of a kind of datapath before there is one.
+/// The properties and functions of a kind of datapath that the agent needs before one is open.
 pub struct DatapathEntry {
-    /// What it is, in one line for people.
+    /// A description of one line.
     pub about: &'static str,
     /// True if it has settings of its own for a switch: the table `[switch.settings]` of agent.toml,
     /// which `check` reads. Elsewhere such a table is refused.
     pub has_settings: bool,
-    /// What contradicts itself in a switch of agent.toml. It is asked for switches of every kind,
-    /// since its settings in a switch of another kind are a mistake, too.
+    /// Finds contradictions in a switch of agent.toml. It is called for switches of every kind,
+    /// since settings of this kind in a switch of another kind are a mistake too.
     pub check: fn(&SwitchConfig) -> Result<(), String>,
-    /// Opens it for its switches; `None` if there is nothing to make and nothing to give back.
+    /// Opens it for its switches; `None` if it has nothing to set up and nothing to restore.
     pub open: OpenDatapath,
-    /// What `tandem-agent doctor` looks at for it; without a configuration, what any host has of
-    /// it.
+    /// Its checks in `tandem-agent doctor`; without a configuration, those that apply to any host.
     pub doctor: fn(Option<&Config>, &mut Findings),
-    /// True if its ports' packets are read in user space, where merged packets are lost.
+    /// True if its ports' packets are read in user space, where merged packets are dropped.
     pub reads_in_user_space: fn(&Config) -> bool,
-    /// True if its switches are bridges of Open vSwitch: a port may then be one of a bridge of the
-    /// switch's name already.
+    /// True if its switches are bridges of Open vSwitch: a port may then already be in a bridge
+    /// with the switch's name.
     pub makes_bridges: bool,
-    /// Where below the state folder it records what it has to give back.
+    /// The folder below the state folder with its records.
     pub records: fn(&Path) -> PathBuf,
     /// What a lab sets up for its switches on this machine.
     pub lab: fn() -> LabSetup,
@@ -55,7 +53,7 @@ pub fn entry(kind: DatapathKind) -> Option<&'static DatapathEntry> {
     REGISTRY.iter().find(|(of, _)| *of == kind).map(|(_, entry)| *entry)
 }
 
-/// What `tandem-agent datapaths` prints: every kind of this program, in the registry's order.
+/// The output of `tandem-agent datapaths`: every kind of this program, in the registry's order.
 pub fn describe() -> Vec<DatapathDescription> {
     let describe = |(kind, entry): &(DatapathKind, &DatapathEntry)| DatapathDescription {
         name: kind.name().to_owned(),
@@ -65,8 +63,8 @@ pub fn describe() -> Vec<DatapathDescription> {
     REGISTRY.iter().map(describe).collect()
 }
 
-/// The interfaces whose queueing the records of a state folder call ours; `None` when one is
-/// damaged.
+/// The interfaces whose queueing belongs to the agent by the records of a state folder; `None` when
+/// one is damaged.
 pub fn queueing_in_record(state: &Path) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     for (_, entry) in REGISTRY {
@@ -91,8 +89,8 @@ impl Opened {
 pub struct Datapaths(Vec<Opened>);
 
 impl Datapaths {
-    /// Opens the datapaths that a configuration names, and those that may have something to give
-    /// back.
+    /// Opens the datapaths that a configuration names, and those that may have something to
+    /// restore.
     pub fn open(config: &Config, mode: RunMode) -> Datapaths {
         let open = |(kind, entry): &(DatapathKind, &DatapathEntry)| {
             let of_kind = config.switches.iter().filter(|s| s.datapath == *kind);
@@ -108,8 +106,7 @@ impl Datapaths {
         self.0.iter_mut().flat_map(|o| o.datapath.capabilities()).collect()
     }
 
-    /// See [`Datapath::validate`] and [`Datapath::apply`]: nothing is changed for a switch that has
-    /// a fault before.
+    /// See [`Datapath::validate`] and [`Datapath::apply`]: a switch with a fault is not changed.
     pub fn apply(&mut self, wanted: &[Switch], adopt: Adopt) -> ApplyResult {
         let mut all = ApplyResult::default();
         for opened in &mut self.0 {
@@ -162,10 +159,9 @@ impl Datapaths {
         self.0.iter_mut().flat_map(|o| o.datapath.dump_flows()).collect()
     }
 
-    /// See [`Datapath::release`]. A datapath that fails does not keep the others from giving back.
+    /// See [`Datapath::release`]. A datapath that fails does not keep the others from releasing.
     ///
-    /// # Errors
-    /// With what is left.
+    /// With what could not be restored.
     pub fn release(&mut self) -> Result<Vec<String>, String> {
         let mut kept = Vec::new();
         let mut left = Vec::new();

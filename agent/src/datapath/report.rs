@@ -1,5 +1,5 @@
-//! What datapaths say of their switches: what these can do, what became of an application, and what
-//! ports are and have counted.
+//! Reports of datapaths: capabilities of switches, results of applications, and state and counters
+//! of ports.
 
 use super::netfpga::CardState;
 use crate::desired::Fault;
@@ -11,22 +11,22 @@ use tandem_model::PortCounters;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum QueueSelection {
-    /// Rules choose queues.
+    /// Rules set the queue.
     Queue,
-    /// A filter at the port reads the DSCP.
+    /// A filter at the port maps the DSCP to a queue.
     Dscp,
-    /// The port is held to its rate as a whole; rules mark packets for the next switch.
+    /// The port as a whole is limited to its rate; rules mark packets for the next switch.
     RateLimiter,
     /// Rules mark packets for the next switch.
     Mark,
-    /// Not at all.
+    /// There is no selection.
     None,
 }
 
-/// A switch and what can be done at its ports.
+/// A switch and the capabilities of its ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SwitchCapabilities {
-    /// As the site file calls it.
+    /// Its name in the site file.
     pub name: String,
     /// `ovs (kernel)`, `ovs (userspace)`, `soft`.
     pub datapath: String,
@@ -41,18 +41,18 @@ pub struct PortCapabilities {
     pub number: u32,
     /// The interface's name.
     pub interface: String,
-    /// How classes are chosen.
+    /// How the class of a packet is chosen.
     pub selection: QueueSelection,
-    /// Negotiated, bit/s.
+    /// Negotiated rate in bit/s.
     pub speed: Option<u64>,
 }
 
-/// What became of an application.
+/// The result of an application.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ApplyResult {
-    /// What could not be done.
+    /// The parts that failed.
     pub faults: Vec<Fault>,
-    /// Requests that changed something; 0 when all was so already.
+    /// Number of requests that changed something; 0 if nothing had to be changed.
     pub changes: usize,
 }
 
@@ -63,31 +63,31 @@ impl ApplyResult {
     }
 }
 
-/// A switch as it is.
+/// State of a switch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct SwitchReport {
     /// Its name.
     pub name: String,
     /// Its ports.
     pub ports: Vec<PortReport>,
-    /// The card under it, where it has one.
+    /// The state of its card, if it has one.
     pub card: Option<CardState>,
 }
 
-/// A port as it is.
+/// State of a port.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct PortReport {
     /// OpenFlow number.
     pub number: u32,
     /// The interface's name.
     pub interface: String,
-    /// There is no such interface.
+    /// The interface does not exist.
     pub missing: bool,
-    /// Up, with a carrier.
+    /// It is up and has a carrier.
     pub up: bool,
-    /// Negotiated, bit/s; `None` if the interface does not say.
+    /// Negotiated rate in bit/s; `None` if the interface does not report it.
     pub speed: Option<u64>,
-    /// True when it can only send or receive at a time.
+    /// True if it cannot send and receive at the same time.
     pub half_duplex: bool,
     /// True when speed and duplex were set by hand, not negotiated.
     pub by_hand: bool,

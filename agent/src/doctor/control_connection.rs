@@ -1,4 +1,4 @@
-//! Whether the controller is reached, by which interfaces, and with which certificate.
+//! Checks whether the controller is reachable, by which interfaces, and with which certificate.
 
 use super::Findings;
 use crate::config::{Address, Config};

@@ -1,5 +1,5 @@
-//! `tandem-agent doctor`: looks, changes nothing, and names for each fault the cable or command
-//! that mends it. What is looked at for a kind of datapath is in that datapath's folder.
+//! `tandem-agent doctor`: checks the host without changing it, and names for each fault the cable
+//! or command that repairs it. The checks of a kind of datapath are in that datapath's folder.
 
 mod control_connection;
 mod ports;
@@ -9,18 +9,18 @@ use crate::datapath::registry::REGISTRY;
 use serde::Serialize;
 use tandem_linux::probe;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Whether it is as it should be; `None` for what is only reported.
+    /// Whether it is in order; `None` for a mere report.
     pub good: Option<bool>,
-    /// What.
+    /// The subject.
     pub what: String,
-    /// What was found, and how a fault is mended.
+    /// The result, and how to repair a fault.
     pub found: String,
 }
 
-/// What was found so far, in the order in which it is shown.
+/// The results so far, in the order of output.
 #[derive(Debug, Default)]
 pub struct Findings(Vec<Finding>);
 
@@ -30,7 +30,7 @@ impl Findings {
         self.0.push(Finding { good, what: what.to_owned(), found });
     }
 
-    /// Whether this process has a capability, given by its number in linux/capability.h.
+    /// Checks whether this process has a capability, given by its number in linux/capability.h.
     pub fn add_capability(&mut self, what: &str, number: u32) {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let effective = status.lines().find_map(|l| l.strip_prefix("CapEff:")).map(str::trim);
@@ -44,7 +44,7 @@ impl Findings {
 /// CAP_NET_ADMIN (linux/capability.h).
 const CAP_NET_ADMIN: u32 = 12;
 
-/// Looks at everything; without a configuration, at what any host has.
+/// Runs all checks; without a configuration, those that apply to any host.
 pub fn inspect(config: Option<&Config>) -> Vec<Finding> {
     let mut findings = Findings::default();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();

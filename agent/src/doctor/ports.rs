@@ -1,4 +1,4 @@
-//! What is found at the interfaces that agent.toml names as ports.
+//! Checks of the interfaces that agent.toml names as ports.
 
 use super::Findings;
 use crate::config::{Config, SwitchConfig};
@@ -12,8 +12,8 @@ use tandem_linux::netlink::Netlink;
 use tandem_linux::ovsdb::ActualBridge;
 use tandem_linux::{link, tc};
 
-/// Looks at each port of agent.toml: whether it is there, is free, is up, and whose queueing it
-/// has.
+/// Checks each port of agent.toml: whether its interface exists, is free and up, and who configures
+/// its queueing.
 pub(super) fn inspect(config: &Config, findings: &mut Findings) {
     let bridges = ovs::bridges(config);
     let ours = crate::datapath::queueing_in_record(&config.state);
@@ -46,13 +46,13 @@ pub(super) fn inspect(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// The queueing that Open vSwitch's database says for an interface's port.
+/// The queueing of an interface's port in Open vSwitch's database.
 fn qos_of<'b>(bridge: &'b ActualBridge, interface: &str) -> Option<&'b str> {
     let port = bridge.ports.iter().find(|p| p.interfaces.iter().any(|i| i == interface))?;
     port.qos.as_deref()
 }
 
-/// Where an interface is that is not free.
+/// Checks whether an interface is free.
 fn place_found(
     config: &Config,
     switch: &SwitchConfig,
@@ -105,8 +105,8 @@ fn place_found(
     occupied::place(interface, all)
 }
 
-/// Whose queueing a port has, and how many classes are free. `ours`: whether the agent's record has
-/// it; absent when that is damaged.
+/// Checks who configures a port's queueing, and how many classes are free. `ours`: whether it is in
+/// the agent's record; absent when that is damaged.
 fn queues_found(
     what: &str,
     interface: &link::Interface,
@@ -122,7 +122,7 @@ fn queues_found(
         return findings.add(
             Some(false),
             &what,
-            "the agent's record of what it has to give back is damaged; `tandem-agent release` says more"
+            "the agent's record of the settings to restore is damaged; `tandem-agent release` shows why"
                 .into(),
         );
     };
@@ -215,8 +215,8 @@ fn interface_found(what: &str, interface: &link::Interface, userspace: bool, fin
     findings.add(Some(good), what, found);
 }
 
-/// What a card does by itself to packets that a userspace switch then gets: several received ones
-/// put together are longer than its buffers, and are lost.
+/// Checks the card's offloads: merged received packets are longer than the buffers of a userspace
+/// switch, and are dropped.
 fn offloads_found(what: &str, name: &str, ethtool: &mut Ethtool, findings: &mut Findings) {
     const MERGING: [(&str, &str); 3] = [("rx-gro", "gro"), ("rx-lro", "lro"), ("rx-gro-hw", "rx-gro-hw")];
     let what = format!("{what} offloads");

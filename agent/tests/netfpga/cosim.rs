@@ -1,5 +1,5 @@
-//! With a card behind a socket: restarts, a second agent, and a card that dies, hangs, forgets or
-//! is another.
+//! A card behind a socket: restarts, a second agent, and a card that dies, hangs, loses its rows or
+//! is replaced.
 
 use crate::frame;
 use crate::host::{Agent, Host, is_root, now, wait};
@@ -21,7 +21,7 @@ fn up(options: &str) -> (Host, Peer, Agent, Talk) {
     assert_eq!(host.applied("a"), serde_json::json!([]));
     let mut talk = host.talk("a");
     talk.install([across(1, 2), across(2, 1), across(3, 4), across(4, 3)]);
-    // Its rows are there when the barrier is answered.
+    // The rows are written before the barrier is answered.
     assert_eq!(peer.bench().used(), 1 + 2 + 4, "the guard, two flows, to and from software for two ports");
     host.reach(1, 2);
     (host, peer, agent, talk)
@@ -52,7 +52,7 @@ fn a_killed_agent_finds_its_rows_and_writes_none() {
     in_hardware(&host, "a");
     host.reach(1, 2);
     let mut talk = host.talk("a");
-    // Some sweeps and readings back later.
+    // Several counter reads later.
     let counted = talk.packets(12);
     host.ping(1, 2, 10);
     wait("counters of adopted rows", || (talk.packets(12) >= counted + 10).then_some(()));
@@ -61,11 +61,11 @@ fn a_killed_agent_finds_its_rows_and_writes_none() {
     assert_eq!(peer.bench().rows(), rows);
     let after: u32 = (0..32).map(|at| peer.bench().hits(at)).sum();
     assert!(after > hits, "the rows count on: {hits}, {after}");
-    // What was counted before is the former process's.
+    // The counts before belong to the former process.
     assert!(talk.packets(12) < u64::from(after), "{after}");
 
-    // Stopped as a service it leaves the card forwarding, and its watchdog off; given back, it
-    // forwards nothing.
+    // Stopped as a service the agent leaves the card forwarding, with its watchdog off; after a
+    // release, the card forwards nothing.
     let dog = tandem_fpga_config::profile::builtin::named("openflow-switch").expect("a profile").watchdog;
     let dog = dog.expect("a watchdog");
     let enabled = |peer: &Peer| {
@@ -97,7 +97,7 @@ fn a_card_that_dies_is_said_and_has_its_rows_when_it_is_back() {
     });
     assert_eq!(host.ping(1, 2, 2), 0);
     wait("what is lost at the port", || (talk.port(1).rx_dropped > before).then_some(()));
-    // What is not the card's goes on, and orders are taken.
+    // Ports that are not the card's forward, and orders are executed.
     assert_eq!(host.ping(3, 4, 3), 3);
     talk.install([flow(13, 90, vec![Field::InPort(1), Field::EthType(0x88b5)], 3)]);
     host.hears(4, &frame(4), || talk.packet_out(4, &frame(4)));
@@ -122,7 +122,7 @@ fn a_card_that_hangs_holds_up_nobody() {
     let why = host.shows("a", "within");
     assert!(why.contains("2s"), "{why}");
     talk.barrier();
-    // It is opened again and again, by a thread that waits instead of the engine.
+    // It is opened again and again, on a thread of its own.
     for _ in 0..4 {
         assert_eq!(host.ping(3, 4, 10), 10, "plain NICs do not wait for the card");
     }
@@ -166,7 +166,7 @@ fn a_second_agent_on_the_same_card_is_refused_until_the_first_is_gone() {
     assert_eq!(host.ping(1, 2, 3), 3, "the first goes on");
     assert_eq!(peer.bench().commits, commits);
     drop((agent, talk));
-    // It tries again by itself.
+    // The agent tries again by itself.
     host.talk("b").install([across(1, 2), across(2, 1)]);
     host.reach(1, 2);
     in_hardware(&host, "b");
@@ -183,7 +183,7 @@ fn what_is_no_card_or_another_one_is_named() {
     let agent = host.start("a");
     let faults = host.applied("a").to_string();
     assert!(faults.contains("opening the card cosim:") && faults.contains("No such file"), "{faults}");
-    // It comes, and nobody has to say so.
+    // The agent finds the card when it appears.
     let peer = Peer::listen(&socket);
     host.talk("a").install([across(1, 2), across(2, 1)]);
     host.reach(1, 2);
@@ -216,7 +216,7 @@ fn a_simulation_without_packets_is_a_card_all_the_same() {
     host.shows("a", "the card takes no frames");
     assert!(host.view("a").about[0].starts_with("card cosim:"), "{:?}", host.view("a").about);
     assert!(talk.port(1).rx_dropped > 0);
-    // It is not opened again for that, and its rows are kept.
+    // The card is not opened again for that, and keeps its rows.
     talk.install([flow(23, 90, vec![Field::InPort(2), Field::EthType(0x88b5)], 3)]);
     in_hardware(&host, "a");
     peer.bench().no_packets = false;
@@ -224,8 +224,8 @@ fn a_simulation_without_packets_is_a_card_all_the_same() {
     assert_eq!(host.view("a").about.len(), 1);
 }
 
-/// An agent on a card behind a socket that was prepared, with flows between ports 1 and 2 that live
-/// so long without use.
+/// An agent on a card behind a socket that was prepared, with flows between ports 1 and 2 that have
+/// this idle time-out.
 fn prepared(options: &str, idle: u16, prepare: impl FnOnce(&mut Bench)) -> (Host, Peer, Agent, Talk) {
     let host = Host::new();
     let peer = Peer::listen(&host.path("card.sock"));
@@ -247,10 +247,10 @@ fn what_a_slow_card_forwards_is_not_idle_by_its_own_clock() {
     }
     let slow = |bench: &mut Bench| bench.slow = Some(now());
     let (host, _peer, _agent, mut talk) = prepared("clock = \"card\"\n", 2, slow);
-    // 6 s, of which the card's clock makes less than one, and its flows may be idle for two.
+    // 6 s, during which the card's clock advances by less than one; the idle time-out is 2 s.
     assert_eq!(host.ping(3, 4, 30), 30);
     assert_eq!(talk.flows().len(), 4);
-    // By this machine's clock they are gone by then.
+    // By this machine's clock the flows have expired by then.
     let (host, _peer, _agent, mut talk) = prepared("", 2, slow);
     assert_eq!(host.ping(3, 4, 30), 30);
     assert_eq!(talk.flows().len(), 2);
@@ -266,7 +266,7 @@ fn row_counters_that_reading_clears_are_summed_where_the_agent_is_told() {
         bench.card.model = model.clearing_row_counters();
     };
     let (host, _peer, _agent, mut talk) = prepared("row_counters = \"clear-on-read\"\n", 0, clearing);
-    // Fewer each time: a counter that was taken for one that goes on would seem to have wrapped.
+    // Fewer packets each time: a counter taken as cumulative would seem to have wrapped.
     let mut counted = 0;
     for count in [9, 5, 2] {
         assert_eq!(host.ping(1, 2, count), count);

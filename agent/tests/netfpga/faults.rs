@@ -1,8 +1,8 @@
-//! A card with the faults of its bitfile, under traffic, and frames of a host that trigger them: it
-//! is noticed, reset and written anew.
+//! A card with the faults of its bitfile, under traffic, and frames of a host that trigger them:
+//! the agent detects the fault, resets the card and writes its tables again.
 //!
-//! The card is `tandem-fpga model --faults` behind its socket. What is measured is printed; only
-//! that it comes to an end is asserted.
+//! The card is `tandem-fpga model --faults` behind its socket. Durations are printed; the tests
+//! only assert that the outage ends.
 
 use crate::host::{Agent, Host, LIMIT, is_root, wait};
 use crate::talk::{Talk, across, flow};
@@ -41,7 +41,7 @@ impl Card {
         card
     }
 
-    /// As `kill -9` does it; the next one is a card that was just loaded.
+    /// Kills it; the next one is a freshly loaded card.
     fn kill_and_start(&mut self) {
         self.kill();
         *self = Card::start(&self.socket);
@@ -59,7 +59,7 @@ impl Drop for Card {
     }
 }
 
-/// Exact entries are made for packets of these flows: they are more than there are rows.
+/// Packets of these flows need exact entries: there are more flows than rows.
 const MANY: u8 = 34;
 
 fn to(n: u8) -> Mac {
@@ -82,7 +82,7 @@ fn numbered(to: Mac, number: u64) -> Vec<u8> {
     frame
 }
 
-/// UDP over IPv4 in 60 bytes whose header is said to have so many words.
+/// A UDP packet over IPv4 in 60 bytes whose header claims this many words.
 fn long_header(words: u8) -> Vec<u8> {
     let mut frame =
         vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x40 | words, 0, 0, 0x2e, 0, 1, 0, 0, 64, 17];
@@ -98,7 +98,7 @@ fn tagged_then_short() -> [Vec<u8>; 2] {
     [tagged, numbered(Mac([2, 0, 0, 0, 0, 2]), u64::MAX)]
 }
 
-/// Numbered frames from the end of a port to that of another, one every millisecond or so.
+/// Sends numbered frames from the end of a port to that of another, about one every millisecond.
 struct Stream {
     ends: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -146,27 +146,27 @@ impl Stream {
         Stream { ends, sent, received, sender, receiver }
     }
 
-    /// Waits until so many more have come.
+    /// Waits until this many more have come.
     fn flows(&self, more: u64) {
         let before = self.received.load(Ordering::Relaxed);
         wait("the stream flows", || (self.received.load(Ordering::Relaxed) >= before + more).then_some(()));
     }
 
-    /// How many were sent and lost, and the longest silence.
+    /// The numbers of frames sent and lost, and the longest gap.
     fn end(self) -> (u64, u64, Duration) {
         self.ends.store(true, Ordering::Relaxed);
         self.sender.join().expect("it ends");
         let received = self.receiver.join().expect("it ends");
         let sent = self.sent.load(Ordering::Relaxed);
         let silence = received.windows(2).map(|w| w[1].1 - w[0].1).max().unwrap_or_default();
-        // Those that were on the way at the end are not lost.
+        // Frames in flight at the end do not count as lost.
         let last = received.last().map_or(0, |(n, _)| n + 1);
         (sent, last.saturating_sub(received.len() as u64), silence)
     }
 }
 
-/// A host, its card with faults, its agent, rows both ways between ports 1 and 2, and some exact
-/// entries.
+/// A host, its card with faults, its agent, rows in both directions between ports 1 and 2, and some
+/// exact entries.
 fn up(options: &str, flows: impl IntoIterator<Item = FlowMod>) -> (Host, Card, Agent, Talk) {
     let host = Host::new();
     let card = Card::start(&host.path("card.sock"));
@@ -179,7 +179,7 @@ fn up(options: &str, flows: impl IntoIterator<Item = FlowMod>) -> (Host, Card, A
     (host, card, agent, talk)
 }
 
-/// Frames for all of the many flows, until each that has no row has its exact entry.
+/// Sends frames of all the many flows, until each without a row has its exact entry.
 fn entries(host: &Host) {
     wait("exact entries", || {
         (0..MANY).for_each(|n| host.send(2, &numbered(to(n), u64::MAX)));
@@ -194,12 +194,12 @@ fn good() -> Vec<u8> {
     numbered(Mac([2, 0, 0, 0, 0, 2]), u64::MAX)
 }
 
-/// Two frames that stop the data path, each with one behind it.
+/// Sends two frames that stop the data path, each followed by another.
 fn stop(host: &Host) {
     host.send_all(1, &[long_header(15), good(), long_header(15), good()]);
 }
 
-/// Waits for a line about the card, while frames go on to come.
+/// Waits for a line about the card, while frames keep coming.
 fn shown(host: &Host, what: &str, is_it: impl Fn(&[String], &String) -> bool) -> String {
     wait(what, || {
         host.send(1, &good());
@@ -208,7 +208,7 @@ fn shown(host: &Host, what: &str, is_it: impl Fn(&[String], &String) -> bool) ->
     })
 }
 
-/// Waits until it is over for the so-manieth time; what is said then.
+/// Waits until the outage with this number has ended; returns the line about it.
 fn recovered(host: &Host, times: u32) -> String {
     let words = format!("lagged or stopped {times} times");
     shown(host, &words, |all, line| {
@@ -224,7 +224,7 @@ fn logged(host: &Host, words: &str, times: usize) {
     });
 }
 
-/// Puts frames into a card until it stands.
+/// Sends frames into a card until its data path has stopped.
 fn stand(socket: &Path) {
     let mut card = CosimCard::connect(socket, LIMIT).expect("it listens");
     for frame in [long_header(15), good(), long_header(15), good(), good()] {
@@ -242,8 +242,8 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
     }
     let (host, _card, _agent, mut talk) = up("", many());
     let stream = Stream::start(&host, 1, 2);
-    // The most used rule comes into a row; nothing that moves later is to be taken for something
-    // that was lost.
+    // The most used flow gets a row first, so that no later change of places is mistaken for a
+    // loss.
     wait("its rule in a row", || host.places("a")[&12].starts_with("hardware row ").then_some(()));
     entries(&host);
     let there = |host: &Host| {
@@ -256,7 +256,7 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
     let before = (talk.packets(12), talk.port(1).rx_packets);
     stop(&host);
     let begun = Instant::now();
-    // Every count, at every moment of it.
+    // Checks every count at every moment.
     let mut last = before;
     let told = wait("the outage is over", || {
         let now = (talk.packets(12), talk.port(1).rx_packets);
@@ -279,18 +279,18 @@ fn a_stopped_card_is_noticed_reset_and_written_anew_and_no_count_goes_back() {
     assert!(log.contains("its data path has stopped: frames wait and none is forwarded"), "{log}");
     assert!(!log.contains("has lost its rows"), "its own reset is no surprise: {log}");
     assert_eq!(host.say("a", &["status"]).1.matches("was reset: ").count(), 1);
-    // Rows and exact entries are where they were, and count on.
+    // Rows and exact entries are in their places, and count on.
     assert_eq!(there(&host), all, "without a packet that would have caused an entry");
     let row = (talk.packets(12), talk.port(1).rx_packets);
     assert!(
         row.0 >= last.0 && row.1 >= last.1 && row.0 + lost >= sent,
         "{row:?} after {last:?}, {sent} sent"
     );
-    // Nor did any leap, as a counter does that begins anew and is taken for one that wrapped.
+    // No count has jumped, as that of a counter does that was reset and is taken as wrapped.
     let most = sent + 1000;
     assert!(row.0 <= most && row.1 <= most, "{row:?}, {sent} sent");
     host.reach(1, 2);
-    // What the controller gets.
+    // The controller's view.
     let told: serde_json::Value =
         serde_json::from_str(&host.say("a", &["--json", "counters"]).1).expect("JSON");
     let card = &told[0]["card"];
@@ -308,7 +308,8 @@ fn a_card_that_lags_by_one_frame_is_healed_too() {
     host.hears(2, &good, || host.send(1, &good));
     host.send(1, &long_header(14));
     let begun = Instant::now();
-    // By the decision for this one it leaves, and from then on each by that for the next.
+    // The card's decision for this frame makes it leave wrongly; from then on each frame uses the
+    // decision for the next.
     host.hears(2, &long_header(14), || host.send(1, &good));
     let line = wait("it is told", || {
         host.log("a").lines().find(|l| l.contains("the card forwards again")).map(str::to_owned)
@@ -329,7 +330,7 @@ fn a_tagged_frame_with_a_short_one_close_behind_it_stops_the_card_for_a_moment_o
     }
     let (host, _card, _agent, _talk) = up("", []);
     let [tagged, short] = tagged_then_short();
-    // Both must be taken by the agent at once to be close behind each other.
+    // Both frames have to arrive in one batch to follow each other closely.
     let mut tries = 0;
     wait("it stops", || {
         tries += 1;
@@ -362,7 +363,7 @@ fn three_times_in_a_minute_are_healed_at_once_then_the_pause_grows_and_others_ho
     assert!(line.starts_with("NOT FORWARDING: its data path has stopped"), "{line}");
     let places = host.places("a");
     assert!(places[&12].starts_with("nowhere: its data path has stopped"), "{places:?}");
-    // Plain NICs are not the card's.
+    // Packets between plain NICs do not pass the card.
     talk.install([across(3, 4), across(4, 3)]);
     host.reach(3, 4);
     host.shows("a", "it is reset in");
@@ -371,13 +372,14 @@ fn three_times_in_a_minute_are_healed_at_once_then_the_pause_grows_and_others_ho
     stop(&host);
     shown(&host, "so it is left so for 10 s", |_, l| l.contains("so it is left so for 10 s"));
 
-    // The card is killed meanwhile, and comes back empty: it is written as one that was away.
+    // The card is killed during the outage, and comes back empty: it is treated like one that was
+    // gone.
     card.kill_and_start();
     host.reach(1, 2);
     recovered(&host, 5);
     assert!(host.places("a")[&12].starts_with("hardware row "));
 
-    // So is one that dies at the moment of its reset.
+    // The same for a card that dies at the moment of its reset.
     let told = host.log("a").matches(RESET).count();
     stop(&host);
     logged(&host, RESET, told + 1);
@@ -393,7 +395,8 @@ fn an_agent_that_is_killed_in_the_middle_of_it_leaves_the_rest_to_the_next() {
     let (host, card, agent, talk) = up("", []);
     let kept = || std::fs::metadata(host.path("a.state/netfpga/core1.flows")).is_ok_and(|m| m.len() > 100);
     wait("its flows are kept", || kept().then_some(()));
-    // At the moment of the reset: the next one finds an empty card, and writes it.
+    // The agent is killed at the moment of the reset: the next one finds an empty card, and writes
+    // it.
     stop(&host);
     logged(&host, RESET, 1);
     drop((agent, talk));
@@ -402,7 +405,7 @@ fn an_agent_that_is_killed_in_the_middle_of_it_leaves_the_rest_to_the_next() {
     wait("its flows in the card", || {
         host.places("a").get(&12).is_some_and(|p| p.starts_with("hardware row ")).then_some(())
     });
-    // In front of a card that stands: frames wait.
+    // The agent starts with a stopped card: frames wait.
     drop(agent);
     stand(&card.socket);
     let _agent = host.start("a");
@@ -427,7 +430,7 @@ fn where_it_is_configured_the_receiver_of_the_only_port_that_was_heard_is_switch
         l.contains("the receiver of port 1 is off for")
     });
     println!("{line}");
-    // From port 2 frames go on, while those of port 1 stay outside.
+    // Frames from port 2 are forwarded, while those of port 1 are not accepted.
     recovered(&host, 4);
     host.hears(1, &ahead, || host.send(2, &ahead));
     host.shows("a", "the receiver of port 1 is off for");
@@ -445,7 +448,7 @@ fn where_it_is_not_wanted_a_stop_is_told_and_left_to_the_operator() {
     let line = shown(&host, "it is told", |_, l| l.contains("NOT FORWARDING"));
     assert!(line.contains("recover = false"), "{line}");
     assert_eq!(host.ping(1, 2, 2), 0);
-    // Somebody does it behind the agent's back.
+    // Another process does it meanwhile.
     let other = CosimCard::connect(&card.socket, LIMIT)
         .and_then(|mut c| c.write32(0x008, 0x0001_0100).map_err(std::io::Error::other));
     other.expect("it is told");

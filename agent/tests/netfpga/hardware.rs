@@ -1,4 +1,5 @@
-//! Without CPU ports, as a card without its driver is: what it can it does, the rest is refused.
+//! Without CPU ports, like a card without its driver: flows that fit the card are accepted, others
+//! are refused.
 
 use crate::frame;
 use crate::host::{Host, is_root, wait};
@@ -33,7 +34,7 @@ fn what_the_card_cannot_is_refused_and_what_it_can_forwards() {
         "{about:?}"
     );
 
-    // Nothing comes in, whatever nobody has a flow for; nothing goes out.
+    // Packets without a flow do not come in; nothing is sent to software.
     talk.install([flow(12, 100, vec![Field::InPort(1), Field::EthType(0x800)], 2)]);
     rest.command = 3;
     rest.priority = 100;

@@ -39,7 +39,7 @@ pub(crate) fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
 pub(crate) struct Agent(Child);
 
 impl Drop for Agent {
-    /// As `kill -9` does it.
+    /// Kills it.
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -63,7 +63,7 @@ pub(crate) struct Host {
 }
 
 impl Drop for Host {
-    /// What the agents said belongs to a failure.
+    /// A failure prints the agents' logs.
     fn drop(&mut self) {
         if std::thread::panicking() {
             for name in ["a", "b"] {
@@ -82,7 +82,7 @@ impl Host {
         let ns = all.pop().expect("five");
         let host = Host { ns, ends: all, folder: tempfile::tempdir().expect("a folder") };
         for (n, end) in (1u8..).zip(&host.ends) {
-            // Nobody at the ends has to find out an address in the middle of a test.
+            // Static neighbours, so that no ARP disturbs a test.
             let veth = Veth::new(("eth0", 10, end), (&format!("p{n}"), 10 * u32::from(n), &host.ns))
                 .mac_a([2, 0, 0, 0, 0, n]);
             Netlink::open().and_then(|mut n| n.batch(&[veth.request()])).expect("a cable");
@@ -101,7 +101,7 @@ impl Host {
         &self.ends[port as usize - 1]
     }
 
-    /// Switches the other end of a port on or off.
+    /// Turns the other end of a port on or off.
     pub(crate) fn plug(&self, port: u32, up: bool) {
         Host::batch(self.end(port), &[link::set_up(10, up)]);
     }
@@ -110,7 +110,7 @@ impl Host {
         self.folder.path().join(name)
     }
 
-    /// Writes the files of an agent of that name; `card` is what [switch.card] has.
+    /// Writes the configuration of an agent; `card` is the content of [switch.card].
     pub(crate) fn configure(&self, name: &str, card: &str) {
         let at = |what: &str| format!("{:?}", self.path(&format!("{name}.{what}")).display().to_string());
         let port = |n: u8| format!("[[switch.port]]\nnumber = {n}\ninterface = \"p{n}\"\n");
@@ -135,7 +135,7 @@ impl Host {
         std::fs::write(self.path(&format!("{name}.initial")), initial).expect("a file");
     }
 
-    /// With a card in the agent's memory.
+    /// A host whose card is in the agent's memory.
     pub(crate) fn with_model(options: &str) -> (Host, Agent) {
         let host = Host::new();
         host.configure("a", &format!("device = \"model\"\nprofile = \"openflow-switch\"\n{options}"));
@@ -162,7 +162,7 @@ impl Host {
         std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
     }
 
-    /// `tandem-agent VERB ...`: what it prints, and whether it succeeded.
+    /// Runs `tandem-agent VERB ...`; returns whether it succeeded, and its output.
     pub(crate) fn say(&self, name: &str, words: &[&str]) -> (bool, String) {
         let mut command = self.command(name);
         command.args(words);
@@ -171,7 +171,7 @@ impl Host {
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Waits until the first desired state is applied; with what faults.
+    /// Waits until the first desired state is applied; returns the faults.
     pub(crate) fn applied(&self, name: &str) -> serde_json::Value {
         wait("a desired state is applied", || {
             let (good, text) = self.say(name, &["--json", "status"]);
@@ -180,7 +180,7 @@ impl Host {
         })
     }
 
-    /// What the switch shows of itself, once it runs.
+    /// The state of the switch, once it runs.
     pub(crate) fn view(&self, name: &str) -> SwitchDump {
         wait("the switch's view", || {
             let (good, text) = self.say(name, &["--json", "flows"]);
@@ -189,13 +189,13 @@ impl Host {
         })
     }
 
-    /// Where each flow lives, by cookie.
+    /// The place of each flow, by cookie.
     pub(crate) fn places(&self, name: &str) -> std::collections::BTreeMap<u64, String> {
         let flows = self.view(name).flows;
         flows.into_iter().map(|f| (f.cookie, f.place.unwrap_or_default())).collect()
     }
 
-    /// Waits until a line about the card has these words.
+    /// Waits until a line about the card has this text.
     pub(crate) fn shows(&self, name: &str, words: &str) -> String {
         wait(words, || self.view(name).about.into_iter().find(|line| line.contains(words)))
     }
@@ -205,8 +205,8 @@ impl Host {
         Talk::over(wait("the switch's socket", || UnixStream::connect(&socket).ok()))
     }
 
-    /// Pings from the end of a port to that of another, quickly one after the other: how many were
-    /// answered.
+    /// Pings from the end of a port to that of another in quick succession; returns the number of
+    /// replies.
     pub(crate) fn ping(&self, from: u32, to: u32, count: u32) -> u32 {
         let mut command = Command::new("ping");
         command.args(["-c", &count.to_string(), "-i", "0.2", "-W", "1", &format!("10.1.0.{to}")]);
@@ -225,7 +225,7 @@ impl Host {
         self.end(port).run(send).expect("a namespace").expect("a socket").expect("it is taken");
     }
 
-    /// Sends frames from the end of a port, by one call.
+    /// Sends frames from the end of a port, in one call.
     pub(crate) fn send_all(&self, port: u32, frames: &[Vec<u8>]) {
         let mut ends = Vec::new();
         for frame in frames {
@@ -236,7 +236,7 @@ impl Host {
         self.end(port).run(send).expect("a namespace").expect("a socket").expect("they are taken");
     }
 
-    /// Does something until a frame comes out at the end of a port.
+    /// Repeats `work` until a frame comes out at the end of a port.
     pub(crate) fn hears(&self, port: u32, frame: &[u8], mut work: impl FnMut() + Send) {
         let hear = || {
             let mut receiver = Receiver::open("eth0", 10).expect("a socket");
@@ -252,7 +252,7 @@ impl Host {
     }
 }
 
-/// Now, for a model.
+/// The present time for a model.
 pub(crate) fn now() -> Time {
     tandem_fpga_card::memory_card::now()
 }

@@ -1,7 +1,7 @@
 //! Switches with a card, in their agent: a modelled card in its memory (`model`), one behind a
-//! socket that dies, hangs and forgets (`cosim`), one without CPU ports (`hardware`), and one that
-//! hostile frames stop (`faults`). Packets come from namespaces that these tests make, flows from a
-//! controller in the test.
+//! socket that dies, hangs and loses its rows (`cosim`), one without CPU ports (`hardware`), and
+//! one that hostile frames stop (`faults`). Packets come from namespaces that these tests create,
+//! flows from a controller in the test.
 
 mod cosim;
 mod faults;

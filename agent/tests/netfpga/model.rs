@@ -1,4 +1,4 @@
-//! With a card in the agent's memory.
+//! A card in the agent's memory.
 
 use crate::frame;
 use crate::host::{Host, is_root, wait};
@@ -17,7 +17,7 @@ fn rows_forward_and_their_counters_are_the_flows() {
     assert_eq!(host.ping(1, 2, 1), 0, "without flows nothing is forwarded");
     let before = talk.port(1).rx_packets;
     talk.install([across(1, 2), across(2, 1), flow(50, 50, vec![Field::EthType(0x88cc)], CONTROLLER)]);
-    // The rows are there when the barrier is answered: no packet is lost, and none has been counted
+    // The rows are written before the barrier is answered: no packet is lost, and none was counted
     // before.
     assert_eq!(host.ping(1, 2, 5), 5);
     wait("flow and port count the same", || {
@@ -25,7 +25,7 @@ fn rows_forward_and_their_counters_are_the_flows() {
         (flow + before == port && flow >= 5).then_some(())
     });
     let stats = talk.flows().into_iter().find(|f| f.cookie == 21).expect("the flow");
-    // Five answers of 98 bytes, and at least one of ARP.
+    // Five replies of 98 bytes, and at least one of ARP.
     assert!(stats.packet_count >= 6 && stats.byte_count >= 5 * 98 + 42, "{stats:?}");
     let port = talk.port(2);
     assert!(port.rx_packets >= 6 && port.tx_packets >= 6 && port.tx_bytes >= 5 * 98, "{port:?}");
@@ -45,7 +45,7 @@ fn rows_forward_and_their_counters_are_the_flows() {
         assert!(text.contains(words), "{words:?} in {text}");
     }
 
-    // A flow that goes takes its row with it, before the barrier is answered.
+    // Removing a flow removes its row, before the barrier is answered.
     talk.install([of13::FlowMod { command: 3, ..across(1, 2) }]);
     assert_eq!(host.ping(1, 2, 1), 0);
     assert_eq!(host.places("a").len(), 2);
@@ -61,13 +61,13 @@ fn what_crosses_to_a_plain_nic_goes_through_software_both_ways() {
     talk.install([across(1, 3), across(3, 1), across(2, 4), across(4, 2)]);
     assert_eq!(host.ping(1, 3, 5), 5);
     assert_eq!(host.ping(4, 2, 5), 5);
-    // No packet is counted by the card's row to software and by software.
+    // No packet is counted twice, by the card's row to software and by software.
     talk.agree(13, 1, 6);
     talk.agree(24, 2, 6);
     let places = host.places("a");
     assert!(places[&13].contains("it sends to port 3, which is not a port of the card"), "{places:?}");
     assert!(places[&31].starts_with("software: "), "{places:?}");
-    // Between plain NICs nothing of it is the card's.
+    // Packets between plain NICs do not use the card.
     talk.install([across(3, 4), across(4, 3)]);
     assert_eq!(host.ping(3, 4, 3), 3);
 }
@@ -80,7 +80,8 @@ fn packets_come_in_from_and_go_out_to_ports_of_the_card() {
     let (host, _agent) = Host::with_model("");
     let mut talk = host.talk("a");
     talk.install([flow(50, 50, vec![Field::EthType(0x88cc)], CONTROLLER), across(1, 2)]);
-    // Below a flow in the card it would not come to software: that flow is above.
+    // Below a flow in the card its packets would not reach software: the flow has a higher
+    // priority.
     talk.install([of13::FlowMod { priority: 10, ..flow(9, 10, vec![], 4) }]);
     host.send(2, &frame(2));
     let packet = talk.packet_in();
@@ -88,7 +89,7 @@ fn packets_come_in_from_and_go_out_to_ports_of_the_card() {
     host.hears(1, &frame(7), || talk.packet_out(1, &frame(7)));
     host.hears(3, &frame(8), || talk.packet_out(3, &frame(8)));
 
-    // The longest frames, too, and none of them is taken for the card's trouble.
+    // The longest frames too; none of them is taken as a fault of the card.
     let mut long = frame(9);
     long.resize(1514, 9);
     host.hears(2, &long, || host.send(1, &long));
@@ -117,7 +118,7 @@ fn links_that_flap_are_told_and_used_again() {
         assert_eq!(seen(&last), (of13::port::reason::MODIFY, 2, 0), "it has one again");
     }
     host.reach(1, 2);
-    // A controller switches the port off, and on; then only what it receives.
+    // A controller turns the port off and on; then only its receiver.
     let mac = last[24..30].try_into().expect("six bytes");
     let mut port_mod = |config, mask| {
         talk.send(&Message::PortMod(of13::PortMod {
@@ -150,7 +151,7 @@ fn traffic_in_the_card_keeps_flows_alive_and_its_end_times_them_out() {
     let mut talk = host.talk("a");
     let lives = |flow| of13::FlowMod { idle_timeout: 2, flags: 1, ..flow };
     talk.install([lives(across(1, 2)), lives(across(2, 1))]);
-    // 6 s, three times what it may be idle.
+    // 6 s, three times the idle time-out.
     assert_eq!(host.ping(1, 2, 30), 30);
     let flows = talk.flows();
     assert!(flows.len() == 2 && flows.iter().all(|f| f.duration_sec >= 5), "{flows:?}");
@@ -159,12 +160,12 @@ fn traffic_in_the_card_keeps_flows_alive_and_its_end_times_them_out() {
         let removed = talk.removed();
         assert!(removed.reason == 0 && removed.packet_count >= 30, "{removed:?}");
     }
-    // One that is never used goes as well, and its row.
+    // A flow without packets expires too, with its row.
     talk.install([lives(across(1, 2))]);
     let removed = talk.removed();
     assert_eq!((removed.reason, removed.packet_count), (0, 0));
     assert_eq!(host.view("a").flows.len(), 0);
-    // A hard time-out does not ask.
+    // A hard time-out does not depend on packets.
     talk.install([of13::FlowMod { hard_timeout: 2, flags: 1, ..across(1, 2) }]);
     host.ping(1, 2, 3);
     let removed = talk.removed();
@@ -178,7 +179,7 @@ fn more_flows_than_rows_are_right_and_the_used_ones_come_into_the_card() {
     }
     let (host, _agent) = Host::with_model("");
     let mut talk = host.talk("a");
-    // 60 that nobody uses above the two that are, all in the card's words.
+    // 60 unused flows above the two used ones, all of which fit the card.
     let unused = (0..60u32).map(|n| {
         let fields = vec![
             Field::InPort(1),

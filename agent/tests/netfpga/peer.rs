@@ -1,5 +1,5 @@
-//! A card behind a co-simulation socket that does what a test wants: it counts what is written,
-//! dies, hangs, forgets, has no packets.
+//! A card behind a co-simulation socket that a test controls: it counts writes, dies, hangs, loses
+//! its rows, refuses packets.
 
 use crate::host::now;
 use std::io::{BufRead, BufReader, Write};
@@ -14,24 +14,24 @@ use tandem_fpga_config::profile::{FlowMap, builtin};
 use tandem_fpga_config::registers::Registers;
 use tandem_model::Time;
 
-/// What is behind the socket.
+/// The card behind the socket.
 pub(crate) struct Bench {
     pub card: MemoryCard,
     pub map: FlowMap,
-    /// Rows committed, words written into the exact table.
+    /// Committed rows, and words written into the exact table.
     pub commits: usize,
     pub exact: usize,
-    /// It answers nothing more.
+    /// It answers no request.
     pub hangs: bool,
-    /// It has registers only.
+    /// It supports registers only.
     pub no_packets: bool,
-    /// Since when its clock goes at a tenth of its speed.
+    /// Since this time its clock runs at a tenth of its speed.
     pub slow: Option<Time>,
     streams: Vec<UnixStream>,
     open: bool,
 }
 
-/// The card behind the socket, and what a test makes it do.
+/// The thread that serves the card, and its controls.
 pub(crate) struct Peer {
     path: PathBuf,
     bench: Arc<Mutex<Bench>>,
@@ -78,18 +78,18 @@ impl Peer {
         self.bench.lock().expect("the bench")
     }
 
-    /// It dies, and its socket with it.
+    /// Ends it and its socket.
     pub(crate) fn die(&self) {
         let mut bench = self.bench();
         bench.open = false;
         bench.streams.drain(..).for_each(|s| drop(s.shutdown(Shutdown::Both)));
         drop(bench);
-        // The one that accepts notices.
+        // Wakes the accepting thread.
         let _ = UnixStream::connect(&self.path);
         std::fs::remove_file(&self.path).expect("the socket");
     }
 
-    /// It comes back as a card that was reset.
+    /// Starts it again as a card that was reset.
     pub(crate) fn come_back(&self) {
         let mut bench = self.bench();
         bench.card = MemoryCard::new(builtin::named("openflow-switch").expect("a profile"));
@@ -125,12 +125,12 @@ impl Bench {
         self.rows().iter().filter(|r| !r.is_deleted()).count()
     }
 
-    /// Packets that a row has counted.
+    /// Packets that a row has counted and that were not read.
     pub(crate) fn hits(&mut self, at: usize) -> u32 {
         self.card.read32(self.map.packets_hit + 4 * at as u32).expect("a counter")
     }
 
-    /// What its watchdog does.
+    /// Clears the tables, as its watchdog does.
     pub(crate) fn flush(&mut self) {
         for at in 0..self.map.rows.into() {
             Row::deleted().commit(&self.map, at, &mut self.card).expect("a row");
@@ -149,7 +149,8 @@ fn answer(stream: &UnixStream, bench: &Mutex<Bench>) {
         let time = bench.time();
         bench.card.model.set_time(time);
         let answers = match Request::parse(&line).expect("a request") {
-            // Not by the card in memory, whose clock is this process's.
+            // The test's own registers come first: the clock of the card in memory is this
+            // process's.
             Request::Read(at) => vec![Answer::Value(bench.card.model.read32(at).expect("a register"))],
             Request::Write(at, value) => {
                 let map = bench.map;

@@ -21,7 +21,7 @@ pub(crate) struct Talk {
     input: Vec<u8>,
 }
 
-/// A flow that sends what matches to a port.
+/// A flow that sends matching packets to a port.
 pub(crate) fn flow(cookie: u64, priority: u16, fields: Vec<Field>, to: u32) -> FlowMod {
     let output = Action::Output { port: to, max_len: u16::MAX, pad: Pad::default() };
     FlowMod {
@@ -42,7 +42,7 @@ pub(crate) fn flow(cookie: u64, priority: u16, fields: Vec<Field>, to: u32) -> F
     }
 }
 
-/// From a port to another; the cookie says which.
+/// A flow from a port to another, with a cookie made of both.
 pub(crate) fn across(from: u32, to: u32) -> FlowMod {
     flow(u64::from(10 * from + to), 100, vec![Field::InPort(from)], to)
 }
@@ -66,7 +66,7 @@ impl Talk {
             if let Some((message, after)) = framing::next(&self.input).expect("OpenFlow") {
                 let (message, after) = (message.to_vec(), after.to_vec());
                 self.input = after;
-                // An echo request: we live.
+                // An echo request, which is answered.
                 if message[1] == 2 {
                     let reply = [&[message[0], 3], &message[2..]].concat();
                     self.stream.write_all(&reply).expect("a connection");
@@ -80,7 +80,7 @@ impl Talk {
         }
     }
 
-    /// The next message of a type, and what came before it.
+    /// The next message of a type, and those before it.
     pub(crate) fn all_until(&mut self, kind: u8) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
         loop {
@@ -91,7 +91,7 @@ impl Talk {
         }
     }
 
-    /// The next message of a type; none before it is an error.
+    /// The next message of a type; the test fails on an error before it.
     pub(crate) fn until(&mut self, kind: u8) -> Vec<u8> {
         let mut all = self.all_until(kind);
         let last = all.pop().expect("one at least");
@@ -104,7 +104,7 @@ impl Talk {
         self.until(21);
     }
 
-    /// Adds flows, and waits until they are there.
+    /// Adds flows, and waits for the barrier.
     pub(crate) fn install(&mut self, flows: impl IntoIterator<Item = FlowMod>) {
         for flow in flows {
             self.send(&Message::FlowMod(flow));
@@ -112,7 +112,7 @@ impl Talk {
         self.barrier();
     }
 
-    /// Adds a flow that must be refused; the error's type.
+    /// Adds a flow that must be refused; returns the error's type.
     pub(crate) fn refused(&mut self, flow: FlowMod) -> u16 {
         self.send(&Message::FlowMod(flow));
         self.send(&Message::BarrierRequest);
@@ -159,8 +159,8 @@ impl Talk {
         }
     }
 
-    /// Waits until a flow's packets are those that its only port has received, by the card's MAC;
-    /// how many.
+    /// Waits until a flow has counted as many packets as its only port has received by the card's
+    /// MAC; returns the number.
     pub(crate) fn agree(&mut self, cookie: u64, port: u32, least: u64) -> u64 {
         wait("flow and port count the same", || {
             let (flow, port) = (self.packets(cookie), self.port(port).rx_packets);

@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UnixStream};
 /// Characters of an error that are shown.
 const ERROR: usize = 4000;
 
-/// Speaks to one API.
+/// A client of one API.
 #[derive(Debug, Clone)]
 pub struct Client {
     address: Address,
@@ -35,50 +35,50 @@ pub struct Reply<A> {
     pub version: Option<u64>,
 }
 
-/// Why there is no answer.
+/// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// No controller listens there.
     #[error(
         "no controller answers at {address}; start it with `tandem serve`, or say where it is with --api"
     )]
     Unreachable {
-        /// Where.
+        /// The address.
         address: Address,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Somebody listens there whom nothing is sent to.
+    /// A process of a user who is not trusted listens there; nothing was sent.
     #[error(
         "the API at {path}: the service at the other end is user {user}'s, not yours or root's; nothing was sent to it"
     )]
     NotTrusted {
         /// The socket.
         path: String,
-        /// Whose it is.
+        /// Its user.
         user: u32,
     },
-    /// The request cannot be written.
+    /// The request cannot be encoded.
     #[error("the request cannot be sent")]
     Unsendable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// The connection ended before the answer.
+    /// The connection ended before the reply.
     #[error("the controller ended the connection")]
     Ended(#[source] hyper::Error),
-    /// The answer is an error.
+    /// The reply is an error.
     #[error("{}", shown(.0))]
     Refused(Box<ApiError>),
-    /// The answer is an error without a reason.
+    /// The reply is an error without a reason.
     #[error("the controller answered {0}")]
     Status(StatusCode),
-    /// The answer is not what was expected.
+    /// The reply has an unexpected form.
     #[error("the controller is of another version than this command")]
     OtherVersion(#[source] serde_json::Error),
-    /// An event of the stream has no end.
+    /// An event of the stream does not end.
     #[error("the controller sends an event that is longer than any; is it a controller?")]
     EventTooLong,
 }
 
-/// An error's words. They may repeat what others have written.
+/// The text of an error. It may contain text of others, which is escaped.
 fn shown(error: &ApiError) -> String {
     match &error.rejection {
         Some(rejection) => format!("rejected: {rejection}"),
@@ -98,16 +98,15 @@ impl Client {
         Client { token, ..self }
     }
 
-    /// Sends a request, and waits for its answer.
+    /// Sends a request, and waits for its reply.
     ///
-    /// # Errors
-    /// When nobody listens there, with the API's own words, or when the answer is not the expected
-    /// one.
+    /// When no controller listens there, when the API refuses, or when the reply has an unexpected
+    /// form.
     pub async fn send<A: DeserializeOwned>(&self, request: Request<A>) -> Result<Reply<A>, ClientError> {
         let response = self.open(request).await?;
         let version = response.headers().get(VERSION_HEADER).and_then(|v| v.to_str().ok()?.parse().ok());
         let bytes = response.into_body().collect().await.map_err(ClientError::Ended)?.to_bytes();
-        // Nothing is what `null` is.
+        // An empty body is read as `null`.
         let text = if bytes.is_empty() { b"null" } else { &bytes[..] };
         let body = serde_json::from_slice(text).map_err(ClientError::OtherVersion)?;
         Ok(Reply { body, version })
@@ -116,8 +115,7 @@ impl Client {
     /// Follows what changes: the events after the one with the number `after` (0: all that the
     /// controller still has; `None`: only those to come), and, with `follow`, those to come.
     ///
-    /// # Errors
-    /// When nobody listens there, or with the API's own words.
+    /// When no controller listens there, or the API refuses.
     pub async fn events(&self, after: Option<u64>, follow: bool) -> Result<EventStream, ClientError> {
         let mut request = EVENTS.request().query("follow", follow);
         if let Some(after) = after {
@@ -126,7 +124,7 @@ impl Client {
         Ok(EventStream::new(self.open(request).await?.into_body()))
     }
 
-    /// Sends a request; its answer, when it is good, as it begins.
+    /// Sends a request; returns a successful reply before its body was read.
     async fn open<A>(&self, request: Request<A>) -> Result<Response<Incoming>, ClientError> {
         let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
         match &self.address {
@@ -150,7 +148,7 @@ impl Client {
         T: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     {
         let (mut sender, connection) = http1::handshake(io).await.map_err(ClientError::Ended)?;
-        // It ends with the answer, since the sender does.
+        // It ends with the reply, since the sender does.
         tokio::spawn(connection);
         let response = sender.send_request(self.written(request)?).await.map_err(ClientError::Ended)?;
         let status = response.status();
@@ -183,8 +181,8 @@ impl Client {
     }
 }
 
-/// Nothing is sent to a socket of somebody who only put one where a controller's could be: its
-/// listener is root, this user, or whoever owns the folder that it lies in, if nobody else may
+/// Nothing is sent to a socket that another user has put in the place of a controller's: its
+/// listener has to be root, this user, or the owner of the socket's folder, if nobody else may
 /// write there.
 fn is_trusted(server: u32, path: &Path) -> bool {
     let folder = path.parent().and_then(|f| std::fs::metadata(f).ok());

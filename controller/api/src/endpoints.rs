@@ -1,5 +1,4 @@
-//! The table of endpoints: what is asked how, with which body, and what is answered with which
-//! statuses.
+//! The table of endpoints: method, path, body, reply and statuses of each.
 //!
 //! A handler takes its path and its summary from here, and a test of the controller holds the rest
 //! of the table against the document that is derived from the handlers. Every request may also be
@@ -15,9 +14,10 @@ use crate::overview::Overview;
 use crate::rules::CountedRules;
 use crate::tokens::{NewToken, Token, TokenSecret};
 use crate::views::{
-    ClassView, GroupRecord, HostView, HotspotView, LinkView, MigrationView, Notice, OverrideView, Plan,
-    PlanView, Rule, ServerView, StrayView, SwitchView, VmRecord, VmView,
+    ClassView, Explanation, GroupRecord, HostView, HotspotView, LinkView, MigrationView, Notice,
+    OverrideView, Plan, PlanView, Rule, ServerView, StrayView, SwitchView, VmRecord, VmView,
 };
+use crate::vm_groups::{NewVmGroup, VmGroup};
 use crate::vms::{AdoptVm, NewVm, VmSize};
 use hyper::Method;
 use serde::Serialize;
@@ -58,7 +58,8 @@ impl<B: Serialize, A> Endpoint<B, A> {
         let mut values = parameters.iter();
         for part in self.path.split_inclusive('}') {
             match part.split_once('{') {
-                // One that the caller has left out stays in its braces, and is answered 400 or 404.
+                // A parameter that the caller has left out keeps its braces, which is answered with
+                // 400 or 404.
                 Some((before, name)) => match values.next() {
                     Some(value) => {
                         path.push_str(before);
@@ -94,8 +95,8 @@ impl<A> Request<A> {
         self
     }
 
-    /// The same for a part of the snapshot that is newer than this version; it is waited for 10 s
-    /// at most.
+    /// The same for a part of the snapshot that is newer than this version; the controller waits
+    /// for it for at most 10 s.
     #[must_use]
     pub fn after(self, version: u64) -> Request<A> {
         self.query("after", version)
@@ -105,14 +106,14 @@ impl<A> Request<A> {
 /// A name as one segment of a path (RFC 3986 2.1).
 fn segment(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    // A segment of dots would be taken for a step up.
+    // A segment of dots would be taken as a relative path.
     if name == "." || name == ".." {
         return name.replace('.', "%2E");
     }
     name.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
-/// An endpoint, for whoever goes through all of them.
+/// An endpoint in the list of all.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The method.
@@ -196,6 +197,10 @@ endpoints! {
         "all VMs";
     REQUEST_VM: POST "/api/v1/vms", NewVm => VmRecord, [201, 400, 404, 409, 503],
         "request a VM; answered when it runs";
+    REQUEST_VM_GROUP: POST "/api/v1/vms/group", NewVmGroup => VmGroup, [201, 400, 404, 409, 503],
+        "request VMs that may talk to each other, all or none; answered when all run and are connected";
+    DRY_RUN_VMS: POST "/api/v1/vms/dry-run", NewVmGroup => Explanation, [200, 400, 404],
+        "say what a request for VMs would lead to, without changing anything";
     SHOW_VM: GET "/api/v1/vms/{vm}", () => VmView, [200, 404],
         "one VM";
     RESIZE_VM: PATCH "/api/v1/vms/{vm}", VmSize => (), [204, 400, 404, 409, 503],

@@ -4,7 +4,8 @@
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use tandem_model::Rejection;
+use tandem_model::text::escaped;
+use tandem_model::{Rejection, VmId};
 use utoipa::ToSchema;
 
 /// What kind of error it is. Each has one HTTP status, and none is ever renamed.
@@ -28,6 +29,8 @@ pub enum Code {
     /// 409: something was short, or a rule of the site is against it; `rejection` says what.
     /// Nothing was changed.
     Rejected,
+    /// 409: another VM has the name that was asked for. Nothing was changed.
+    NameTaken,
     /// 413: the body is too large.
     TooLarge,
     /// 415: the body is of a type that is not read here.
@@ -51,7 +54,7 @@ impl Code {
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Code::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Code::Conflict | Code::Rejected => StatusCode::CONFLICT,
+            Code::Conflict | Code::Rejected | Code::NameTaken => StatusCode::CONFLICT,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -97,6 +100,12 @@ impl ApiError {
     /// It makes sense, but not as things are now.
     pub fn conflict(error: impl Into<String>) -> ApiError {
         ApiError::new(Code::Conflict, error)
+    }
+
+    /// A VM with that name is there already.
+    pub fn name_taken(name: &str, vm: VmId) -> ApiError {
+        let error = format!("{vm} has the name \"{}\" already, and names of VMs are unique", escaped(name));
+        ApiError::new(Code::NameTaken, error).advise(format!("choose another, or delete {vm} first"))
     }
 
     /// It may not be asked by this client, or from there.

@@ -1,7 +1,7 @@
 //! Groups of VMs that may talk to each other.
 
+use crate::VmRef;
 use serde::{Deserialize, Serialize};
-use std::net::Ipv4Addr;
 use utoipa::ToSchema;
 
 /// The body of `POST /api/v1/groups`.
@@ -9,9 +9,8 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 #[schema(as = GroupRequest)]
 pub struct NewGroup {
-    /// Addresses of the VMs; at least two.
-    #[schema(value_type = Vec<String>)]
-    pub members: Vec<Ipv4Addr>,
+    /// The VMs, at least two: each by its address, its name or its number.
+    pub members: Vec<VmRef>,
 }
 
 /// What was made.

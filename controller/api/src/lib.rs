@@ -28,12 +28,15 @@ pub mod overview;
 pub mod rules;
 pub mod tokens;
 pub mod views;
+pub mod vm_groups;
+pub mod vm_ref;
 pub mod vms;
 
 pub use address::Address;
 pub use client::{Client, ClientError, Reply};
 pub use error::{ApiError, Code};
 pub use event_stream::EventStream;
+pub use vm_ref::VmRef;
 
 /// What every request that changes something must have as a header, with the value 1: no form and
 /// no simple cross-site request of a web page can have it (Fetch standard, 2.2.2).

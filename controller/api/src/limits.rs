@@ -1,9 +1,10 @@
 //! What numbers and names of a request may be, whatever a data centre's size: beyond these they are
 //! a slip or an attack, and are refused with the reason before they reach any arithmetic.
 
+use crate::vm_ref;
 use crate::vms::VmSize;
 use std::time::Duration;
-use tandem_model::{Resources, text};
+use tandem_model::{NoTrafficTool, Resources, TrafficTool, text};
 
 /// CPU cores of a VM.
 const CORES: u32 = 65_536;
@@ -19,6 +20,8 @@ const LIFETIME: std::ops::RangeInclusive<f64> = 0.001..=3_155_760_000.0;
 const PERCENT: std::ops::RangeInclusive<f64> = 0.1..=100.0;
 /// Switches that a path is pinned to.
 pub const LONGEST_PATH: usize = 64;
+/// VMs that are requested together.
+pub const GROUP_MEMBERS: usize = 256;
 /// Characters of an image's name: a path or a UUID at its hypervisor.
 const IMAGE: usize = 255;
 
@@ -56,6 +59,15 @@ pub fn lifetime(seconds: f64) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| bad())
 }
 
+/// A rate between VMs, bit/s.
+///
+/// # Errors
+/// When it is nothing, or more than any link has.
+pub fn rate(rate: u64) -> Result<u64, String> {
+    let text = || format!("rate is 1 to {NET} bit/s, and {rate} is not");
+    (1..=NET).contains(&rate).then_some(rate).ok_or_else(text)
+}
+
 /// Percent of a port's rate.
 ///
 /// # Errors
@@ -74,6 +86,18 @@ pub fn name(name: &str) -> Result<(), String> {
     text::check_name(name).map_err(|why| why.to_string())
 }
 
+/// A VM's name: it must not read as something else that says which VM is meant.
+///
+/// # Errors
+/// As [`name`], and when it is a number or an address.
+pub fn vm_name(text: &str) -> Result<(), String> {
+    name(text)?;
+    if vm_ref::is_taken_otherwise(text) {
+        return Err(format!("{text:?} is a VM's number or an address, and no name; add a letter"));
+    }
+    Ok(())
+}
+
 /// What a VM is made from.
 ///
 /// # Errors
@@ -85,6 +109,14 @@ pub fn image(image: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("an image's name has 1 to {IMAGE} characters, none of them a control or invisible one"))
+}
+
+/// What generates a VM's traffic.
+///
+/// # Errors
+/// When it cannot be a traffic tool's name.
+pub fn traffic(tool: &str) -> Result<TrafficTool, String> {
+    tool.parse().map_err(|why: NoTrafficTool| format!("{tool:?}: {why}"))
 }
 
 /// Where an agent reaches the controller.

@@ -1,5 +1,6 @@
 //! Migrations, plans and servers' maintenance.
 
+use crate::VmRef;
 use serde::{Deserialize, Serialize};
 use tandem_model::{MigrationMode, MoveOptions};
 use utoipa::ToSchema;
@@ -10,8 +11,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 #[serde(deny_unknown_fields)]
 #[schema(as = Migration)]
 pub struct NewMigration {
-    /// The VM's number.
-    pub vm: u64,
+    /// The VM, by its number or its name.
+    pub vm: VmRef,
     /// Where to, by the server's name; where the allocation policy wants it, if left out.
     #[serde(default)]
     pub to: Option<String>,
@@ -69,9 +70,9 @@ pub struct NewPlan {
     /// The server to be evacuated, by its name.
     #[serde(default)]
     pub server: Option<String>,
-    /// The VM to be moved.
+    /// The VM to be moved, by its number or its name.
     #[serde(default)]
-    pub vm: Option<u64>,
+    pub vm: Option<VmRef>,
     /// Where to, by the server's name; where the allocation policy wants it, if left out.
     #[serde(default)]
     pub to: Option<String>,

@@ -9,4 +9,4 @@ pub use tandem_core::rules::qos::ClassView;
 pub use tandem_core::snapshot::{
     HostView, LinkView, OverrideView, PortView, ServerView, StrayView, SwitchView, VmView,
 };
-pub use tandem_model::{GroupRecord, Notice, Plan, Rule, VmRecord};
+pub use tandem_model::{Explanation, GroupRecord, Notice, Plan, Rule, VmRecord};

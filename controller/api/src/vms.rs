@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
-use tandem_model::{BitRate, Bytes, Resources};
+use tandem_model::{BitRate, Bytes, Resources, SpreadLevel};
 use utoipa::ToSchema;
 
 /// The body of `POST /api/v1/vms`; what is left out is the site's default.
@@ -22,10 +22,19 @@ pub struct NewVm {
     pub class: Option<String>,
     /// Seconds to live once it runs.
     pub timeout: Option<f64>,
-    /// A name for people.
+    /// A name, which no other VM has; it says which VM is meant wherever its number does.
     pub name: Option<String>,
     /// What it is made from, by the name that its hypervisor knows.
     pub image: Option<String>,
+    /// What generates its traffic where the world can: the name of a traffic tool; its class's or
+    /// the site's if left out.
+    pub traffic: Option<String>,
+    /// Only on this server, or on the servers of this edge switch, by its name.
+    pub on: Option<String>,
+    /// Keep it apart from the VMs of its tag: on another server, or behind another edge switch.
+    pub spread: Option<SpreadLevel>,
+    /// Whom it is kept apart from: all VMs that were requested with this tag.
+    pub tag: Option<String>,
 }
 
 impl NewVm {

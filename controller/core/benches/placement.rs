@@ -69,7 +69,7 @@ impl Dice {
         resources.cpu = 1 + self.below(8) as u32;
         resources.ram = Bytes((1 + self.below(16)) << 30);
         resources.net = BitRate::mbit(1 + self.below(20));
-        VmRequest { resources, class: None, timeout: None, name: None, image: None }
+        VmRequest { resources, ..VmRequest::default() }
     }
 }
 
@@ -77,9 +77,11 @@ fn decisions(c: &mut Criterion) {
     let mut group = c.benchmark_group("placement");
     // The last two see the whole data centre and take O(n log n), so they are measured on smaller
     // ones.
-    let all: [(&str, &[u32]); 4] = [
+    let all: [(&str, &[u32]); 6] = [
         ("best-fit", &[1_000, 10_000, 100_000]),
         ("worst-fit", &[1_000, 10_000, 100_000]),
+        ("server-driven", &[1_000, 10_000, 100_000]),
+        ("network-driven", &[1_000, 10_000, 100_000]),
         ("least-loaded-edge", &[1_000, 4_000]),
         ("weighted", &[1_000, 4_000]),
     ];

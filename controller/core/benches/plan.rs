@@ -59,7 +59,7 @@ fn scattered(site: &Arc<Site>) -> Core {
             ways.default_ways(server, 0, GatewayId(0)).unwrap_or_else(|| panic!("no way"));
         stored.vms.push(VmRecord {
             id: VmId(n),
-            request: VmRequest { resources, class: None, timeout: None, name: None, image: None },
+            request: VmRequest { resources, ..VmRequest::default() },
             server,
             uplink: 0,
             gateway: GatewayId(0),

@@ -6,6 +6,19 @@ use crate::policy::registry::{ALLOCATION, ROUTING, names};
 use tandem_model::Site;
 use tandem_model::site::{Faults, PolicyNames, read_with};
 
+/// The names of all policies, by the key of the site file that takes them; the first of each is what
+/// a site without a word gets.
+pub fn policies() -> [(&'static str, Vec<String>); 6] {
+    [
+        ("policy.allocation", names(ALLOCATION)),
+        ("policy.routing", names(ROUTING)),
+        ("migration.detector", names(DETECTORS)),
+        ("migration.selector", names(SELECTORS)),
+        ("migration.destination", names(DESTINATIONS)),
+        ("migration.transfer_path", names(TRANSFER_PATHS)),
+    ]
+}
+
 /// Reads and checks a site file.
 ///
 /// # Errors

@@ -43,6 +43,8 @@ pub(crate) enum Timer {
     RetryMove(MigrationId),
     /// A poll on demand has waited long enough.
     PollTimeout(RequestId),
+    /// A request has waited long enough for readings.
+    ReadingsTimeout(RequestId),
 }
 
 /// See the module.

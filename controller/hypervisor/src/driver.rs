@@ -1,12 +1,12 @@
-//! What a driver is: the types that it and the router speak in, and the two traits of the two
-//! kinds.
+//! The interface of drivers: the types that a driver and the router exchange, and the traits of the
+//! two kinds of drivers.
 //!
 //! A [`Hypervisor`] has some of the site's servers; a VM can be moved between servers of the same
-//! one. It keeps no state that a restart needs: what it made carries our tag and is found again by
-//! [`Hypervisor::list`], and a migration that a killed controller left is looked up by
-//! [`Hypervisor::resolve`]. Every call may be repeated; one for what is already so is answered as
-//! done. A call that is given up (dropped, at the router's time-out) leaves nothing behind that a
-//! repeated call or `resolve` does not clean up.
+//! driver. It has no state that a restart needs: its VMs carry our tag and are found by
+//! [`Hypervisor::list`], and [`Hypervisor::resolve`] finds a migration that a killed controller has
+//! left. Every call may be repeated, and succeeds if there is nothing to do. A call that is dropped
+//! (at the router's time-out) leaves nothing behind that a repeated call or `resolve` does not
+//! clean up.
 
 use crate::VmmError;
 use crate::errors::{MigrateError, VmLocation};
@@ -23,159 +23,161 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 pub use tonic::async_trait;
 
-/// What a driver can do, for people and for the router. What it cannot is refused with that reason.
+/// The capabilities of a driver, for people and for the router. Requests beyond them are refused
+/// with the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Moves VMs while they run.
+    /// Moves running VMs.
     pub live: bool,
-    /// Moves VMs that are stopped for it.
+    /// Stops VMs to move them.
     pub cold: bool,
-    /// A live move takes local disks along.
+    /// A live move copies local disks too.
     pub storage: bool,
-    /// A move can be given up.
+    /// A move can be cancelled.
     pub cancel: bool,
-    /// A move says how far it is.
+    /// A move reports its progress.
     pub progress: bool,
-    /// A move keeps to a highest rate, which can be changed.
+    /// A move has a rate limit, which can be changed.
     pub rate: bool,
-    /// Running VMs get other resources.
+    /// Running VMs can be given other resources.
     pub resize: bool,
-    /// Loads are counted.
+    /// It counts loads.
     pub loads: bool,
-    /// Knows the addresses of its VMs by itself; otherwise switches learn them.
+    /// It knows the addresses of its VMs; otherwise switches learn them.
     pub addresses: bool,
 }
 
-/// What state a VM that was found is in.
+/// The state of a VM that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FoundState {
     /// It runs.
     Running,
-    /// It is there, paused or suspended: of a migration that was cut, or by somebody's hand.
+    /// It is paused or suspended: by a migration that was interrupted, or by somebody else.
     Paused,
-    /// It came with a migration that has not ended: it has never run there.
+    /// It belongs to a migration that has not ended, and has never run there.
     Incoming,
-    /// Its definition is there, but it does not run.
+    /// It is defined, but does not run.
     Halted,
-    /// It has crashed or is on its way to its end.
+    /// It has crashed or is being destroyed.
     Dying,
 }
 
-/// A VM of ours that is on a server.
+/// A VM with our tag on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiscoveredVm {
-    /// Which, by our tag.
+    /// Its id, from the tag.
     pub vm: VmId,
-    /// Where.
+    /// Its server.
     pub server: ServerId,
     /// Its state.
     pub state: FoundState,
-    /// Its name there, for people.
+    /// Its name on the host.
     pub name: String,
-    /// What is kept with it: what it was last asked for with. `None` where an older version has
-    /// made it.
+    /// The specification stored with it: that of its last request. `None` if an older version has
+    /// created it.
     pub spec: Option<Box<VmSpec>>,
 }
 
-/// What a server and its VMs have used.
+/// The resources used by a server and its VMs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerLoad {
-    /// The server itself, the hypervisor's own share included.
+    /// The whole server, with the hypervisor's own share.
     pub server: LoadSample,
     /// Its VMs.
     pub vms: Vec<(VmId, LoadSample)>,
 }
 
-/// Which move: enough to find what is left of it.
+/// Identifies a move, and suffices to find what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MigrationKey {
-    /// Its id; what is left on hosts is named after it.
+    /// Its id, which is part of the names of its files on hosts.
     pub migration: MigrationId,
-    /// Which VM.
+    /// The VM.
     pub vm: VmId,
-    /// Where it runs, or ran.
+    /// The source server.
     pub from: ServerId,
-    /// Where it goes.
+    /// The target server.
     pub to: ServerId,
 }
 
-/// A move that is wanted.
+/// A requested move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MigrateOrder {
-    /// Which, and from where to where.
+    /// The VM and its servers.
     pub key: MigrationKey,
     /// Live or cold.
     pub manner: MigrationMode,
-    /// As it will be there.
+    /// The VM's specification after the move.
     pub spec: VmSpec,
-    /// Pre-copy ends when the rest can be sent in this time, where the hypervisor can be told.
+    /// Pre-copy ends when the rest can be sent in this time, if the hypervisor supports that
+    /// setting.
     pub downtime: Duration,
-    /// Pre-copy ends after so many rounds, where the hypervisor can be told.
+    /// Pre-copy ends after this many rounds, if the hypervisor supports that setting.
     pub rounds: u32,
 }
 
-/// What is heard of a move while it is under way.
+/// A report about a move that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MigrationReport {
-    /// How far it is; a few times a second at most.
+    /// Its progress; at most a few times a second.
     Progress(Progress),
-    /// The VM was paused for the last of its memory: it can no longer be cancelled. Reported once,
-    /// before the VM runs elsewhere.
+    /// The VM was paused for the last round: the move can no longer be cancelled. Reported once,
+    /// before the VM runs on the target.
     Suspended,
 }
 
-/// How a move is followed and steered while it is under way.
+/// Reports and controls of a move that is under way.
 #[derive(Debug, Clone)]
 pub struct MigrationControl {
-    /// Reports go here. A reader that has gone is no reason to stop.
+    /// Reports are sent here. If the receiver is gone, the move goes on.
     pub reports: mpsc::Sender<MigrationReport>,
-    /// The highest rate of the transfer now; it may change at any time.
+    /// The present rate limit of the transfer; it may change at any time.
     pub rate: watch::Receiver<BitRate>,
-    /// Give it up, if it can be: the driver returns when all is cleaned up, with where the VM is.
+    /// Cancels the move, if that is possible: the driver returns after the clean-up, with the VM's
+    /// location.
     pub cancel: CancellationToken,
 }
 
-/// A move that ended well: the VM runs at its new server, and nothing of it is left on the old one.
+/// A move that succeeded: the VM runs on the target, and nothing of it is left on the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Moved {
-    /// How long it was silent, where the hypervisor knows.
+    /// How long the VM was paused, if the hypervisor reports it.
     pub downtime: Option<Duration>,
 }
 
-/// Something happened to a VM of ours that we did not do.
+/// A VM of ours stopped, and not by us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmDown {
-    /// Where it was.
+    /// Its server.
     pub server: ServerId,
-    /// Which VM: it does not run any more.
+    /// The VM, which no longer runs.
     pub vm: VmId,
-    /// What happened, in words.
+    /// The reason, as text.
     pub why: String,
 }
 
-/// A driver: hosts of one kind that can move VMs among themselves.
+/// A driver: hosts of one kind that can move VMs among each other.
 ///
 /// Calls come from many tasks at once, but never two for the same VM. `server` is always one of
 /// [`Hypervisor::servers`].
 #[async_trait]
 pub trait Hypervisor: Send + Sync + 'static {
-    /// What it is, for people: `xl`, `xapi pool lab`.
+    /// Its name, for people: `xl`, `xapi pool lab`.
     fn name(&self) -> &str;
 
-    /// Which servers of the site it has.
+    /// Its servers.
     fn servers(&self) -> &[ServerId];
 
-    /// What it can do with a server's VMs; may depend on what was found there when it was last
-    /// reached.
+    /// Its capabilities for a server's VMs; they may depend on what was found when the server was
+    /// last reached.
     fn capabilities(&self, server: ServerId) -> Capabilities;
 
-    /// Has the server's host or pool serve this controller and no other. Its record of that is
-    /// written if nobody has one, or with `take_over`, and nothing else is. Gives another
-    /// controller that has tried since this was asked last, once.
+    /// Claims the server's host or pool for this controller. The record of the owner is written if
+    /// there is none, or with `take_over`; nothing else is written. Returns another controller that
+    /// has tried since the last call, once.
     ///
-    /// # Errors
-    /// [`VmmError::Owned`] when it serves another one, which is then told by its own next call of
-    /// this; or when it cannot be asked.
+    /// [`VmmError::Owned`] when it serves another controller, which gets to know of this try by its
+    /// next call; or when the server does not answer.
     async fn claim(
         &self,
         _server: ServerId,
@@ -185,46 +187,40 @@ pub trait Hypervisor: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Puts there what the driver needs, and removes what waits there for a migration that nobody
-    /// carries any more.
+    /// Installs what the driver needs on the host, and removes incoming domains of migrations that
+    /// have ended.
     ///
-    /// # Errors
-    /// When the server cannot be asked.
+    /// When the server does not answer.
     async fn prepare(&self, _server: ServerId) -> Result<(), VmmError> {
         Ok(())
     }
 
-    /// The VMs on a server that carry our tag, in every state. Changes nothing, whatever is there,
-    /// and writes nothing.
+    /// The VMs with our tag on a server, in every state. Reads only.
     ///
-    /// # Errors
-    /// When the server cannot be asked.
+    /// When the server does not answer.
     async fn list(&self, server: ServerId) -> Result<Vec<DiscoveredVm>, VmmError>;
 
-    /// Makes a VM from its image and starts it; one that runs already is as good. Gives its address
-    /// where the hypervisor knows it.
+    /// Creates a VM from its image and starts it, unless it runs already. Returns its address if
+    /// the hypervisor knows it.
     ///
-    /// # Errors
-    /// When it cannot be started; then nothing of it is left. [`VmmError::NotMeant`] when there is
-    /// one that was made for another request, whatever state it is in; [`VmmError::MadeForUnknown`]
-    /// when nothing says for which.
+    /// When it cannot be started; nothing of it is left then. [`VmmError::NotMeant`] when there is
+    /// one that was created for another request, whatever its state; [`VmmError::MadeForUnknown`]
+    /// when its request is unknown.
     async fn allocate(&self, server: ServerId, vm: VmId, spec: &VmSpec)
     -> Result<Option<Ipv4Addr>, VmmError>;
 
-    /// Lets a VM shut down, stops it hard after a while, and removes it with its disks. One that is
-    /// not there is as good.
+    /// Shuts a VM down, forces it off after a while, and removes it with its disks. Succeeds if it
+    /// does not exist.
     ///
-    /// With `placed_at`, only the one that was made for that request. One of an earlier release,
-    /// which does not say for which, is given its tag when its controller connects; without one it
-    /// is not touched.
+    /// With `placed_at`, only if it was created for that request. A VM of an earlier release,
+    /// without that record, gets it when its controller connects; until then it is not touched.
     ///
-    /// # Errors
-    /// When it may still be there. [`VmmError::NotMeant`] and [`VmmError::MadeForUnknown`] when
-    /// what is there is not meant.
+    /// When it may still exist. [`VmmError::NotMeant`] and [`VmmError::MadeForUnknown`] when the
+    /// existing one is not the one requested.
     async fn destroy(&self, server: ServerId, vm: VmId, placed_at: Option<Time>) -> Result<(), VmmError>;
 
-    /// Keeps this with a VM, in place of what was kept before: [`DiscoveredVm::spec`]. Nothing else
-    /// of the VM changes.
+    /// Stores this specification with a VM, replacing the former one: [`DiscoveredVm::spec`].
+    /// Nothing else of the VM changes.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -232,82 +228,74 @@ pub trait Hypervisor: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Gives a running VM other resources.
+    /// Gives other resources to a running VM.
     ///
-    /// # Errors
-    /// When it cannot have them; then it has what it had.
+    /// When that is not possible; its resources are unchanged then.
     async fn resize(&self, server: ServerId, vm: VmId, resources: Resources) -> Result<(), VmmError>;
 
     /// Moves a running VM's interface to another uplink of its server.
     ///
-    /// # Errors
-    /// When that cannot be done; then it is where it was.
+    /// When that is not possible; the interface stays on its uplink then.
     async fn attach(&self, server: ServerId, vm: VmId, uplink: PortNo) -> Result<(), VmmError>;
 
-    /// A VM's address, where the hypervisor knows it.
+    /// A VM's address, if the hypervisor knows it.
     ///
-    /// # Errors
-    /// When the server cannot be asked, or has no such VM.
+    /// When the server does not answer, or has no such VM.
     async fn address(&self, server: ServerId, vm: VmId) -> Result<Option<Ipv4Addr>, VmmError>;
 
-    /// What a server and its VMs have used.
+    /// The resources used by a server and its VMs.
     ///
-    /// # Errors
-    /// When the server cannot be asked.
+    /// When the server does not answer.
     async fn load(&self, server: ServerId) -> Result<ServerLoad, VmmError>;
 
-    /// Whether a VM can be moved so: disks that the other server cannot reach, memory that it does
-    /// not have, a manner that is not possible. Changes nothing.
+    /// Checks whether a VM can be moved: whether the target reaches its disks and has the memory,
+    /// and whether the mode is supported. Changes nothing.
     ///
-    /// # Errors
-    /// Why not.
+    /// Why the VM cannot be moved.
     async fn can_migrate(&self, order: &MigrateOrder) -> Result<(), VmmError>;
 
-    /// Moves a VM, and returns when it has ended. One with this id that is under way on the hosts
-    /// (the controller was restarted, or the connection was cut) is taken up again. The router has
-    /// called [`Hypervisor::can_migrate`] and [`Hypervisor::resolve`] before.
+    /// Moves a VM, and returns when the move has ended. A move with this id that is under way on
+    /// the hosts (the controller was restarted, or the connection was lost) is continued. The
+    /// router calls [`Hypervisor::can_migrate`] and [`Hypervisor::resolve`] before.
     ///
-    /// # Errors
-    /// When it was not moved: why, and where it runs now. What was left on either side is cleaned
-    /// up, as far as the hosts answer.
+    /// When it was not moved: the reason, and where it runs now. The rest of the move is cleaned up
+    /// as far as the hosts answer.
     async fn migrate(&self, order: &MigrateOrder, control: MigrationControl) -> Result<Moved, MigrateError>;
 
-    /// Finds out where the VM of a move is, and cleans up what the move has left on either side: a
-    /// VM that waits for its memory is removed, one that was paused for a move that failed runs
-    /// again. A move that is still under way is left alone, and so is told; with `stop` it is given
-    /// up instead. Nothing was left when nothing is known of the move: then this only says where
-    /// the VM is.
+    /// Finds the VM of a move, and cleans up what the move has left on either side: an incoming VM
+    /// is removed, one that was paused for a failed move resumes. A move that is still under way is
+    /// reported and left alone; with `stop` it is cancelled. If the move is unknown on the hosts,
+    /// this only locates the VM.
     async fn resolve(&self, key: MigrationKey, stop: bool) -> ResolveOutcome;
 
-    /// Tells at once of VMs of ours that somebody else stops or removes, until nobody reads it any
-    /// more. What a driver that cannot hear of such things has missed is found by
-    /// [`Hypervisor::list`].
+    /// Reports VMs of ours that somebody else stops or removes, until the receiver is gone.
+    /// [`Hypervisor::list`] finds those that a driver has missed.
     async fn watch(&self, vm_down: mpsc::Sender<VmDown>) {
         vm_down.closed().await;
     }
 }
 
-/// A driver that keeps the order of what it does where its VMs are: a service of servers, on which
-/// orders go as they are, and whose reports are events.
+/// A driver that keeps the order of its calls itself: a service with servers, which gets the core's
+/// orders as they are, and reports events.
 ///
-/// It may have any number of the site's servers; all that is known of them comes by one connection.
-/// An order may be repeated, and one for what is already so is answered as done; a migration that
-/// has ended is answered as it ended. The answers for one VM come in the order of its orders.
+/// It may have any number of the site's servers, over one connection. An order may be repeated, and
+/// succeeds if there is nothing to do; for a migration that has ended, the result is repeated.
+/// Results for one VM come in the order of its orders.
 #[async_trait]
 pub trait HypervisorService: Send + Sync + 'static {
-    /// What it is, for people.
+    /// Its name, for people.
     fn name(&self) -> &str;
 
-    /// Which servers of the site it has.
+    /// Its servers.
     fn servers(&self) -> &[ServerId];
 
-    /// Keeps attached to the service, and attaches again whenever it has been away, until the link
-    /// is closed. Every attachment begins with [`ServiceLink::up`] and ends with
+    /// Stays attached to the service, and attaches again whenever the service has been unreachable,
+    /// until the link is closed. Every attachment begins with [`ServiceLink::up`] and ends with
     /// [`ServiceLink::down`]; an attempt that fails is a `down` too.
     async fn attach(&self, owner: &Owner, link: ServiceLink);
 }
 
-/// What a service says when it is attached.
+/// The first message of a service after attaching.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceHello {
     /// Its name, for people.
@@ -318,20 +306,21 @@ pub struct ServiceHello {
     pub traffic: bool,
 }
 
-/// A driver, by who keeps the order of what it does.
+/// A driver, by what keeps the order of its calls.
 #[derive(Clone)]
 pub enum Driver {
-    /// The router does: it makes one call after the other for each VM.
+    /// The router: it makes one call after the other for each VM.
     Called(Arc<dyn Hypervisor>),
-    /// The driver does: it is given orders as they come.
+    /// The driver itself: it gets orders as they come.
     Service(Arc<dyn HypervisorService>),
 }
 
-/// What became of a move.
+/// The result of [`Hypervisor::resolve`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResolveOutcome {
-    /// It is under way on the hosts: [`Hypervisor::migrate`] takes it up.
+    /// The move is under way on the hosts: [`Hypervisor::migrate`] continues it.
     UnderWay,
-    /// It is not; this is where the VM is, and the reason where something is not as it should be.
+    /// The move is not under way; this is where the VM is, with an error if something is not in
+    /// order.
     Ended(VmLocation, Option<VmmError>),
 }

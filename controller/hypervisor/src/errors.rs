@@ -1,92 +1,91 @@
-//! What a hypervisor driver says when something cannot be done: what was tried, on which host, why
-//! not, and what to do.
+//! Errors of hypervisor drivers: what was tried, on which host, why it failed, and what to do.
 
 use crate::owner::Owner;
 use std::time::Duration;
 use tandem_model::text::escaped_to;
 use tandem_model::{Bytes, ServerId, VmId};
 
-/// Why a call of a driver failed. `host` is the server's or pool's name in the hypervisors file.
+/// Why a driver's call failed. `host` is the server's or pool's name in the hypervisors file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VmmError {
-    /// The hypervisor has nothing of that name to make a VM from.
+    /// The hypervisor has no image or template of that name.
     #[error("{host} has no image {image:?}{}; it knows {}", hint(.why), list(.known))]
     NoSuchTemplate {
-        /// Which host.
+        /// The host.
         host: String,
-        /// What was asked for.
+        /// The requested image.
         image: String,
-        /// What is missing of it, in words; may be empty.
+        /// What it lacks, as text; may be empty.
         why: String,
-        /// What there is.
+        /// The existing ones.
         known: Vec<String>,
     },
-    /// Nobody answers there.
+    /// The host does not answer.
     #[error(
         "{host} cannot be reached while {what}: {}; is it on, and is its management network up?",
         shown(.why)
     )]
     HostUnreachable {
-        /// Which host.
+        /// The host.
         host: String,
         /// What was tried.
         what: String,
-        /// In the transport's words.
+        /// The transport's error.
         why: String,
     },
-    /// It does not let us in, or is not the one that we know.
+    /// The host refuses the login, or its key or certificate is unknown.
     #[error("{host} does not let us in as {user}: {}; {todo}", shown(.why))]
     WrongCredentials {
-        /// Which host.
+        /// The host.
         host: String,
-        /// Who tried.
+        /// The login user.
         user: String,
-        /// In the host's words.
+        /// The host's reason.
         why: String,
-        /// What to change where.
+        /// What to change, and where.
         todo: String,
     },
-    /// Not enough memory.
+    /// The host has too little free memory.
     #[error(
         "{host} has {free} of memory free, and {vm} needs {needed}; is memory used there that the controller does not know of (dom0, other VMs)?"
     )]
     NoMemory {
-        /// Which host.
+        /// The host.
         host: String,
-        /// For which VM.
+        /// The VM.
         vm: VmId,
-        /// Needed.
+        /// Memory needed.
         needed: Bytes,
-        /// Free.
+        /// Memory free.
         free: Bytes,
     },
-    /// The VM is not where it should be: somebody else has removed it, or it has crashed.
+    /// The VM does not exist where it should: somebody else has removed it, or it has crashed.
     #[error("{vm} is not on {host} any more: somebody destroyed it there, or it crashed")]
     GoneBehindOurBack {
-        /// Which host.
+        /// The host.
         host: String,
-        /// Which VM.
+        /// The VM.
         vm: VmId,
     },
-    /// There is a VM with that id which was made for another request: it is not the one that is
-    /// meant, and is not touched.
+    /// There is a VM with this id that was created for another request. It is another VM, and is
+    /// not touched.
     #[error("there is a {vm} on {host} already that was made for another request; it is left alone")]
     NotMeant {
-        /// Which host.
+        /// The host.
         host: String,
-        /// Which VM.
+        /// The VM.
         vm: VmId,
     },
-    /// There is a VM with that id of which nothing says for which request it was made: it may hold
-    /// somebody's data, and is not touched.
+    /// There is a VM with this id whose request is unknown. It may hold somebody's data, and is not
+    /// touched.
     #[error(
         "there is a {vm} on {host} already that an earlier release made, and nothing says for which request; it is left alone. Start it \
          there and adopt it (`tandem vm adopt {vm}`), or remove it (`tandem vm stop-stray {vm}`)"
     )]
     MadeForUnknown {
-        /// Which host.
+        /// The host.
         host: String,
-        /// Which VM.
+        /// The VM.
         vm: VmId,
     },
     /// The host or pool serves another controller.
@@ -95,60 +94,60 @@ pub enum VmmError {
          `tandem hypervisors take-over`"
     )]
     Owned {
-        /// Which host or pool.
+        /// The host or pool.
         host: String,
-        /// Which controller.
+        /// The other controller.
         by: Owner,
     },
-    /// It is not possible in this way; something else would be.
+    /// The request is not possible; another one may be.
     #[error("{what}: {}", shown(.why))]
     Refused {
         /// What was tried, on what.
         what: String,
-        /// Why not, and what to do.
+        /// The reason, and what to do.
         why: String,
     },
     /// The host tried and failed.
     #[error("{host}: {what} failed: {}", shown(.why))]
     Failed {
-        /// Which host.
+        /// The host.
         host: String,
         /// What was tried.
         what: String,
-        /// In the host's words.
+        /// The host's error.
         why: String,
     },
     /// It took too long.
     #[error("{host}: {what} was given up after {after:?}; it is cleaned up when the host answers again")]
     TimeOut {
-        /// Which host.
+        /// The host.
         host: String,
         /// What was tried.
         what: String,
-        /// How long was waited.
+        /// The time-out.
         after: Duration,
     },
-    /// It was given up on request.
+    /// It was cancelled on request.
     #[error("cancelled")]
     Cancelled,
-    /// What the host said cannot be understood.
+    /// The host's output cannot be parsed.
     #[error(
         "{host}: the answer to {what} makes no sense: {}; is this version of its tools supported?",
         shown(.why)
     )]
     BadAnswer {
-        /// Which host.
+        /// The host.
         host: String,
-        /// What was asked.
+        /// The request.
         what: String,
-        /// What is wrong with it.
+        /// What is wrong with the output.
         why: String,
     },
 }
 
 impl VmmError {
-    /// True when the host itself does not answer, does not let us in or serves somebody else:
-    /// nothing is known of what is there, and it may be tried again later.
+    /// Whether the host itself is unavailable: it does not answer, refuses the login, or serves
+    /// another controller. The state of its VMs is unknown, and the call may be repeated later.
     pub fn is_away(&self) -> bool {
         matches!(
             self,
@@ -160,20 +159,20 @@ impl VmmError {
     }
 }
 
-/// Where the VM of a move is.
+/// The location of a move's VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VmLocation {
-    /// It runs there. Also its old server when that does not answer and the new one does not have
-    /// it: it is there or nowhere.
+    /// It runs there. Also its source when that does not answer and the target does not have it: it
+    /// is there or nowhere.
     At(ServerId),
-    /// It was lost: both servers answer, and neither has it.
+    /// It is lost: both servers answer, and neither has it.
     Lost,
-    /// Nobody can tell until both servers answer again: it was handed over when the connection was
-    /// cut. `resolve` is asked again.
+    /// Unknown until both servers answer again: the connection was lost during the hand-over.
+    /// `resolve` has to be repeated.
     Unknown,
 }
 
-/// A move that did not end at its new server.
+/// A move that did not end on its target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct MigrateError {
@@ -184,7 +183,7 @@ pub struct MigrateError {
     pub why: VmmError,
 }
 
-/// What a host says of itself may be anybody's words: a guest's, a neighbour's.
+/// A host's text may come from anybody, such as a guest: it is escaped.
 fn shown(why: &str) -> impl std::fmt::Display + '_ {
     escaped_to(why, 1000)
 }

@@ -1,36 +1,36 @@
-//! Whom hypervisors report to: the controller's event loop, of which nothing else is known here.
+//! The controller's event loop, to which hypervisors report, as an interface.
 
 use tandem_model::{Effect, Event};
 use tokio::sync::mpsc;
 use tonic::async_trait;
 
-/// Orders that may wait for the hypervisors: when they attach, several for each VM of a large data
-/// centre come at once (5,000 servers with three or four VMs each). More wait only when nobody
-/// takes any: then whoever is attached is let go, and is told everything anew when it attaches
-/// again.
+/// The most orders that wait for the hypervisors: when they attach, there are several for each VM
+/// of a large data centre at once (5,000 servers with three or four VMs each). The queue fills only
+/// when nobody takes orders: then the hypervisors are detached, and get all orders again when they
+/// attach again.
 pub const ORDERS: usize = 128 * 1024;
 
-/// What hypervisors report.
+/// A report of the hypervisors.
 #[derive(Debug)]
 pub enum HypervisorReport {
-    /// Something has happened.
+    /// An event.
     Event(Event),
-    /// Hypervisors take orders, here. The queue is closed by the event loop when it is full: then
-    /// they are to attach again.
+    /// Hypervisors take orders from this queue. The event loop closes it when it is full: then they
+    /// have to attach again.
     Attached(mpsc::Sender<Effect>),
-    /// None of them takes orders any more, and why.
+    /// Hypervisors no longer take orders, with the reason.
     Detached(String),
 }
 
-/// The event loop has ended: nobody hears reports any more.
+/// The event loop has ended, and takes no more reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the controller's event loop has ended")]
 pub struct Gone;
 
-/// The controller's event loop, as hypervisors see it.
+/// The interface of the event loop for hypervisors.
 #[async_trait]
 pub trait EventLoop: Send + Sync + 'static {
-    /// Hands a report over; waits while the event loop's queue is full.
+    /// Sends a report; waits while the event loop's queue is full.
     ///
     /// # Errors
     /// When the event loop has ended.

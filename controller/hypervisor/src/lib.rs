@@ -1,5 +1,5 @@
-//! Hypervisor drivers: what turns the core's orders about VMs into deeds on real hypervisors, and
-//! the deeds back into facts.
+//! Hypervisor drivers: they execute the core's orders about VMs on real hypervisors, and report the
+//! results as events.
 //!
 //! ```text
 //!  event loop --Effect--> router --calls, in order per VM--> Hypervisor: xl (hosts over ssh),
@@ -9,12 +9,11 @@
 //! ```
 //!
 //! There are two kinds of drivers ([`Driver`]), and one router. A [`Hypervisor`] is called: the
-//! router keeps the order, bounds and times what it does. A [`HypervisorService`] keeps order where
-//! its VMs are, and gets orders as they are. Both have some of the site's servers and say which.
+//! router keeps the order of calls, limits their number and their time. A [`HypervisorService`]
+//! keeps the order itself, and gets the orders as they are. Both name their servers of the site.
 //!
 //! A driver is a folder and a line in [`registry`]; it reads its own section of the hypervisors
-//! file ([`config`]). Nothing here knows the controller: what hypervisors report goes to an
-//! [`EventLoop`].
+//! file ([`config`]). Nothing here depends on the controller: reports go to an [`EventLoop`].
 
 pub mod config;
 mod driver;

@@ -1,10 +1,10 @@
-//! Whom a hypervisor service, a host or a pool serves: one controller, known by its store's
+//! The controller that a hypervisor service, a host or a pool serves, identified by its store's
 //! identity.
 
 use tandem_model::text::escaped_to;
 use tandem_model::{StoreIdentity, StoreUid};
 
-/// A controller, as those whom it asks know it.
+/// A controller, as its hypervisors know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// Its store's identity.
@@ -14,18 +14,18 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The controller that has a store.
+    /// The controller with this store.
     pub fn of(identity: &StoreIdentity) -> Owner {
         Owner { store: identity.id, site: identity.site.clone() }
     }
 
-    /// One line, as it is written down at a host: the store's identity, a space, the site's name.
+    /// Its line in a host's record: the store's identity, a space, the site's name.
     pub fn line(&self) -> String {
         let site: String = self.site.chars().filter(|c| !c.is_control()).take(200).collect();
         format!("{} {site}", self.store)
     }
 
-    /// What such a line says; `None` for what is none.
+    /// Parses such a line; `None` if it is malformed.
     pub fn read(line: &str) -> Option<Owner> {
         let (store, site) = line.trim_end_matches('\n').split_once(' ')?;
         let plain = site.len() <= 1000 && !site.contains(char::is_control);

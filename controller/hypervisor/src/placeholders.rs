@@ -1,16 +1,15 @@
-//! Placeholders in an image's texts: `{name}` and its like, replaced for each VM.
+//! Placeholders in an image's texts, such as `{name}`, which are replaced for each VM.
 
 use std::net::Ipv4Addr;
 use tandem_model::{VmId, VmSpec};
 
-/// All that there are.
+/// All placeholders.
 pub const KNOWN: [&str; 8] = ["name", "vm", "ip", "address", "netmask", "router", "memory_mib", "vcpus"];
 
-/// Checks that a text has no other placeholders. A brace that opens no word of small letters is
-/// just a brace.
+/// Checks that a text has no other placeholders. A brace without a word of lower-case letters
+/// behind it is literal.
 ///
-/// # Errors
-/// The first one that is not known.
+/// # Errors The first unknown one.
 pub fn check(text: &str) -> Result<(), String> {
     for (start, _) in text.match_indices('{') {
         if let Some(word) = word(&text[start + 1..])
@@ -27,7 +26,7 @@ fn word(after: &str) -> Option<&str> {
     (!word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')).then_some(word)
 }
 
-/// A text with what they stand for.
+/// Replaces the placeholders in a text.
 pub fn fill(text: &str, vm: VmId, name: &str, spec: &VmSpec) -> String {
     let fixed = spec.fixed_address;
     let netmask = fixed.map_or_else(String::new, |f| netmask(f.prefix_len).to_string());
@@ -41,7 +40,7 @@ pub fn fill(text: &str, vm: VmId, name: &str, spec: &VmSpec) -> String {
         match word {
             "name" => out.push_str(name),
             "vm" => out.push_str(&vm.0.to_string()),
-            // The kernel's own client, or all of it by hand (Linux,
+            // DHCP by the kernel's own client, or a static configuration (Linux,
             // Documentation/admin-guide/nfs/nfsroot.rst).
             "ip" if fixed.is_some() => {
                 out.push_str(&format!("ip={address}::{router}:{netmask}:{name}:eth0:off"));

@@ -1,4 +1,4 @@
-//! The drivers that there are, one line each, and what each has to say of itself.
+//! The registry of drivers, one line each, and the interface of their configuration.
 
 use crate::Driver;
 use crate::config::read::Shared;
@@ -8,8 +8,8 @@ use std::fmt::Debug;
 use tandem_model::ServerId;
 use tandem_model::site::{Collector, Section};
 
-/// All drivers, in the order in which they read the hypervisors file: a lab, which may have all
-/// servers that are left, is the last.
+/// All drivers, in the order in which they read the hypervisors file: a lab comes last, as it may
+/// take all servers that are left.
 pub const DRIVERS: &[DriverKind] = &[
     crate::xl::section::DRIVER,   // [[host]]: plain Xen over ssh
     crate::xapi::section::DRIVER, // [[pool]]: XCP, XenServer, XCP-ng
@@ -22,36 +22,35 @@ pub struct DriverKind {
     pub name: &'static str,
     /// The key of its sections in the hypervisors file: `host` for `[[host]]`.
     pub section: &'static str,
-    /// What its sections are called when they are counted.
+    /// The name of its sections in counts.
     pub parts: &'static str,
-    /// Reads its sections. What is wrong with them goes to the collector, with line and column.
+    /// Reads its sections; faults go to the collector, with line and column.
     pub read: fn(&mut Section<'_>, &mut Collector<'_>, &mut Shared<'_>) -> Box<dyn DriverConfig>,
 }
 
-/// What a driver has read of the hypervisors file.
+/// A driver's part of the hypervisors file.
 pub trait DriverConfig: Any + Debug + Send + Sync {
-    /// How many sections there are; without one, no driver is made.
+    /// Number of sections; without one, no driver is created.
     fn parts(&self) -> usize;
 
-    /// Which servers of the site it has: one for a host, or all that a service has.
+    /// Its servers of the site: one for a host, or all of a service.
     fn servers(&self) -> Vec<ServerId>;
 
-    /// Whether its VMs are made from the images of the file.
+    /// Whether its VMs are created from the images in the file.
     fn needs_images(&self) -> bool {
         true
     }
 
-    /// Checks that files with secrets are there, and nobody else's to read.
+    /// Checks that files with secrets exist, and are readable by this user only.
     ///
-    /// # Errors
-    /// The first one that is not.
+    /// The first fault.
     fn check_secrets(&self) -> Result<(), SecretError> {
         Ok(())
     }
 
-    /// Makes the driver, or one for each section; nothing is connected yet. `site` is the site's name, which marks its VMs.
+    /// Creates the driver, or one for each section, without connecting. `site` is the site's name,
+    /// which marks its VMs.
     ///
-    /// # Errors
-    /// When it cannot be made: a secret cannot be read, or no folder can be had.
+    /// When it cannot be created: a secret cannot be read, or a folder cannot be created.
     fn open(&self, site: &str, images: &[Image]) -> anyhow::Result<Vec<Driver>>;
 }

@@ -1,8 +1,8 @@
-//! The controller's own certificate authority, and the registry of who was taken in.
+//! The controller's own certificate authority, and the registry of enrolled agents.
 //!
-//! Everything is in one folder, made on the first start: the authority's key and certificate, and
-//! `registry.sqlite` with tokens (only their hashes) and agents. Keys are readable by their owner
-//! only.
+//! Everything is in one folder, created on the first start: the authority's key and certificate,
+//! and `registry.sqlite` with tokens (only their hashes) and agents. Keys are readable by their
+//! owner only.
 
 use super::bounds;
 use anyhow::Context;
@@ -23,28 +23,28 @@ use tandem_api::agents::Enrolled;
 use tandem_model::text;
 use time::{Duration, OffsetDateTime};
 
-/// How long an agent's certificate is good; it is renewed when a third of that is left.
+/// How long an agent's certificate is valid; it is renewed when a third of that is left.
 const AGENT_DAYS: i64 = 90;
-/// How long the authority is good.
+/// How long the authority's certificate is valid.
 const AUTHORITY_DAYS: i64 = 3650;
-/// Certificates are valid from so long before they are made: either side's clock may be set back by
-/// less without turning the other away.
+/// Certificates are valid from this long before they are made, so that either side's clock may be
+/// set back by less without a refusal.
 const BACKDATED_DAYS: i64 = 7;
-/// How long the certificate before a renewal stays good if the new one is not shown: an agent whose
-/// answer was lost renews again within an hour.
+/// How long the certificate before a renewal stays valid if the new one is not presented: an agent
+/// whose reply was lost renews again within an hour.
 const RENEWAL: Duration = Duration::hours(24);
-/// Switches of one agent.
+/// The most switches of one agent.
 const SWITCHES: usize = 1024;
 
-/// Only serial numbers are let in, never names: a name lives on, a certificate does not.
+/// Agents are admitted by serial number, never by name: a name is reused, a certificate is not.
 const MIGRATIONS: &[M<'static>] = &[
     M::up(
         "CREATE TABLE token (hash TEXT PRIMARY KEY, name TEXT NOT NULL, expires INTEGER NOT NULL);
          CREATE TABLE agent (name TEXT PRIMARY KEY, serial TEXT NOT NULL, expires INTEGER NOT NULL,
                              enrolled INTEGER NOT NULL, revoked INTEGER NOT NULL);",
     ),
-    // `renewed`: the serial of a renewal that was not shown yet, and until when the one before it
-    // is good. `switches`: a JSON list of names; NULL where nobody has said.
+    // `renewed`: the serial of a renewal that was not presented yet, and until when the one before
+    // it is valid. `switches`: a JSON list of names; NULL if none were set.
     M::up(
         "ALTER TABLE token ADD COLUMN switches TEXT;
          ALTER TABLE agent ADD COLUMN renewed TEXT;
@@ -53,7 +53,7 @@ const MIGRATIONS: &[M<'static>] = &[
     ),
 ];
 
-/// Why somebody is not taken in.
+/// Why an agent is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The token is unknown, used, or too old.
@@ -70,32 +70,32 @@ pub enum Refusal {
     /// Not enrolled here.
     #[error("agent {0:?} is not enrolled here; enrol it: tandem agent token {0}")]
     Stranger(String),
-    /// Revoked.
+    /// The agent was revoked.
     #[error("agent {0:?} was revoked; to let it in again, enrol it anew: tandem agent token {0}")]
     Revoked(String),
-    /// One that was replaced.
+    /// The certificate was replaced by a newer one.
     #[error(
         "the certificate is not the current one of agent {0:?}: it was renewed or enrolled anew since; if that was not you, revoke it \
          (tandem agent revoke {0}), otherwise enrol this host again: tandem agent token {0}"
     )]
     Replaced(String),
-    /// A switch that another agent has.
+    /// Another agent has the switch.
     #[error(
         "switch {switch:?} is agent {agent:?}'s; take it from that one first: tandem agent allow {agent} --switch ... without it, or tandem agent revoke {agent}"
     )]
     Taken {
-        /// Which switch.
+        /// The switch.
         switch: String,
-        /// Whose it is.
+        /// The other agent.
         agent: String,
     },
-    /// A name that no agent can have.
+    /// The name is not valid for an agent.
     #[error("{0} cannot be an agent's name; write up to 64 letters, digits, '-', '_' or '.'")]
     BadName(String),
-    /// More switches than an agent can have.
+    /// More switches than an agent may have.
     #[error("{0} switches; an agent has at most {SWITCHES}")]
     TooManySwitches(usize),
-    /// A token that is to be good for longer than time is counted.
+    /// The lifetime of a token exceeds the range of time.
     #[error("that is too many minutes")]
     TooLong,
     /// The registry cannot be read or written.
@@ -115,7 +115,7 @@ impl From<serde_json::Error> for Refusal {
     }
 }
 
-/// See the module.
+/// The authority with its registry.
 pub struct Authority {
     certificate: String,
     key: KeyPair,
@@ -156,10 +156,9 @@ fn named(name: &str) -> DistinguishedName {
 }
 
 impl Authority {
-    /// Opens the folder, or makes it with a new authority.
+    /// Opens the folder, or creates it with a new authority.
     ///
-    /// # Errors
-    /// When it cannot be made or read, or is of a newer version.
+    /// When it cannot be created or read, or is of a newer version.
     pub fn open(folder: &Path) -> anyhow::Result<Authority> {
         let (key_file, certificate_file) = (folder.join("authority.key"), folder.join("authority.crt"));
         if !certificate_file.exists() {
@@ -178,15 +177,15 @@ impl Authority {
             params.not_before = now() - Duration::days(BACKDATED_DAYS);
             params.not_after = now() + Duration::days(AUTHORITY_DAYS);
             let certificate = params.self_signed(&key)?;
-            // A key without its certificate is from a start that was interrupted; nobody has seen
-            // it.
+            // A key without its certificate is left over from a start that was interrupted; it was
+            // never used.
             let _ = std::fs::remove_file(&key_file);
             write_private(&key_file, &key.serialize_pem())?;
             let beside = folder.join("authority.crt.new");
             let _ = std::fs::remove_file(&beside);
             write_private(&beside, &certificate.pem())?;
             std::fs::rename(&beside, &certificate_file)?;
-            // Otherwise a machine that loses its power may come back with a registry and without
+            // Otherwise a machine that loses its power could come back with a registry and without
             // its authority.
             std::fs::File::open(folder)?.sync_all()?;
         }
@@ -198,7 +197,7 @@ impl Authority {
             .with_context(|| format!("{} holds no private key", key_file.display()))?;
         let mut registry = Connection::open(folder.join("registry.sqlite"))?;
         registry.pragma_update(None, "journal_mode", "WAL")?;
-        // What was answered is on the disk: a revocation must not come back with the power.
+        // Every reply is on disk before it is sent: a power failure must not undo a revocation.
         registry.pragma_update(None, "synchronous", "FULL")?;
         Migrations::from_slice(MIGRATIONS)
             .to_latest(&mut registry)
@@ -219,10 +218,9 @@ impl Authority {
         Issuer::from_ca_cert_pem(&self.certificate, &self.key)
     }
 
-    /// A certificate for the controller itself, by a key that lives as long as this process.
+    /// A certificate for the controller itself, with a key that lives as long as this process.
     ///
-    /// # Errors
-    /// When none can be made.
+    /// When none can be created.
     pub fn identity(&self) -> anyhow::Result<Identity> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec![CONTROLLER_NAME.to_owned()])?;
@@ -234,11 +232,10 @@ impl Authority {
         Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// A secret that is good once, for an agent of that name. `switches` are those that it may
-    /// speak for; `None` leaves that as it is.
+    /// Creates a secret that is valid once, for an agent of that name. `switches` are those that it
+    /// may speak for; `None` leaves them unchanged.
     ///
-    /// # Errors
-    /// When that can be no name, a switch is another agent's, or the registry cannot be written.
+    /// When the name is not valid, another agent has a switch, or the registry cannot be written.
     pub fn token(
         &self,
         name: &str,
@@ -265,10 +262,9 @@ impl Authority {
         Ok(secret)
     }
 
-    /// Says which switches an agent may speak for. False when there is none of that name.
+    /// Sets the switches that an agent may speak for. False when there is none of that name.
     ///
-    /// # Errors
-    /// When a switch is another agent's, or the registry cannot be written.
+    /// When another agent has a switch, or the registry cannot be written.
     pub fn allow(&self, name: &str, switches: &[String]) -> Result<bool, Refusal> {
         let registry = self.registry();
         check_switches(&registry, name, switches)?;
@@ -278,7 +274,7 @@ impl Authority {
         Ok(changed > 0)
     }
 
-    /// The switches that an agent may speak for; `None` where nobody has said.
+    /// The switches that an agent may speak for; `None` if they were never set.
     ///
     /// # Errors
     /// When the registry cannot be read.
@@ -292,11 +288,10 @@ impl Authority {
         text.flatten().map(parse).transpose()
     }
 
-    /// Takes an agent in: the token is used up, and its key gets a certificate. Every certificate
-    /// that the name had before is void.
+    /// Enrols an agent: the token is used up, and its key gets a certificate. All earlier
+    /// certificates of the name become invalid.
     ///
-    /// # Errors
-    /// When the token is not good, or the request is not.
+    /// When the token or the request is not valid.
     pub fn enrol(&self, name: &str, secret: &str, request: &[u8]) -> Result<String, Refusal> {
         let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
         let mut registry = self.registry();
@@ -316,7 +311,7 @@ impl Authority {
         if let Some(list) = &switches {
             let list: Vec<String> =
                 serde_json::from_str(list).map_err(|e| Refusal::Registry(e.to_string()))?;
-            // It may have been given to another since the token was made.
+            // Another agent may have got it since the token was created.
             check_switches(&transaction, name, &list)?;
         }
         let (certificate, serial, expires) = self.sign(name, request)?;
@@ -333,18 +328,17 @@ impl Authority {
         Ok(certificate)
     }
 
-    /// Another certificate for an agent that has one and shows it: the `serial` is that of its
-    /// current one. The current one stays good until the new one is shown, for a day at most, so
-    /// that an answer that is lost locks nobody out.
+    /// Renews the certificate of an agent; `serial` is that of its current one. The current one
+    /// stays valid until the new one is presented, for a day at most, so that a lost reply locks no
+    /// agent out.
     ///
-    /// # Errors
-    /// When it is not enrolled, was revoked, shows another certificate than the current one, or the
-    /// request is not good.
+    /// When it is not enrolled, was revoked, presents another certificate than the current one, or
+    /// the request is not valid.
     pub fn renew(&self, name: &str, serial: &str, request: &[u8]) -> Result<String, Refusal> {
         let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
         let mut registry = self.registry();
         let transaction = registry.transaction().map_err(fail)?;
-        // One that is shown for the first time is the current one from then on.
+        // A renewed one that is presented for the first time becomes the current one.
         admit(&transaction, name, serial)?;
         let (certificate, new, expires) = self.sign(name, request)?;
         let until = (now() + RENEWAL).unix_timestamp();
@@ -361,14 +355,14 @@ impl Authority {
         Ok(certificate)
     }
 
-    /// Only the request's key is used: what the certificate says is for the controller to decide.
+    /// Signs the request's key only: the controller decides the other contents of the certificate.
     fn sign(&self, name: &str, request: &[u8]) -> Result<(String, String, i64), Refusal> {
         let fail = |e: rcgen::Error| Refusal::Request(e.to_string());
         bounds::check_request(request).map_err(|e| Refusal::Request(e.to_string()))?;
         let mut csr = CertificateSigningRequestParams::from_der(&request.into()).map_err(fail)?;
         let mut serial = [0u8; 16];
         rand::rng().fill(&mut serial);
-        // Positive, as RFC 5280 section 4.1.2.2 asks, and of full length.
+        // Positive, as RFC 5280 section 4.1.2.2 demands, and of full length.
         serial[0] = serial[0] & 0x7f | 0x40;
         let expires = now() + Duration::days(AGENT_DAYS);
         let mut params = CertificateParams::new(Vec::new()).map_err(fail)?;
@@ -383,16 +377,16 @@ impl Authority {
         Ok((certificate.pem(), hex(&serial), expires.unix_timestamp()))
     }
 
-    /// Whether the holder of a certificate that this authority signed is (still) let in: by its
-    /// serial number. A renewed one that is shown for the first time voids the one before it.
+    /// Checks whether the holder of a certificate of this authority is (still) admitted, by its
+    /// serial number. A renewed one that is presented for the first time invalidates the one before
+    /// it.
     ///
-    /// # Errors
-    /// With the reason why not.
+    /// With the reason for the refusal.
     pub fn admits(&self, name: &str, serial: &str) -> Result<(), Refusal> {
         admit(&self.registry(), name, serial)
     }
 
-    /// Lets an agent in no longer. False when there is none of that name.
+    /// Revokes an agent. False when there is none of that name.
     ///
     /// # Errors
     /// When the registry cannot be written.
@@ -404,7 +398,7 @@ impl Authority {
         Ok(registry.execute(revoke, [name])? > 0)
     }
 
-    /// All that were taken in, by name.
+    /// All enrolled agents, by name.
     ///
     /// # Errors
     /// When the registry cannot be read.
@@ -453,7 +447,7 @@ fn admit(registry: &Connection, name: &str, shown: &str) -> Result<(), Refusal> 
     Err(Refusal::Replaced(name.to_owned()))
 }
 
-/// Refuses switches that another agent has, and what can be none.
+/// Refuses switches that another agent has, and invalid names.
 fn check_switches(registry: &Connection, name: &str, switches: &[String]) -> Result<(), Refusal> {
     let fail = |e: rusqlite::Error| Refusal::Registry(e.to_string());
     if switches.len() > SWITCHES {

@@ -1,4 +1,4 @@
-//! Who is let in: by certificates as they are shown, across restarts, kills and folders of earlier
+//! The admission of agents by their certificates, across restarts, kills and folders of earlier
 //! releases.
 
 use super::super::shown::identity;
@@ -12,7 +12,7 @@ fn request() -> Vec<u8> {
     params.serialize_request(&key).expect("a request").der().to_vec()
 }
 
-/// The serial number of a certificate as whoever it is shown to reads it.
+/// The serial number in a certificate, as a server reads it.
 fn serial(pem: &str) -> String {
     let der = CertificateDer::from_pem_slice(pem.as_bytes()).expect("a certificate");
     identity(&der).expect("one of ours").serial
@@ -85,7 +85,7 @@ fn a_revoked_name_that_is_enrolled_again_does_not_make_the_old_certificate_good(
     assert_eq!(place.authority.admits("mini1", &first), Err(Refusal::Replaced("mini1".into())));
     assert_eq!(place.renew("mini1", &first), Err(Refusal::Replaced("mini1".into())));
     assert_eq!(place.authority.admits("mini1", ""), Err(Refusal::Replaced("mini1".into())));
-    // Enrolled again without having been revoked: a laptop that was replaced.
+    // Enrolled again without having been revoked: a machine that was replaced.
     let third = place.enrol("mini1");
     assert_eq!(place.authority.admits("mini1", &second), Err(Refusal::Replaced("mini1".into())));
     assert_eq!(place.authority.admits("mini1", &third), Ok(()));
@@ -97,7 +97,7 @@ fn a_revoked_name_that_is_enrolled_again_does_not_make_the_old_certificate_good(
 fn a_renewal_voids_the_one_before_when_the_new_one_is_shown() {
     let place = Place::new();
     let first = place.enrol("mini1");
-    // The answer is lost: it asks again with what it has.
+    // The reply is lost: it renews again with its present certificate.
     let lost = place.renew("mini1", &first).expect("it shows the current one");
     let second = place.renew("mini1", &first).expect("it still does");
     assert_eq!(place.authority.admits("mini1", &lost), Err(Refusal::Replaced("mini1".into())));
@@ -106,7 +106,7 @@ fn a_renewal_voids_the_one_before_when_the_new_one_is_shown() {
     assert_eq!(place.authority.admits("mini1", &second), Ok(()));
     assert_eq!(place.authority.admits("mini1", &first), Err(Refusal::Replaced("mini1".into())));
     assert_eq!(place.renew("mini1", &first), Err(Refusal::Replaced("mini1".into())));
-    // Never shown: the one before is good for a day.
+    // Never presented: the one before is valid for a day.
     let third = place.renew("mini1", &second).expect("it shows the current one");
     place
         .authority
@@ -115,7 +115,7 @@ fn a_renewal_voids_the_one_before_when_the_new_one_is_shown() {
         .expect("a day has passed");
     assert_eq!(place.authority.admits("mini1", &second), Err(Refusal::Replaced("mini1".into())));
     assert_eq!(place.authority.admits("mini1", &third), Ok(()));
-    // Revoked between a renewal and its first use: none of them.
+    // Revoked between a renewal and its first use: none is valid.
     let fourth = place.renew("mini1", &third).expect("it shows the current one");
     place.authority.revoke("mini1").expect("room");
     for shown in [&first, &second, &third, &fourth] {
@@ -138,7 +138,8 @@ fn a_switch_has_one_agent() {
     place.enrol("mini4");
     assert!(place.authority.allow("mini4", &edge1).is_err());
     assert_eq!(place.authority.switches("mini4"), Ok(None), "nobody has said");
-    // Enrolled again without a word about switches: it keeps them. Taken away: another may have it.
+    // Enrolled again without switches: it keeps them. After they are removed, another agent may
+    // have them.
     place.enrol("mini1");
     assert_eq!(place.authority.switches("mini1"), Ok(Some(edge1.clone())));
     assert!(place.authority.allow("mini1", &list(&["edge2"])).expect("room"));
@@ -146,8 +147,8 @@ fn a_switch_has_one_agent() {
     assert!(!place.authority.allow("nobody", &[]).expect("room"));
 }
 
-/// A folder as the release before had it: certificates are good by their latest serial, switches
-/// were not said.
+/// A folder of the release before: certificates are valid by their latest serial, switches are not
+/// set.
 #[test]
 fn a_folder_of_an_earlier_release_is_taken_over() {
     let place = Place::new();

@@ -1,58 +1,58 @@
-//! What an agent may say: how long, and how much of it. An agent is a program on another machine,
-//! maybe not ours; what it says is kept, shown and published, so its size is checked before
-//! anything else, and its text is escaped here, once.
+//! Limits on agents' messages. An agent is a program on another machine, maybe not ours; its data
+//! is stored, shown and published, so its size is checked first, and its text is escaped here,
+//! once.
 
 use tandem_agent_protocol::agent as wire;
 use tandem_model::text::{escaped, escaped_to};
 
-/// The longest message, in bytes: a report of 10,000 ports has about half of it.
+/// The longest message, in bytes: twice a report of 10,000 ports.
 pub(super) const MESSAGE: usize = 4 << 20;
 /// The longest message to the enrolment service: a certificate request has less than 1 KiB.
 pub(super) const ENROLMENT: usize = 32 << 10;
 /// The longest certificate request, in bytes.
 pub(super) const REQUEST: usize = 16 << 10;
-/// The longest secret half of a token.
+/// The longest secret of a token.
 const SECRET: usize = 128;
-/// Switches of an agent: a lab's agent has all of its data centre.
+/// The most switches of an agent: a lab's agent has all of its data centre.
 const SWITCHES: usize = 16_384;
-/// Ports of a switch.
+/// The most ports of a switch.
 const PORTS: usize = 4096;
-/// Classes of a port: DSCP has as many values.
+/// The most classes of a port: DSCP has as many values.
 const CLASSES: usize = 64;
-/// A card's own counters that are not zero; the richest drivers have about two thousand.
+/// The most counters of a card that are not zero; some drivers have about two thousand.
 const COUNTERS: usize = 4096;
-/// What an agent finds fault with, in one message.
+/// The most faults in one message.
 const FAULTS: usize = 1024;
 /// Characters of a name (an interface's, a counter's, a datapath's) that are kept.
 const NAME: usize = 64;
 /// Characters of a fault that are kept.
 const WHY: usize = 1000;
 
-/// Why a message of an agent is not taken; its connection ends with this.
+/// Why a message of an agent is refused; its connection ends with this.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadMessage {
-    /// A list that is too long.
+    /// A list is too long.
     #[error("{what}: {found} of them; {most} are taken")]
     TooMany {
-        /// Of what.
+        /// What the list has.
         what: &'static str,
-        /// How many there are.
+        /// Its length.
         found: usize,
-        /// How many are allowed.
+        /// The most allowed.
         most: usize,
     },
-    /// A name that is none.
+    /// A name is not valid.
     #[error("{0:?} cannot be an agent's name; write up to 64 letters, digits, '-', '_' or '.'")]
     Name(String),
-    /// A secret that no token has.
-    #[error("the token has {0} characters; this is none that was made here")]
+    /// A secret is longer than that of any token.
+    #[error("the token has {0} characters; this controller made no such token")]
     Secret(usize),
-    /// A certificate request that is too long.
+    /// A certificate request is too long.
     #[error("the certificate request has {0} bytes; {REQUEST} are taken")]
     Request(usize),
 }
 
-/// True for what can be an agent's name: it is a certificate's, too.
+/// Whether it is a valid name of an agent, which is also in its certificate.
 pub fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
@@ -65,7 +65,7 @@ fn check_name(name: &str) -> Result<(), BadMessage> {
     if is_name(name) { Ok(()) } else { Err(BadMessage::Name(escaped_to(name, NAME).to_string())) }
 }
 
-/// Checks who wants to be enrolled, before anything of it is used or logged.
+/// Checks an enrolment request, before any of it is used or logged.
 pub(super) fn check_enrolment(ask: &wire::EnrolRequest) -> Result<(), BadMessage> {
     check_name(&ask.name)?;
     if ask.secret.len() > SECRET {
@@ -79,7 +79,7 @@ pub(super) fn check_request(request: &[u8]) -> Result<(), BadMessage> {
     if request.len() > REQUEST { Err(BadMessage::Request(request.len())) } else { Ok(()) }
 }
 
-/// Checks what an agent says of itself, and makes its text such as can be shown.
+/// Checks an agent's hello, and escapes its text.
 pub(super) fn hello(mut hello: wire::Hello) -> Result<wire::Hello, BadMessage> {
     check_name(&hello.name)?;
     at_most("switches", hello.switches.len(), SWITCHES)?;
@@ -94,7 +94,7 @@ pub(super) fn hello(mut hello: wire::Hello) -> Result<wire::Hello, BadMessage> {
     Ok(hello)
 }
 
-/// The same of a report.
+/// Checks a report, and escapes its text.
 pub(super) fn report(mut report: wire::Report) -> Result<wire::Report, BadMessage> {
     at_most("switches", report.switches.len(), SWITCHES)?;
     faults(&mut report.faults)?;
@@ -115,7 +115,7 @@ pub(super) fn report(mut report: wire::Report) -> Result<wire::Report, BadMessag
     Ok(report)
 }
 
-/// The same of what became of a desired state.
+/// Checks the result of a desired state, and escapes its text.
 pub(super) fn applied(mut applied: wire::Applied) -> Result<wire::Applied, BadMessage> {
     faults(&mut applied.faults)?;
     if !applied.took_ms.is_finite() || applied.took_ms < 0.0 {
@@ -140,7 +140,7 @@ fn shown(text: &mut String, most: usize) {
     }
 }
 
-/// Foreign text for a log line.
+/// Foreign text in a log line.
 pub(super) fn line(text: &str) -> String {
     escaped(text).to_string()
 }

@@ -1,4 +1,4 @@
-//! The calls that agents make: to be enrolled, to have their certificate renewed, and to attach.
+//! The calls of agents: enrolment, renewal of the certificate, and attaching.
 
 use crate::agents::connection::Peer;
 use crate::agents::limits::{self, Subject};
@@ -19,7 +19,7 @@ impl Enrolment for Agents {
     ) -> Result<Response<wire::Certificate>, Status> {
         let address = Peer::of(&request).address();
         let ask = request.into_inner();
-        // Before anything of it is used or written to the log.
+        // Checked before any of it is used or logged.
         if !self.limits.may_enrol(address) {
             self.limits.warn(address, Subject::Enrolment, || {
                 format!("enrolments from {} are held back: too many in a minute", shown_address(address))
@@ -35,8 +35,7 @@ impl Enrolment for Agents {
         }
         match self.authority.enrol(&ask.name, &ask.secret, &ask.request) {
             Ok(certificate) => {
-                // Whoever is connected by an earlier certificate of that name has one that is good
-                // no longer.
+                // The certificate of a connection with that name is no longer valid.
                 self.disconnect(&ask.name);
                 tracing::info!(kind = "agent-enrolled", "agent {} is enrolled", ask.name);
                 let authority = self.authority.certificate().to_owned();
@@ -92,7 +91,7 @@ impl AgentsService for Agents {
                 return Err(Status::unauthenticated(why));
             }
             Peer::Refused(why) => return Err(Status::permission_denied(why.clone())),
-            // The connection may be older than what has become of its certificate.
+            // The certificate may have been revoked since the connection was opened.
             Peer::Certified(name, serial, _) => self.authority.admits(name, serial).map_err(|why| {
                 self.limits.warn(address, Subject::Admission, || format!("agent refused: {why}"));
                 Status::permission_denied(why.to_string())

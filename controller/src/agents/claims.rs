@@ -1,11 +1,11 @@
-//! Which switches an agent speaks for: what the registry gives it, and no other's.
+//! Checks which switches an agent may speak for: those that the registry gives it, and no others.
 
 use crate::agents::authority::Refusal;
 use crate::agents::connection::Peer;
 use crate::agents::session::Session;
 use std::collections::BTreeSet;
 
-/// A switch that an agent claims and does not speak for.
+/// A switch that an agent claims without being allowed to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Claim {
     switch: String,
@@ -14,9 +14,9 @@ pub(super) struct Claim {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Why {
-    /// Nobody has given it to that agent.
+    /// The registry does not give it to that agent.
     NotIts,
-    /// Another one that is connected speaks for it.
+    /// Another connected agent speaks for it.
     Another(String),
 }
 
@@ -26,18 +26,19 @@ impl Claim {
     }
 }
 
-/// How many switches a notice names.
+/// The most switches in a notice.
 const NAMED: usize = 8;
 
 impl Session {
-    /// Leaves of what the agent has what it may speak for, and takes that for it; returns the rest.
+    /// Reduces the hello to the switches that the agent may speak for, and records these; returns
+    /// the others.
     pub(super) fn claim(&mut self) -> Result<Vec<Claim>, Refusal> {
         let given: Option<BTreeSet<String>> = match &self.peer {
             Peer::Certified(name, _, _) => {
                 let given = self.agents.authority.switches(name)?;
                 Some(given.map_or_else(|| BTreeSet::from([name.clone()]), BTreeSet::from_iter))
             }
-            // The own user and root may do anything here anyway.
+            // This user and root may do anything here anyway.
             Peer::Local => None,
             Peer::Stranger(_) | Peer::Refused(_) => Some(BTreeSet::new()),
         };
@@ -66,7 +67,7 @@ impl Session {
         Ok(refused)
     }
 
-    /// Says what an agent claims and has not: once an agent and minute.
+    /// Reports the refused switches of an agent: once a minute for each agent.
     pub(super) async fn say_claims(&self, claims: Vec<Claim>) {
         let agent = &self.hello.name;
         if claims.is_empty() || !self.agents.limits.may_say_claim(agent) {

@@ -1,5 +1,5 @@
-//! A connection to the agents' server: a Unix socket, or TLS over TCP, with who is at its other
-//! end.
+//! A connection to the agents' server: a Unix socket, or TLS over TCP, with the identity of its
+//! peer.
 
 use crate::agents::limits::{self, Place};
 use std::net::IpAddr;
@@ -11,27 +11,27 @@ use tokio_rustls::server::TlsStream;
 use tonic::Request;
 use tonic::transport::server::Connected;
 
-/// Who is at the other end.
+/// The identity of a peer.
 #[derive(Debug, Clone)]
 pub(super) enum Peer {
-    /// A certificate of ours: its name and its serial number.
+    /// It has a certificate of ours: its name and its serial number.
     Certified(String, String, IpAddr),
-    /// On this machine: the own user, or root.
+    /// It is on this machine, as this user or root.
     Local,
-    /// Nobody that we know; may enrol.
+    /// It is unknown; it may enrol.
     Stranger(Option<IpAddr>),
-    /// A certificate of ours that is good no longer, and why: told on the first call, so that the
-    /// agent can say it, too.
+    /// It has a certificate of ours that is no longer valid, with the reason: reported on the first
+    /// call, so that the agent can show it.
     Refused(String),
 }
 
 impl Peer {
-    /// Who made a call; nobody that we know where the connection does not say.
+    /// The peer of a call; unknown if the connection does not tell.
     pub(super) fn of<T>(request: &Request<T>) -> Peer {
         request.extensions().get::<Peer>().cloned().unwrap_or(Peer::Stranger(None))
     }
 
-    /// By which address its share of log lines and enrolments is counted.
+    /// The address that its log lines and enrolments count for.
     pub(super) fn address(&self) -> limits::Address {
         match self {
             Peer::Certified(_, _, address) => Some(*address),
@@ -41,7 +41,7 @@ impl Peer {
     }
 }
 
-/// A connection, with who is at its other end.
+/// A connection with its peer.
 pub(super) enum Connection {
     Unix(UnixStream),
     Tls(

@@ -1,5 +1,5 @@
-//! What one peer may cost: connections, attempts to enrol, log lines. Peers are told apart by their
-//! address, the only thing about them that is not their own word.
+//! Limits on the cost of one peer: connections, enrolment attempts, log lines. Peers are
+//! distinguished by their address, the only property of theirs that they cannot choose.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,49 +9,49 @@ use tandem_model::Time;
 use tandem_model::rate_limit::{KeyedRateLimiter, LOG_LINES_A_MINUTE, Verdict};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Connections by TLS at a time, of all peers: an agent has one, a testbed has up to some hundred,
-/// and each costs a descriptor.
+/// The most TLS connections of all peers: an agent has one, a testbed has up to some hundred, and
+/// each takes a descriptor.
 pub(super) const CONNECTIONS: usize = 1024;
-/// Of one address: several agents may stand behind one address translation.
+/// The most connections of one address: several agents may be behind one address translation.
 pub(super) const CONNECTIONS_OF_ONE: usize = 64;
-/// Attempts to enrol that an address has in a minute: as many agents as are deployed at once from
-/// behind one address.
+/// Enrolment attempts of an address in a minute: as many as agents are deployed at once from behind
+/// one address.
 const ENROLMENTS: u32 = 30;
-/// Peers that are told apart; more share one limit.
+/// The most peers with limits of their own; further ones share one limit.
 const PEERS: usize = 1024;
 
-/// What a log line is about: each kind has its own allowance, so that garbage hides no refusal.
+/// The subject of a log line: each has its own limit, so that garbage hides no refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Subject {
-    /// A connection that came to nothing.
+    /// A connection without a successful handshake.
     Handshake,
-    /// A certificate that is not let in, or none.
+    /// A refused or missing certificate.
     Admission,
     /// An enrolment.
     Enrolment,
-    /// No connection can be accepted: no descriptor is free.
+    /// A connection could not be accepted: no descriptor is free.
     Accept,
 }
 
-/// Which peer: `None` is this machine, by a Unix socket.
+/// The address of a peer: `None` for this machine, by a Unix socket.
 pub(super) type Address = Option<IpAddr>;
 
 struct State {
     log: KeyedRateLimiter<(Address, Subject)>,
     enrolments: KeyedRateLimiter<Address>,
-    /// Notices about what an agent claims and has not.
+    /// Limits notices about switches that an agent claims without being allowed to.
     claims: KeyedRateLimiter<String>,
     connections: BTreeMap<IpAddr, usize>,
 }
 
-/// See the module. Cheap to clone.
+/// The limits of all peers. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Limits {
     start: Instant,
     state: Arc<Mutex<State>>,
 }
 
-/// A connection that counts until this is dropped.
+/// The place of a connection, freed when dropped.
 pub(super) struct Place {
     limits: Limits,
     address: IpAddr,
@@ -60,10 +60,10 @@ pub(super) struct Place {
 /// Why a connection is closed at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
-    /// That address has enough.
+    /// That address has too many.
     #[error("its address has {CONNECTIONS_OF_ONE} connections already")]
     Address,
-    /// All together have.
+    /// There are too many in all.
     #[error("{CONNECTIONS} agents are connected already")]
     All,
 }
@@ -87,7 +87,7 @@ impl Limits {
         Time::ZERO + self.start.elapsed()
     }
 
-    /// Logs what a peer did, if it may cause one more line; `what` is to be escaped already.
+    /// Logs a warning about a peer, if it may cause another line; `what` has to be escaped already.
     pub(super) fn warn(&self, peer: Address, subject: Subject, what: impl FnOnce() -> String) {
         let verdict = self.state().log.ask((peer, subject), self.now());
         let Verdict::Allowed { held_back } = verdict else { return };
@@ -103,17 +103,17 @@ impl Limits {
         }
     }
 
-    /// Whether an address may try to enrol once more.
+    /// Whether an address may try to enrol again.
     pub(super) fn may_enrol(&self, peer: Address) -> bool {
         self.state().enrolments.take(peer, self.now())
     }
 
-    /// Whether an agent's claim is said once more.
+    /// Whether an agent's claim is reported again.
     pub(super) fn may_say_claim(&self, agent: &str) -> bool {
         self.state().claims.take(agent.to_owned(), self.now())
     }
 
-    /// A place for a connection.
+    /// Takes a place for a connection.
     pub(super) fn enter(&self, address: IpAddr) -> Result<Place, Full> {
         let mut state = self.state();
         if state.connections.values().sum::<usize>() >= CONNECTIONS {

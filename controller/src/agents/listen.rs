@@ -1,5 +1,5 @@
-//! Takes connections in: TLS handshakes, bounded in number and time, each refusal logged with its
-//! reason and its peer.
+//! Accepts connections: TLS handshakes, limited in number and time, with a log line for each
+//! refusal.
 
 use crate::agents::authority::Authority;
 use crate::agents::connection::{Connection, Peer};
@@ -18,11 +18,11 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObj
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-/// Where connections go that are let in.
+/// The queue of accepted connections.
 pub(super) type Incoming = mpsc::Sender<std::io::Result<Connection>>;
 
-/// What TLS needs: the controller's certificate, and its own authority for those of agents. A peer
-/// without a certificate is let in, so that it can enrol.
+/// The TLS configuration: the controller's certificate, and its own authority for those of agents.
+/// A peer without a certificate is accepted, so that it can enrol.
 pub(super) fn acceptor(authority: &Authority) -> anyhow::Result<TlsAcceptor> {
     let identity = authority.identity()?;
     let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes());
@@ -43,7 +43,7 @@ pub(super) fn acceptor(authority: &Authority) -> anyhow::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Accepts connections until nobody serves them any more.
+/// Accepts connections until the server has ended.
 pub(super) async fn accept(listener: Listener, acceptor: TlsAcceptor, agents: Agents, incoming: Incoming) {
     let local = LocalPeers::same_user();
     while !incoming.is_closed() {
@@ -71,7 +71,7 @@ async fn accept_local(stream: UnixStream, local: &LocalPeers, limits: &Limits, i
     }
 }
 
-/// The handshake has a task of its own, so that a slow peer keeps nobody out.
+/// The handshake has a task of its own, so that a slow peer does not block others.
 fn accept_tcp(
     stream: TcpStream,
     from: SocketAddr,

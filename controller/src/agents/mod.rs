@@ -1,18 +1,17 @@
-//! The agents' server: takes agents in, carries what they say to the core, and what the core tells
-//! them back. What an agent should make is decided by the core (`controller/core/src/agents/`).
+//! The agents' server: it enrols agents, and passes their messages to the core as events and the
+//! core's messages back. The core decides what an agent sets up (`controller/core/src/agents/`).
 //!
 //! ```text
 //! listen --TLS--> calls --attach--> session --translate--> AgentUp, AgentHello, AgentSamples ... --> event loop
 //!                                      ^------ the latest AgentDesired (ConfigureAgent) <---------------+
-//! ```
-//! Over TCP by mutual TLS, with the controller's own [`authority`]; over a Unix socket the own user
-//! and root are trusted (`SO_PEERCRED`). TLS is spoken here and not inside the RPC library, so that
-//! every refusal is logged with its reason and its peer.
+//! Agents connect over TCP with mutual TLS, with the controller's own [`authority`]; over a Unix
+//! socket this user and root are trusted (`SO_PEERCRED`). TLS is handled here and not inside the
+//! RPC library, so that every refusal is logged with its reason and its peer.
 //!
-//! An agent speaks for the switches that the authority's registry gives it, or, where that says
-//! nothing, for the one that is called as it is; one on the Unix socket for all. It is told of no
-//! other, and what it says of another is refused and said (`claims`). That is admission, and stays
-//! here: the core is told only of what an agent may speak for.
+//! An agent speaks for the switches that the authority's registry gives it or, if there are none,
+//! for the one with its own name; one on the Unix socket speaks for all. It gets no other switches,
+//! and its claims of others are refused and reported (`claims`). This is admission, and stays here:
+//! the core only gets the switches that an agent may speak for.
 
 pub mod authority;
 pub mod bounds;
@@ -42,27 +41,27 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// How long a peer may take for its TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// A silent agent that does not answer a ping is gone.
+/// A silent agent that does not answer a ping counts as gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// How long an answer may take to begin; the stream behind it may last for ever.
+/// How long a reply may take to begin; the stream behind it may last for ever.
 const ANSWER: Duration = Duration::from_secs(30);
-/// Calls at a time on one connection: an agent has its stream and now and then a renewal.
+/// The most calls at a time on one connection: an agent has its stream and now and then a renewal.
 const CALLS: u32 = 8;
-/// Desired states that wait for an agent: only the latest is of use, so this is for the moments in
-/// which the shares of classes change one after the other. An agent that takes none of so many is
-/// disconnected, and gets the latest when it comes back.
+/// Desired states that wait for an agent. Only the latest one matters, so this is for several
+/// changes of the classes' shares in a row. An agent that does not take them is disconnected, and
+/// gets the latest when it comes back.
 const ORDERS: usize = 8;
-/// Connections that have a certificate, or none, and wait to be served.
+/// Accepted connections that wait to be served.
 const ACCEPTED: usize = 64;
 
-/// An agent in numbers.
+/// The figures of an agent.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AgentFigures {
     /// Its name.
     pub name: String,
     /// Connected now.
     pub connected: bool,
-    /// How many switches it has.
+    /// Number of its switches.
     pub switches: usize,
     /// The generation that it was sent last.
     pub generation: u64,
@@ -70,9 +69,9 @@ pub struct AgentFigures {
     pub applied: u64,
     /// How long that took, in milliseconds.
     pub took_ms: f64,
-    /// How much it could not do.
+    /// Number of its faults.
     pub faults: usize,
-    /// The cards under its switches; none while it is away.
+    /// The cards of its switches; empty while it is not connected.
     pub cards: Vec<CardView>,
 }
 
@@ -91,24 +90,24 @@ impl From<&AgentView> for AgentFigures {
     }
 }
 
-/// The agents that are connected, and how each was last seen.
+/// The connected agents, and the last view of each.
 #[derive(Default)]
 struct Live {
     views: BTreeMap<String, AgentView>,
-    /// Whoever drops the sender ends the session.
+    /// Dropping the sender ends the session.
     sessions: BTreeMap<String, (u64, oneshot::Sender<()>)>,
     /// The number of the latest session of all agents.
     last_session: u64,
-    /// Which session speaks for a switch.
+    /// The session that speaks for each switch.
     claims: BTreeMap<String, u64>,
 }
 
-/// What the server and its sessions share.
+/// State shared by the server and its sessions.
 #[derive(Clone)]
 pub struct Agents {
-    /// Who is let in.
+    /// The authority, which decides about admission.
     pub authority: Arc<Authority>,
-    /// Where agents reach the controller by TCP, for tokens.
+    /// TCP addresses for agents, which tokens have.
     pub addresses: Arc<Vec<Address>>,
     handle: Handle,
     site: Arc<Site>,
@@ -117,7 +116,7 @@ pub struct Agents {
 }
 
 impl Agents {
-    /// For a site.
+    /// Creates the server's state for a site.
     pub fn new(authority: Authority, addresses: Vec<Address>, handle: Handle, site: Arc<Site>) -> Agents {
         Agents {
             authority: Arc::new(authority),
@@ -133,17 +132,17 @@ impl Agents {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All that have been seen since the start, by name.
+    /// The views of all agents seen since the start, by name.
     pub fn views(&self) -> Vec<AgentView> {
         self.live().views.values().cloned().collect()
     }
 
-    /// The same in numbers.
+    /// The figures of the same agents.
     pub fn figures(&self) -> Vec<AgentFigures> {
         self.live().views.values().map(AgentFigures::from).collect()
     }
 
-    /// Changes how an agent is shown, if it was ever seen.
+    /// Changes the view of an agent that was seen before.
     fn update_view(&self, agent: &str, change: impl FnOnce(&mut AgentView)) {
         if let Some(view) = self.live().views.get_mut(agent) {
             change(view);
@@ -155,8 +154,8 @@ impl Agents {
         self.live().sessions.remove(name);
     }
 
-    /// A session begins, in place of an earlier one of that agent, which ends. Its number is larger
-    /// than that of every session before it.
+    /// Starts a session, and ends an earlier one of that agent. Its number is larger than that of
+    /// every session before it.
     fn enter(&self, name: &str, alive: oneshot::Sender<()>) -> u64 {
         let mut live = self.live();
         live.last_session += 1;
@@ -168,7 +167,7 @@ impl Agents {
         id
     }
 
-    /// A session ends. Another one may have taken its place already.
+    /// Ends a session, unless another one has replaced it.
     fn leave(&self, name: &str, session: u64) {
         let mut live = self.live();
         live.claims.retain(|_, by| *by != session);
@@ -180,7 +179,7 @@ impl Agents {
         }
     }
 
-    /// Serves agents until the event loop is gone.
+    /// Serves agents until the event loop has ended.
     ///
     /// # Errors
     /// When the certificates cannot be used.

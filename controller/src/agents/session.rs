@@ -1,5 +1,5 @@
-//! One agent's connection: what it says goes to the core as events, and what the core tells it goes
-//! out.
+//! The connection of one agent: its messages go to the core as events, and the core's messages go
+//! to the agent.
 
 use crate::agents::connection::Peer;
 use crate::agents::{Agents, ORDERS, bounds, claims, translate};
@@ -11,10 +11,10 @@ use tandem_model::{AgentDesired, Dpid, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::{Status, Streaming};
 
-/// A message to an agent, or why its stream ends.
+/// A message to an agent, or the reason for the end of its stream.
 pub(super) type ToAgent = Result<wire::ToAgent, Status>;
 
-/// Why a session ends that nobody needs any more.
+/// Why a session was ended from outside.
 const REPLACED: &str = "another connection has taken its place, or it was revoked or enrolled anew";
 
 /// An agent's connection, from its hello on.
@@ -22,15 +22,15 @@ pub(super) struct Session {
     pub(super) agents: Agents,
     pub(super) id: u64,
     pub(super) peer: Peer,
-    /// What it has of what it may speak for.
+    /// Its hello, reduced to the switches that it may speak for.
     pub(super) hello: wire::Hello,
-    /// Of its switches that the site has.
+    /// Its switches that belong to the site.
     dpids: BTreeMap<String, Dpid>,
     outbox: mpsc::Sender<ToAgent>,
 }
 
 impl Session {
-    /// Serves an agent that has said its hello, until its connection ends.
+    /// Serves an agent after its hello, until its connection ends.
     pub(super) async fn start(
         agents: Agents,
         peer: Peer,
@@ -39,8 +39,8 @@ impl Session {
         inbox: Streaming<wire::FromAgent>,
     ) {
         let name = hello.name.clone();
-        // Nobody sends on it: it ends when another session of that agent, or a revocation, takes
-        // its place.
+        // No message is sent on it: the sender is dropped when another session of that agent, or a
+        // revocation, ends this one.
         let (alive, ended) = oneshot::channel();
         let id = agents.enter(&name, alive);
         let mut session = Session { agents, id, peer, hello, dpids: BTreeMap::new(), outbox };
@@ -54,7 +54,7 @@ impl Session {
         session.send(Input::AgentDetached(name, id, why)).await;
     }
 
-    /// Carries messages both ways; the reason why that ended.
+    /// Passes messages both ways; returns the reason for the end.
     async fn serve(
         &mut self,
         mut inbox: Streaming<wire::FromAgent>,
@@ -73,7 +73,7 @@ impl Session {
                         let latest = desired.borrow_and_update().clone();
                         latest.map_or(Ok(()), |latest| self.tell(*latest))
                     }
-                    // The event loop knows another session, or is gone and the process ends.
+                    // The event loop has replaced this session, or it has ended with the process.
                     Err(_) => return REPLACED.to_owned(),
                 },
                 _ = &mut ended => return REPLACED.to_owned(),
@@ -85,7 +85,7 @@ impl Session {
     }
 
     async fn send(&self, input: Input) {
-        // When the event loop is gone, the process ends.
+        // When the event loop has ended, the process ends.
         let _ = self.agents.handle.inputs.send(input).await;
     }
 
@@ -97,9 +97,9 @@ impl Session {
         self.event(Event::AgentTrouble { agent: self.hello.name.clone(), what }).await;
     }
 
-    /// Says what it has of what it may speak for. What it is to make comes by `orders`.
+    /// Reports the agent's switches. Its desired states come by `orders`.
     async fn enter(&mut self, orders: AgentLine) -> Result<(), String> {
-        // From now on a revocation ends this session; one that came just before is seen here.
+        // From now on a revocation ends this session; one just before is detected here.
         if let Peer::Certified(name, serial, _) = &self.peer {
             self.agents.authority.admits(name, serial).map_err(|why| why.to_string())?;
         }
@@ -127,8 +127,8 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the agent what to make. One that does not take them is disconnected, and synchronised
-    /// anew when it is back.
+    /// Sends a desired state. An agent that does not take it is disconnected, and gets the latest
+    /// when it comes back.
     fn tell(&mut self, desired: AgentDesired) -> Result<(), String> {
         let generation = desired.generation;
         let message = wire::to_agent::Message::Desired(translate::desired(desired));
@@ -138,7 +138,7 @@ impl Session {
             Err(mpsc::error::TrySendError::Full(_)) => Err(format!(
                 "it has not taken the last {ORDERS} desired states; it gets the latest when it is back"
             )),
-            // The connection has just ended: it gets it when it is back.
+            // The connection has just ended: the agent gets it when it is back.
             Err(mpsc::error::TrySendError::Closed(_)) => Err("its connection has ended".into()),
         }
     }
@@ -178,7 +178,7 @@ impl Session {
                 foreign.insert(switch.name);
                 continue;
             };
-            // Ports that it has not said to have are no ports.
+            // Ports that were not in its hello are ignored.
             let numbers: BTreeSet<u32> = has.ports.iter().map(|p| p.number).collect();
             let mut seen = BTreeSet::new();
             switch.ports.retain(|p| numbers.contains(&p.number) && seen.insert(p.number));

@@ -1,9 +1,9 @@
-//! The certificate that a peer shows, as far as it is believed: TLS has checked who signed it, this
-//! reads whose it is.
+//! The certificate that a peer presents: TLS has verified its signature, this module reads its
+//! holder.
 
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-/// Who a certificate is for, and which of that agent's certificates it is.
+/// The holder of a certificate, and which of that agent's certificates it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     /// The agent's name.
@@ -15,12 +15,12 @@ pub(super) struct Identity {
 /// The longest serial number (RFC 5280 section 4.1.2.2: 20 octets, and a sign).
 const SERIAL: usize = 21;
 
-/// What a certificate says; `None` when it is none, or not one that an agent can have.
+/// The identity in a certificate; `None` if it is malformed, or not valid for an agent.
 pub(super) fn identity(certificate: &CertificateDer<'_>) -> Option<Identity> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let mut names = parsed.subject().iter_common_name();
     let name = names.next()?.as_str().ok().filter(|n| super::bounds::is_name(n))?;
-    // Two names would be one for us and another for somebody else.
+    // With two names, another program could read the other one.
     if names.next().is_some() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The agents' messages as the core's words, and back. Nothing is decided here.
+//! Translates the agents' messages from and to the core's types, without decisions.
 
 use tandem_agent_protocol::agent as wire;
 use tandem_api::agents::{AgentPortView, CardView};
@@ -7,10 +7,11 @@ use tandem_model::{
     PortCounters, PortNo, PortSample, QueueSelection, counted,
 };
 
-/// Between an agent's reports, in milliseconds, where the site's period is longer than can be said.
+/// The interval of an agent's reports, in milliseconds, if the site's period is too long for the
+/// field.
 const PERIOD_MS: u32 = 1000;
 
-/// A switch as its agent presents it.
+/// A switch in an agent's hello.
 pub(super) fn presented(switch: &wire::Presented) -> AgentSwitch {
     let ports = switch.ports.iter().map(|p| (PortNo(p.number), selection(p.selection())));
     AgentSwitch { name: switch.name.clone(), datapath: switch.datapath.clone(), ports: ports.collect() }
@@ -26,7 +27,7 @@ fn selection(selection: wire::QueueSelection) -> QueueSelection {
     }
 }
 
-/// What an agent is to make, as it is told.
+/// The message of a desired state.
 pub(super) fn desired(desired: AgentDesired) -> wire::Desired {
     wire::Desired {
         generation: desired.generation,
@@ -62,7 +63,7 @@ fn port(port: DesiredPort) -> wire::Port {
     }
 }
 
-/// A port of a report as it is shown; `switch` is what the agent has presented.
+/// The view of a port in a report; `switch` is that in the agent's hello.
 pub(super) fn port_view(switch: &wire::Presented, port: &wire::PortReport) -> AgentPortView {
     let presented = switch.ports.iter().find(|p| p.number == port.number);
     AgentPortView {
@@ -76,7 +77,7 @@ pub(super) fn port_view(switch: &wire::Presented, port: &wire::PortReport) -> Ag
     }
 }
 
-/// A card of a report as it is shown.
+/// The view of a card in a report.
 pub(super) fn card_view(switch: &str, card: &wire::CardReport) -> CardView {
     use wire::card_report::Path;
     let path = match card.path() {
@@ -111,7 +112,7 @@ fn counters(p: &wire::PortReport) -> PortCounters {
     }
 }
 
-/// A port of a report as the core takes it.
+/// The core's form of a port in a report.
 pub(super) fn sample(p: wire::PortReport) -> AgentSample {
     let class = |c: &wire::ClassReport| ClassSample {
         bytes: c.bytes,
@@ -128,7 +129,7 @@ pub(super) fn sample(p: wire::PortReport) -> AgentSample {
     }
 }
 
-/// What an agent finds fault with, as a sentence.
+/// A fault as a sentence.
 pub(super) fn fault(f: &wire::Fault) -> String {
     match (f.switch_name.as_str(), f.port) {
         ("", _) => f.why.clone(),
@@ -143,7 +144,7 @@ mod tests {
     use std::time::Duration;
     use tandem_model::Dpid;
 
-    /// The message that agents of before understand, number by number.
+    /// The message keeps the field numbers of earlier agents.
     #[test]
     fn a_desired_state_is_told_as_agents_know_it() {
         let class = |rate: u64, dscp: u8| DesiredClass {
@@ -175,7 +176,7 @@ mod tests {
             classes: vec![class(5600, 46), class(2400, 10)],
             default_class: 1,
         };
-        // Controllers and protocols are those of the agent's own configuration.
+        // Controllers and protocols are those in the agent's own configuration.
         let switch = wire::Switch {
             name: "edge1".into(),
             datapath_id: 0xe1,

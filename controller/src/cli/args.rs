@@ -2,6 +2,7 @@
 
 use clap::Args;
 use tandem_api::{Address, Client, limits};
+use tandem_model::spellings;
 
 /// Where the API is, and how to print.
 #[derive(Debug, Clone, Args)]
@@ -25,10 +26,15 @@ impl GlobalArgs {
     }
 }
 
-/// Seconds to live. JSON has no NaN: it would arrive as nothing at all, and the VM would live for
-/// ever.
+/// Seconds to live, as a plain number or as a time with its unit. JSON has no NaN: it would arrive
+/// as nothing at all, and the VM would live for ever.
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().map_err(|_| "write a number of seconds".to_owned())?;
+    let seconds = match text.trim().parse() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            spellings::time(text).map_err(|why| format!("{why}, or a number of seconds"))?.as_secs_f64()
+        }
+    };
     limits::lifetime(seconds)?;
     Ok(seconds)
 }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 
 /// One controller for a data centre's virtual machines and its network.
 ///
-/// Start with `tandem check site.toml`, then `tandem serve --site site.toml`; a data centre to try
+/// Start with `tandem init`, which asks for a data centre, or `tandem site import` of one that you have; then `tandem serve --site site.toml`; a data centre to try
 /// it on is `tandem-lab up`.
 #[derive(Debug, Parser)]
 #[command(name = "tandem", version, arg_required_else_help = true)]
@@ -120,7 +120,18 @@ pub enum Command {
     /// What has changed in the data centre, as programs follow it: hosts, links, switches, hotspots,
     /// VMs and plans.
     Events(EventsArgs),
-    /// Check a site file; prints all its faults.
+    /// Make a new site file by questions, each with its default; `tandem check` takes what is written.
+    Init {
+        /// The file.
+        #[arg(default_value = "site.toml")]
+        site: PathBuf,
+        /// Ask nothing, take every default.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Check a site file; prints all its faults. Of one without faults, prints the policies that it
+    /// can name, and as notes what this machine cannot do for it: what is missing for an emulated data
+    /// centre (netem, Open vSwitch, rights) and what there is no room for.
     Check {
         /// The site file.
         site: PathBuf,
@@ -146,6 +157,7 @@ pub async fn run(Cli { global, command }: Cli) -> anyhow::Result<bool> {
         Command::Plan(args) => return plan::plan(&global, args).await,
         Command::Evacuate(args) => return plan::evacuate(&global, args).await,
         Command::Check { site } => return check::check(&global, &site),
+        Command::Init { site, yes } => crate::new_site::make(&site, yes)?,
         Command::Serve(options) => serve::run(*options, global.api).await?,
         Command::Vm(command) => vm::run(&global, command).await?,
         Command::Group(command) => group::run(&global, command).await?,

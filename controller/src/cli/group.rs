@@ -3,7 +3,7 @@
 use super::args::{GlobalArgs, print_json};
 use super::table::table;
 use clap::Subcommand;
-use std::net::Ipv4Addr;
+use tandem_api::VmRef;
 use tandem_api::endpoints::{CREATE_GROUP, DELETE_GROUP, GROUPS};
 use tandem_api::groups::NewGroup;
 use tandem_api::views::GroupRecord;
@@ -13,9 +13,9 @@ use tandem_api::views::GroupRecord;
 pub enum GroupCommand {
     /// Let VMs talk to each other.
     Create {
-        /// Their addresses.
+        /// The VMs, at least two: each by its number, its name or its address.
         #[arg(required = true, num_args = 2..)]
-        members: Vec<Ipv4Addr>,
+        members: Vec<VmRef>,
     },
     /// List all groups.
     List,

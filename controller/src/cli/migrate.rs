@@ -1,15 +1,15 @@
 //! `tandem migrate` and `tandem migrations`.
 
-use super::args::{GlobalArgs, print_json, vm_number};
+use super::args::{GlobalArgs, print_json};
 use super::plan::{make, show};
 use super::table::table;
 use super::watch;
 use clap::Subcommand;
 use std::collections::BTreeMap;
-use tandem_api::Client;
 use tandem_api::endpoints::{CANCEL_MIGRATION, MIGRATE, MIGRATIONS, SERVERS};
 use tandem_api::migrations::{Goal, MigrationOptions, NewMigration, NewPlan};
 use tandem_api::views::MigrationView;
+use tandem_api::{Client, VmRef};
 use tandem_model::{MigrationEnd, MigrationMode, ServerId};
 
 /// How VMs are moved.
@@ -41,9 +41,8 @@ impl ModeArgs {
 /// `tandem migrate`.
 #[derive(Debug, clap::Args)]
 pub struct MigrateArgs {
-    /// The VM's number: 7 or vm7.
-    #[arg(value_parser = vm_number)]
-    vm: u64,
+    /// The VM's number, such as 7 or vm7, or its name.
+    vm: VmRef,
     /// The server that it goes to, by its name; where the allocation policy wants it, if left out.
     #[arg(long)]
     to: Option<String>,

@@ -1,8 +1,9 @@
 //! Manual overrides: `tandem port`, `tandem path`, `tandem overrides`.
 
-use super::args::{GlobalArgs, print_json, vm_number};
+use super::args::{GlobalArgs, print_json};
 use super::table::table;
 use clap::Subcommand;
+use tandem_api::VmRef;
 use tandem_api::endpoints::{OVERRIDES, PIN_PATH, SET_PORT, UNPIN_PATH};
 use tandem_api::overrides::{PathPin, PortState};
 use tandem_api::views::OverrideView;
@@ -33,9 +34,8 @@ pub enum PathCommand {
     /// Let a VM's path to its gateway go by these switches. When it breaks, the VM has another
     /// until it can go back.
     Pin {
-        /// Its number: 7 or vm7.
-        #[arg(value_parser = vm_number)]
-        vm: u64,
+        /// Its number, such as 7 or vm7, or its name.
+        vm: VmRef,
         /// Switches by name, in the path's order from the server on. Between them the shortest way
         /// with room is taken; name more switches where that is not the one you mean.
         #[arg(required = true)]
@@ -43,9 +43,8 @@ pub enum PathCommand {
     },
     /// Let a VM's path go where routing takes it.
     Unpin {
-        /// Its number: 7 or vm7.
-        #[arg(value_parser = vm_number)]
-        vm: u64,
+        /// Its number, such as 7 or vm7, or its name.
+        vm: VmRef,
     },
 }
 
@@ -72,12 +71,12 @@ pub async fn path(global: &GlobalArgs, command: PathCommand) -> anyhow::Result<(
     match command {
         PathCommand::Pin { vm, switches } => {
             let way = switches.join(" - ");
-            client.send(PIN_PATH.at_with(&[&vm], &PathPin { switches })).await?;
-            eprintln!("vm{vm}'s path is pinned to {way}");
+            client.send(PIN_PATH.at_with(&[&vm.segment()], &PathPin { switches })).await?;
+            eprintln!("{vm}'s path is pinned to {way}");
         }
         PathCommand::Unpin { vm } => {
-            client.send(UNPIN_PATH.at(&[&vm])).await?;
-            eprintln!("vm{vm}'s path is no longer pinned");
+            client.send(UNPIN_PATH.at(&[&vm.segment()])).await?;
+            eprintln!("{vm}'s path is no longer pinned");
         }
     }
     Ok(())

@@ -30,7 +30,7 @@ pub struct AdoptArgs {
     /// Service class, by its name in the site file.
     #[arg(long)]
     class: Option<String>,
-    /// Seconds to live from now on.
+    /// How long it lives from now on: seconds, or a time such as "85 min".
     #[arg(long, value_parser = seconds)]
     timeout: Option<f64>,
     /// A name for people.

@@ -1,5 +1,5 @@
-//! Takes connections in: by a Unix socket only those of the own user and root, since whoever is
-//! connected may say that it is a switch.
+//! Accepts connections: on a Unix socket only those of this user and root, since any peer may claim
+//! to be a switch.
 
 use super::connection::connection;
 use super::switchboard::Peer;
@@ -7,11 +7,11 @@ use super::{Caller, Listener, Server, Subject};
 use std::time::Duration;
 use tandem_agent_protocol::local_peers::LocalPeers;
 
-/// The pause after a connection could not be had: out of descriptors, say. Tried again soon,
-/// without spinning.
+/// The pause after a connection could not be accepted, such as for lack of descriptors: tried again
+/// soon, without a busy loop.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Accepts switches until the event loop is gone.
+/// Accepts switches until the event loop has ended.
 pub async fn accept(listener: Listener, server: Server) {
     let local = LocalPeers::same_user();
     while !server.0.event_loop.is_closed() {
@@ -54,7 +54,7 @@ fn may_connect(local: &LocalPeers, stream: &tokio::net::UnixStream) -> Result<()
     local.check_client(who.uid(), who.gid()).map_err(|e| e.to_string())
 }
 
-/// SO_PEERCRED, unix(7). A process in a namespace that this one cannot see into has the id 0.
+/// SO_PEERCRED, unix(7). A process in a namespace that is not visible here has the id 0.
 fn unix_peer(stream: &tokio::net::UnixStream) -> Peer {
     let Ok(credentials) = stream.peer_cred() else { return Peer::Unknown };
     match credentials.pid() {

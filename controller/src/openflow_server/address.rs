@@ -1,4 +1,4 @@
-//! Where to listen, for switches and for everybody else who dials the controller.
+//! Listening sockets, for switches and all other clients of the controller.
 
 use anyhow::Context;
 use tokio::net::{TcpListener, UnixListener};
@@ -14,10 +14,9 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
-/// Listens, taking over a Unix socket whose owner is gone.
+/// Listens; replaces a Unix socket whose owner has ended.
 ///
-/// # Errors
-/// When the address is in use or cannot be had.
+/// When the address is in use or not available.
 pub async fn listen(address: &Address) -> anyhow::Result<Listener> {
     let taken = || {
         format!(

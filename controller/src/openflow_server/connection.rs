@@ -1,16 +1,16 @@
-//! One connection, from its HELLO to its end: reads and writes at once.
+//! One connection, from its HELLO to its end: reads and writes at the same time.
 //!
-//! Whatever the switch does, it can always get rid of what it has to say: reading goes on while
-//! there is something to write, and what is to be written is bounded. That is why the two cannot
-//! wait for each other for ever, as they do when each writes first:
+//! The switch can always send: reading goes on while bytes wait to be written, and these are
+//! bounded. So the two sides cannot wait for each other for ever, as they do when both only write:
 //!
 //! 1. Bytes for the switch wait in one buffer. Above `FULL` no more effects are taken from the
-//!    event loop; they wait in their queue (`line`), and where that overflows, the connection is closed and the
-//!    switch synchronised anew. Changes wait in the driver for the confirmation of earlier ones.
-//! 2. Answers to the switch (echoes, errors) are added all the same; whoever asks and takes in no
-//!    answer is closed at `MOST`.
-//! 3. Events wait until the event loop has room; while they do, nothing is read. The event loop
-//!    waits for no connection, so this ends.
+//!    event loop; they wait in their queue (`line`), and when that overflows, the connection is
+//!    closed and the switch synchronised again. Changes wait in the driver for the confirmation of
+//!    earlier ones.
+//! 2. Replies to the switch (echoes, errors) are added nevertheless; a peer that sends requests and
+//!    reads no replies is disconnected at `MOST`.
+//! 3. Events wait until the event loop has room; meanwhile nothing is read. The event loop waits
+//!    for no connection, so this ends.
 
 use super::line::{Inbox, line};
 use super::switchboard::{ConnectionId, Identity};
@@ -28,25 +28,25 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Bytes that one read takes at most.
+/// The most bytes of one read.
 const READ: usize = 64 * 1024;
-/// Bytes that wait for the switch before no more effects are taken: some thousand rules, or frames
-/// to a thousand ports.
+/// Waiting bytes above which no more effects are taken: some thousand rules, or frames to a
+/// thousand ports.
 const FULL: usize = 256 * 1024;
-/// Bytes that wait before the connection is closed: what one effect and the answers to many reads
-/// make is far less.
+/// Waiting bytes above which the connection is closed: far more than one effect and the replies to
+/// many reads.
 const MOST: usize = 16 * 1024 * 1024;
-/// Effects that are taken at once.
+/// The most effects taken at once.
 const BATCH: usize = 64;
-/// How long a peer may take no byte of what is written to it.
+/// How long a peer may read nothing of what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a peer that was told what is wrong may take to close its side: closing with bytes
-/// unread could cost it the answer.
+/// How long a peer may take to close its side after an error message: a close with unread bytes
+/// could discard that message.
 const LINGER: Duration = Duration::from_secs(1);
 /// Characters of a reason that are kept.
 const WHY: usize = 1000;
 
-/// One switch, from its HELLO to its end. A panic in it is a lost connection.
+/// Serves one switch, from its HELLO to its end. A panic in it counts as a lost connection.
 pub async fn connection<S>(stream: S, caller: Caller, server: Server)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -67,7 +67,7 @@ where
     attend(id, &caller, &server, conversation.run()).await;
 }
 
-/// Runs what may panic on a task of its own, and says how it ended.
+/// Runs the connection on a task of its own, which may panic, and reports how it ended.
 async fn attend(
     id: ConnectionId,
     caller: &Caller,
@@ -105,10 +105,10 @@ async fn attend(
     server.leave(id, &why).await;
 }
 
-/// Bytes on their way to the switch.
+/// Bytes for the switch.
 struct Outgoing {
     bytes: BytesMut,
-    /// When the peer took some, or the first came.
+    /// When the peer last read some, or when the first ones came.
     moved: Instant,
 }
 
@@ -133,9 +133,9 @@ struct Conversation<S> {
     out: Output,
     outgoing: Outgoing,
     incoming: BytesMut,
-    /// What the event loop has still to be told.
+    /// Reports that the event loop has to get.
     news: VecDeque<Input>,
-    /// True once the switchboard knows which switch this is.
+    /// True once the switchboard knows the switch.
     is_introduced: bool,
     probes: u32,
     lost: u64,
@@ -172,8 +172,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
 
     async fn run(mut self) -> anyhow::Result<()> {
         let result = self.talk().await;
-        // What the driver has still to say (an error message) is said, and to the event loop too; then the
-        // connection ends.
+        // The driver's last output (an error message) is still sent, and its events reported; then
+        // the connection ends.
         self.outgoing.add(&mut self.out.bytes);
         self.pass_on(&mut None);
         for input in std::mem::take(&mut self.news) {
@@ -228,8 +228,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
                 }
                 count = inbox.effects.recv_many(&mut batch, BATCH), if has_room => {
                     if count == 0 {
-                        // The event loop lets go of it as soon as another one drives the switch; why was
-                        // decided before, and is to be told.
+                        // The event loop drops the line as soon as another connection is active;
+                        // the reason was decided before, and has to be sent.
                         self.follow()?;
                         let why = "another connection has taken the switch over";
                         self.driver.dismiss(why, &mut self.out);
@@ -254,8 +254,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         }
     }
 
-    /// Time has passed. What has come meanwhile is read first: after a pause of this process,
-    /// silence proves nothing.
+    /// Handles due deadlines. Received bytes are read first: after a pause of this process, silence
+    /// proves nothing.
     async fn on_time(&mut self) -> anyhow::Result<()> {
         let read = tokio::time::timeout(Duration::ZERO, self.reader.read_buf(&mut self.incoming)).await;
         if let Ok(read) = read {
@@ -282,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         }
     }
 
-    /// Does what the switchboard wants.
+    /// Executes the switchboard's order.
     fn follow(&mut self) -> anyhow::Result<()> {
         let wish = self.wishes.borrow_and_update().clone();
         if let Some(why) = wish.close {
@@ -297,7 +297,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         Ok(())
     }
 
-    /// Tells the switchboard which switch this is, once.
+    /// Introduces the switch to the switchboard, once.
     async fn introduce(&mut self) {
         if self.is_introduced {
             return;
@@ -313,8 +313,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         self.server.arrive(self.id, dpid, identity).await;
     }
 
-    /// Puts the driver's events among the news for the event loop; before the first, where the switch's
-    /// effects go.
+    /// Adds the driver's events to the reports for the event loop; before the first one, the queue
+    /// of the switch's effects.
     fn pass_on(&mut self, line: &mut Option<super::SwitchLine>) {
         for warning in std::mem::take(&mut self.out.warnings) {
             let text = match self.driver.dpid() {
@@ -345,7 +345,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Conversation<S> {
         }
     }
 
-    /// Writes what is left, closes our side and drops what still comes, until the peer closes too.
+    /// Writes the remaining bytes, closes this side and discards received bytes, until the peer
+    /// closes too.
     async fn last_words(&mut self) -> std::io::Result<()> {
         let Conversation { reader, writer, outgoing, .. } = self;
         let mut dropped = [0; 4096];
@@ -368,8 +369,8 @@ mod tests {
     use tandem_model::{Dpid, Mac, PortNo};
     use tokio::sync::mpsc;
 
-    /// Whatever is wrong in a parser: the switch is down, the operator is told, and nobody else is
-    /// harmed.
+    /// A panic in a parser takes the switch down and is reported to the operator; other connections
+    /// are unaffected.
     #[tokio::test]
     async fn a_panic_is_a_lost_connection_and_a_notice() {
         let (event_loop, mut inputs) = mpsc::channel(16);

@@ -1,4 +1,4 @@
-//! Effects on their way from the event loop to a switch's connection.
+//! The queue of effects from the event loop to a switch's connection.
 
 use super::Wish;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Effects that wait for a connection: more than a second of answers to as many packets as a switch
-/// may send in one. A connection takes none while its switch does not take in what it was sent.
+/// The capacity of the queue: more than a second of replies to as many packets as a switch may send
+/// in one. A connection takes no effects while its switch does not read.
 pub(super) const EFFECTS: usize = 8192;
-/// Of these, places that frames and polls leave to rules and ports. A frame that is lost is sent
-/// again by whoever asked for it.
+/// Places that frames and polls leave for rules and ports. A lost frame is sent again by its
+/// sender.
 const KEPT_FREE: usize = EFFECTS / 4;
 
-/// The event loop's end. When it is full, the connection is closed: the switch is synchronised anew
-/// when it is back.
+/// The event loop's end. When the queue is full, the connection is closed, and the switch
+/// synchronised again when it is back.
 #[derive(Debug)]
 pub struct SwitchLine {
     effects: mpsc::Sender<Effect>,
@@ -30,11 +30,11 @@ pub struct SwitchLine {
 pub(super) struct Inbox {
     pub(super) effects: mpsc::Receiver<Effect>,
     pub(super) overflow: CancellationToken,
-    /// Frames and polls that found no place.
+    /// Number of frames and polls that found no place.
     pub(super) lost: Arc<AtomicU64>,
 }
 
-/// The line of a connection of which the switchboard wants that.
+/// Creates the queue of a connection with these orders of the switchboard.
 pub(super) fn line(wishes: watch::Receiver<Wish>) -> (SwitchLine, Inbox) {
     let (sender, effects) = mpsc::channel(EFFECTS);
     let (overflow, lost) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
@@ -43,13 +43,13 @@ pub(super) fn line(wishes: watch::Receiver<Wish>) -> (SwitchLine, Inbox) {
 }
 
 impl SwitchLine {
-    /// True when the switchboard has closed the connection meanwhile: what it had still to say when
-    /// the event loop had room comes behind what was said of its successor.
+    /// True when the switchboard has closed the connection: its remaining reports would come after
+    /// those of its successor.
     pub(crate) fn is_void(&self) -> bool {
         self.wishes.borrow().close.is_some()
     }
 
-    /// Hands an effect on. It never waits: the event loop waits for nobody.
+    /// Adds an effect. It never blocks: the event loop waits for nobody.
     pub fn carry(&self, effect: Effect) {
         let may_be_lost = matches!(
             effect,
@@ -62,14 +62,14 @@ impl SwitchLine {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        // A connection that just ended will say so; what was meant for it is void.
+        // A connection that has just ended reports that; its effects are void.
         if let Err(TrySendError::Full(_)) = self.effects.try_send(effect) {
             self.overflow.cancel();
         }
     }
 }
 
-/// The line of a connection that the switchboard has closed.
+/// The queue of a connection that the switchboard has closed.
 #[cfg(test)]
 pub(crate) fn closed_line() -> SwitchLine {
     let close = Some("another one is newer".into());

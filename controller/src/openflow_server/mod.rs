@@ -7,8 +7,8 @@
 //!                                         switchboard (which connection drives a switch)
 //! ```
 //!
-//! Memory per connection is bounded, and each queue has a named depth: see [`connection`]. A task
-//! that panics is a lost connection.
+//! The memory of a connection is bounded, and each queue has a named capacity: see [`connection`].
+//! A task that panics counts as a lost connection.
 
 mod accept;
 mod address;
@@ -38,13 +38,13 @@ use tandem_switch_driver::{Config, Duty};
 use tokio::sync::{mpsc, watch};
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Peers whose log lines are told apart; more share one allowance.
+/// The most peers with log limits of their own; further ones share one.
 const PEERS: usize = 1024;
 
-/// What a log line is about: each kind has its own allowance, so that one hides no other.
+/// The subject of a log line: each has its own limit, so that one hides no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Subject {
-    /// A connection that was refused, or came to nothing.
+    /// A connection that was refused, or failed before its handshake ended.
     Refused,
     /// A switch's connection that has ended.
     Ended,
@@ -52,20 +52,20 @@ enum Subject {
     Panic,
 }
 
-/// Who dials: what the kernel says, and what people call it.
+/// A peer: its identity by the kernel, and its name for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Who.
+    /// Its identity.
     pub peer: Peer,
-    /// In words.
+    /// Its name.
     pub name: String,
 }
 
-/// What the switchboard wants of a connection; only the latest counts.
+/// The switchboard's order for a connection; only the latest one matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Wish {
     duty: Duty,
-    /// How often it was to ask whether its switch is there.
+    /// How often it was ordered to probe its switch.
     probes: u32,
     close: Option<String>,
 }
@@ -74,9 +74,9 @@ struct State {
     board: Switchboard,
     wishes: BTreeMap<ConnectionId, watch::Sender<Wish>>,
     places: Places,
-    /// One line a minute.
+    /// Limits lines to one a minute.
     lines: KeyedRateLimiter<(Peer, Subject)>,
-    /// What is wrong with connected switches.
+    /// Limits warnings about connected switches.
     warnings: KeyedRateLimiter<Peer>,
 }
 
@@ -87,12 +87,12 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// See the module. Cheap to clone.
+/// The OpenFlow server. Cheap to clone.
 #[derive(Clone)]
 pub struct Server(Arc<Shared>);
 
 impl Server {
-    /// For a site with these switches; `most` connections at once.
+    /// Creates it for a site with these switches; at most `most` connections at once.
     pub fn new(
         cfg: Config,
         switches: impl IntoIterator<Item = Dpid>,
@@ -113,12 +113,12 @@ impl Server {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number for a connection that was just made.
+    /// A number for a new connection.
     fn next_id(&self) -> ConnectionId {
         self.0.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Gives a connection its place, if there is one.
+    /// Takes a place for a connection, if there is one.
     fn enter(&self, id: ConnectionId, caller: &Caller) -> Option<watch::Receiver<Wish>> {
         let (sender, wishes) = watch::channel(Wish { duty: Duty::Undecided, probes: 0, close: None });
         let mut state = self.state();
@@ -131,7 +131,7 @@ impl Server {
         Some(wishes)
     }
 
-    /// A connection has said which switch it is.
+    /// A connection has introduced its switch.
     async fn arrive(&self, id: ConnectionId, dpid: Dpid, identity: Identity) {
         let inputs = {
             let mut state = self.state();
@@ -142,7 +142,7 @@ impl Server {
         self.tell(inputs).await;
     }
 
-    /// A connection is gone.
+    /// A connection has ended.
     async fn leave(&self, id: ConnectionId, why: &str) {
         let inputs = {
             let mut state = self.state();
@@ -156,7 +156,7 @@ impl Server {
 
     async fn tell(&self, inputs: Vec<Input>) {
         for input in inputs {
-            // The event loop is gone only when the controller stops.
+            // The event loop ends only when the controller stops.
             let _ = self.0.event_loop.send(input).await;
         }
     }
@@ -165,15 +165,15 @@ impl Server {
         self.state().board.switch_of(id)
     }
 
-    /// Says what a switch does wrong, if it may cause one more line.
+    /// Warns of a switch's fault, if it may cause another line.
     fn warn(&self, caller: &Caller, text: &str) {
         if let Verdict::Allowed { held_back } = self.state().warnings.ask(caller.peer, now()) {
             tracing::warn!(kind = "switch-fault", held_back, "{text}");
         }
     }
 
-    /// Whether a peer may cause one more line of that kind, and how many were not written since the
-    /// last.
+    /// Whether a peer may cause another line of that subject; returns how many were suppressed
+    /// since the last.
     fn may_log(&self, caller: &Caller, subject: Subject) -> Option<u64> {
         match self.state().lines.ask((caller.peer, subject), now()) {
             Verdict::Allowed { held_back } => Some(held_back),
@@ -188,7 +188,7 @@ fn wish(state: &State, id: ConnectionId, change: impl FnOnce(&mut Wish)) {
     }
 }
 
-/// Tells connections what is wanted of them; what the event loop has to know comes back.
+/// Passes the switchboard's orders to connections; returns the reports for the event loop.
 fn carry_out(state: &State, orders: Vec<Order>) -> Vec<Input> {
     let mut inputs = Vec::new();
     for order in orders {

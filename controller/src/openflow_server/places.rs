@@ -1,22 +1,22 @@
-//! Places for connections: so many at once, and none of them is taken from switches by who only
-//! dials.
+//! Places for connections: their number is limited, and connections without a switch take none from
+//! switches.
 //!
-//! A connection that has not said which switch it is waits, and may take [`WAITING`] of the places
-//! at most. When they are full, the peer that has most of them waiting loses its oldest; so whoever
-//! opens connections and says nothing takes them from itself.
+//! A connection that has not introduced a switch is waiting, and waiting ones take at most
+//! [`WAITING`] of the places. When these are full, the peer with the most waiting connections loses
+//! its oldest; so a peer that opens connections and sends nothing only harms itself.
 
 use super::switchboard::{ConnectionId, Peer};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Connections that wait for the end of their handshake, at a time: all switches of a data centre
-/// come back at once after a restart.
+/// The most connections whose handshake has not ended: all switches of a data centre come back at
+/// once after a restart.
 const WAITING: usize = 4096;
 
-/// All places are taken by switches.
+/// Switches have taken all places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// See the module.
+/// The places of all connections.
 #[derive(Debug)]
 pub(super) struct Places {
     most: usize,
@@ -26,14 +26,14 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// So many.
+    /// With `most` places.
     pub(super) fn new(most: usize) -> Places {
         Places { most, all: BTreeMap::new(), waiting: BTreeMap::new(), waits: 0 }
     }
 
-    /// A new connection gets a place; which other one has to give up its own for it, if any.
+    /// Takes a place for a new connection; returns another one that has to give up its own for it,
+    /// if any.
     ///
-    /// # Errors
     /// When there is none.
     pub(super) fn enter(&mut self, id: ConnectionId, peer: Peer) -> Result<Option<ConnectionId>, Full> {
         let is_full = self.all.len() >= self.most || self.waits >= WAITING;
@@ -50,7 +50,7 @@ impl Places {
         Some(id)
     }
 
-    /// It has said which switch it is.
+    /// A connection has introduced its switch.
     pub(super) fn settled(&mut self, id: ConnectionId) {
         let Some(peer) = self.all.get(&id) else { return };
         let Some(ids) = self.waiting.get_mut(peer) else { return };
@@ -62,7 +62,7 @@ impl Places {
         }
     }
 
-    /// It is gone.
+    /// A connection has ended.
     pub(super) fn leave(&mut self, id: ConnectionId) {
         self.settled(id);
         self.all.remove(&id);

@@ -1,17 +1,18 @@
-//! Which connection drives a switch, when several say that they are it.
+//! Decides which connection drives a switch, when several introduce themselves as the same one.
 //!
 //! 1. The first one is active.
-//! 2. Another of the same switch stands by, and takes over when the active one ends: Open vSwitch
-//!    dials every address that it was given, and a switch that lost its connection dials again
-//!    before the loss is noticed here.
-//! 3. One of another peer wins over the older one, which is closed and told why: a switch is
-//!    replaced, or its id was given twice.
-//! 4. When that goes to and fro, nobody can say which is right: both are closed, a notice names
-//!    them, and neither is used until only one of them has tried for [`QUIET`]. A switch that comes
-//!    when another has gone is no change, unless it was there before the other.
+//! 2. Another connection of the same switch is standby, and takes over when the active one ends:
+//!    Open vSwitch dials every address in its configuration, and a switch that lost its connection
+//!    dials again before the loss is detected here.
+//! 3. A connection of another peer replaces the older one, which is closed with the reason: a
+//!    switch was replaced, or its id is used twice.
+//! 4. When peers replace each other repeatedly, it is unknown which is right: both are closed, a
+//!    notice names them, and neither is used until only one of them has tried for [`QUIET`]. A
+//!    switch that comes after another has gone is no such change, unless it was there before the
+//!    other.
 //!
-//! Pure: it is told who comes and goes and answers with orders; whoever owns the sockets carries
-//! them out. Bounded in what it remembers.
+//! Pure: it is notified of arrivals and departures and returns orders, which the owner of the
+//! sockets executes. Its memory is bounded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -23,25 +24,23 @@ use tandem_model::{Dpid, Mac, PortNo, Time};
 /// A connection's number, unique in this run.
 pub type ConnectionId = u64;
 
-/// Changes to another peer in a [`MINUTE`] that are to and fro.
+/// Changes to another peer within a [`MINUTE`] that count as repeated replacement.
 const TO_AND_FRO: usize = 3;
 const MINUTE: Duration = Duration::from_secs(60);
-/// How long only one peer has to have tried until it is used again: longer than any switch waits
+/// How long only one peer has to have tried until it is used again: longer than any switch's pause
 /// between two tries (Open vSwitch: 8 s).
 pub const QUIET: Duration = Duration::from_secs(60);
-/// Connections of one switch that stand by: it dials a few addresses, and what is left over from
-/// before is not noticed at once.
+/// The most standby connections of a switch: it dials a few addresses, and lost ones are not
+/// detected at once.
 const STANDBY: usize = 4;
-/// Times that a switch may connect in a minute: one that tries once a second is let in, one that
-/// does nothing else is not.
+/// How often a switch may connect in a minute: once a second is accepted, a busy loop is not.
 const ARRIVALS: u32 = 60;
-/// Connections of switches that the site does not know, at a time: ids can be invented.
+/// The most connections of switches unknown to the site: ids can be invented.
 const UNKNOWN: usize = 64;
-/// Switches that are remembered without a connection, before those of more than a minute ago are
-/// forgotten.
+/// Switches without a connection that are remembered, before those older than a minute are dropped.
 const REMEMBERED: usize = 1024;
 
-/// Who is at the other end, as the kernel says it.
+/// The identity of a peer, by the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
     /// By TCP, from this address.
@@ -53,28 +52,28 @@ pub enum Peer {
         /// Process id.
         process: i32,
     },
-    /// The kernel does not say.
+    /// The kernel does not report it.
     Unknown,
 }
 
-/// What a switch is told apart by.
+/// The properties by which switches are distinguished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Where it is.
+    /// Its peer.
     pub peer: Peer,
-    /// For people.
+    /// A name for people.
     pub name: String,
     /// Manufacturer, hardware, software.
     pub description: String,
-    /// Its ports: what each is called, and its address.
+    /// Its ports, each with its name and address.
     pub ports: BTreeMap<PortNo, (String, Mac)>,
 }
 
 impl Identity {
-    /// True when two connections are of one switch: of one process; or of one address with the same
+    /// Whether two connections are of one switch: of one process; or of one address with the same
     /// description and a port in common, by number and name (ports come and go, and a restarted
-    /// Open vSwitch gives some of them other addresses); or from anywhere with the same description
-    /// and ports.
+    /// Open vSwitch gives other addresses to some of them); or from any peer with the same
+    /// description and ports.
     fn is_same_switch(&self, other: &Identity) -> bool {
         let alike = self.description == other.description;
         match (self.peer, other.peer) {
@@ -92,20 +91,20 @@ impl Identity {
     }
 }
 
-/// What is to be done, in this order.
+/// An order, to be executed in sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// This connection drives its switch.
+    /// Make this connection active.
     Activate(ConnectionId),
-    /// This one keeps itself alive.
+    /// Make this one standby.
     StandBy(ConnectionId),
-    /// This one asks whether its switch is still there.
+    /// Probe the switch on this one.
     Probe(ConnectionId),
-    /// This one tells its switch why it is closed, and is closed.
+    /// Send the reason on this one, and close it.
     Close(ConnectionId, String),
-    /// The switch has no connection any more; this was the last one.
+    /// Report the switch as down; this was its last connection.
     Down(Dpid, ConnectionId, String),
-    /// The operator has to know.
+    /// Report a notice to the operator.
     Report(Dpid, String),
 }
 
@@ -118,13 +117,13 @@ struct Connection {
 #[derive(Debug)]
 struct Record {
     active: Option<ConnectionId>,
-    /// Oldest first.
+    /// Standby connections, oldest first.
     standby: VecDeque<ConnectionId>,
-    /// The last two different switches that tried, latest first, and when.
+    /// The last two different switches that tried, latest first, with their times.
     seen: VecDeque<(Arc<Identity>, Time)>,
-    /// The last one that was active.
+    /// The last active one.
     last: Option<Arc<Identity>>,
-    /// When it became another one.
+    /// When the active one was replaced.
     changes: VecDeque<Time>,
     is_contested: bool,
     arrivals: RateLimiter,
@@ -143,8 +142,8 @@ impl Record {
         }
     }
 
-    /// A switch has tried or was there: whether it is one of the last two, the last other one, and
-    /// when that did.
+    /// Records a try of a switch: returns whether it is one of the last two, and the last other one
+    /// with its time.
     fn saw(&mut self, identity: &Arc<Identity>, now: Time) -> (bool, Option<(Arc<Identity>, Time)>) {
         let before = self.seen.len();
         self.seen.retain(|(other, _)| !other.is_same_switch(identity));
@@ -160,10 +159,10 @@ impl Record {
     }
 }
 
-/// See the module.
+/// The state of all switches' connections.
 #[derive(Debug)]
 pub struct Switchboard {
-    /// Those of the site.
+    /// The switches of the site.
     known: BTreeSet<Dpid>,
     connections: BTreeMap<ConnectionId, Connection>,
     records: BTreeMap<Dpid, Record>,
@@ -171,7 +170,7 @@ pub struct Switchboard {
 }
 
 impl Switchboard {
-    /// For a site with these switches.
+    /// Creates it for a site with these switches.
     pub fn new(known: impl IntoIterator<Item = Dpid>) -> Switchboard {
         Switchboard {
             known: known.into_iter().collect(),
@@ -181,12 +180,12 @@ impl Switchboard {
         }
     }
 
-    /// The switch that a connection has said it is, until it leaves.
+    /// The switch that a connection has introduced, until it ends.
     pub fn switch_of(&self, id: ConnectionId) -> Option<Dpid> {
         self.connections.get(&id).map(|c| c.dpid)
     }
 
-    /// A connection has said which switch it is.
+    /// A connection introduces its switch.
     pub fn arrive(&mut self, id: ConnectionId, dpid: Dpid, identity: Identity, now: Time) -> Vec<Order> {
         if self.records.len() >= REMEMBERED && !self.records.contains_key(&dpid) {
             self.records.retain(|_, record| !record.is_idle(now));
@@ -203,7 +202,7 @@ impl Switchboard {
         let (returns, other) = record.saw(&identity, now);
         if !record.arrivals.take(now) {
             let text = format!(
-                "switch {dpid} has connected {ARRIVALS} times in a minute; it is let in again in the next"
+                "switch {dpid} has connected {ARRIVALS} times in a minute; it is accepted again in the next"
             );
             return vec![Order::Close(id, text)];
         }
@@ -233,7 +232,7 @@ impl Switchboard {
                     let text = format!("switch {dpid} has {STANDBY} newer connections that stand by");
                     orders.push(Order::Close(oldest, text));
                 }
-                // Perhaps it dials again because the other connection is dead.
+                // It may have dialled again because the other connection is dead.
                 orders.extend([Order::StandBy(id), Order::Probe(active)]);
             }
             active => {
@@ -244,8 +243,7 @@ impl Switchboard {
         orders
     }
 
-    /// A connection becomes active that no other of its switch is before: the first, or the one of
-    /// another peer.
+    /// Activates a connection: the first of its switch, or that of another peer.
     fn succeed(
         &mut self,
         id: ConnectionId,
@@ -287,7 +285,7 @@ impl Switchboard {
         orders.push(Order::Activate(id));
     }
 
-    /// A connection has ended, for whatever reason.
+    /// A connection has ended, for any reason.
     pub fn leave(&mut self, id: ConnectionId, why: &str, now: Time) -> Vec<Order> {
         let Some(Connection { dpid, identity }) = self.connections.remove(&id) else { return Vec::new() };
         if !self.known.contains(&dpid) {
@@ -299,7 +297,7 @@ impl Switchboard {
             return Vec::new();
         }
         record.saw(&identity, now);
-        // The newest: what is left over from before is not it.
+        // The newest one: older ones may be dead.
         record.active = record.standby.pop_back();
         match record.active {
             Some(next) => vec![Order::Activate(next)],

@@ -1,4 +1,4 @@
-//! The switchboard's rules, one story each, and a property over random comings and goings.
+//! The switchboard's rules, a test for each, and a property over random arrivals and departures.
 
 use super::switchboard::{ConnectionId, Identity, Order, Peer, QUIET, Switchboard};
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ fn the_second_connection_of_a_switch_stands_by_and_takes_over() {
         assert_eq!(board.arrive(1, DPID, first, at(0)), [Order::Activate(1)]);
         let orders = board.arrive(2, DPID, second.clone(), at(1));
         assert_eq!(orders, [Order::StandBy(2), Order::Probe(1)], "{second:?}");
-        // No Down in between: the core does not see the switch go.
+        // There is no Down in between: for the core the switch stays.
         assert_eq!(board.leave(1, "unplugged", at(2)), [Order::Activate(2)]);
         assert_eq!(board.leave(2, "unplugged", at(3)), [Order::Down(DPID, 2, "unplugged".into())]);
     }
@@ -80,7 +80,7 @@ fn of_another_peer_the_newer_wins_and_the_older_is_told_who() {
         panic!("{orders:?}")
     };
     assert!(why.contains("tcp:10.0.0.2") && told.contains("tcp:10.0.0.1"), "{why}; {told}");
-    // Of one address with nothing in common: two bridges of one host have one id by mistake.
+    // From one address with nothing in common: two bridges of one host with the same id by mistake.
     let mut twin = switch(2);
     twin.ports = switch(3).ports;
     assert_eq!(closed(&board.arrive(4, DPID, twin, at(200))), [3]);
@@ -101,18 +101,18 @@ fn to_and_fro_neither_is_used_until_one_has_given_up() {
     assert!(told.contains("tcp:10.0.0.1") && told.contains("tcp:10.0.0.2"), "{told}");
     assert!(orders.contains(&Order::Down(DPID, 3, told.to_owned())), "{orders:?}");
     assert_eq!((board.leave(3, "told to", at(15)), board.leave(4, "told to", at(15))), (vec![], vec![]));
-    // Both go on trying: both are turned away, without another notice.
+    // Both keep trying: both are refused, without another notice.
     for n in 0..20 {
         let orders = board.arrive(10 + n, DPID, switch(1 + (n % 2) as u8), at(20 + 8 * n));
         assert_eq!((closed(&orders), orders.len()), (vec![10 + n], 1));
         assert_eq!(board.leave(10 + n, "told to", at(20 + 8 * n)), []);
     }
-    // The last try of the second was at 172 s; the first goes on alone.
+    // The second has last tried at 172 s; the first goes on alone.
     assert_eq!(closed(&board.arrive(40, DPID, switch(1), at(180))), [40]);
     let later = at(172) + QUIET;
     let orders = board.arrive(41, DPID, switch(1), later);
     assert!(matches!(&orders[..], [Order::Report(..), Order::Activate(41)]), "{orders:?}");
-    // Each that goes politely before the other comes is to and fro all the same.
+    // Even if each leaves in order before the other comes, that is repeated replacement.
     let mut board = self::board();
     let mut refused = Vec::new();
     for n in 0..6 {
@@ -120,8 +120,8 @@ fn to_and_fro_neither_is_used_until_one_has_given_up() {
         board.leave(n, "it closed the connection", at(n));
     }
     assert_eq!(refused, [4, 5]);
-    // One that is another each time it comes, as a process that is started again and again, is not:
-    // none comes back.
+    // A peer that is a different one each time, such as a process that is restarted, is not: none
+    // comes back.
     let mut board = self::board();
     for n in 0..6 {
         assert_eq!(board.arrive(n.into(), DPID, switch(n), at(n.into())), [Order::Activate(n.into())]);
@@ -149,8 +149,8 @@ fn a_switch_that_only_dials_is_held_off_and_invented_ids_are_few() {
 }
 
 proptest! {
-    /// Whoever comes and goes: at most one connection is active, it is one that is there, and a
-    /// switch is down exactly when none is.
+    /// Whatever the arrivals and departures: at most one connection is active, it exists, and a
+    /// switch is down exactly when none is active.
     #[test]
     fn there_is_one_active_connection_or_none(
         steps in proptest::collection::vec((any::<bool>(), 1u8..4, 0u64..20), 1..200),
@@ -176,8 +176,8 @@ proptest! {
                     Order::Probe(id) => prop_assert_eq!(active, Some(id)),
                     Order::Close(id, _) => {
                         open.retain(|o| *o != id);
-                        // As the connection's task does afterwards. One that was active has a
-                        // successor already, or is down.
+                        // As the connection's task does afterwards. If it was active, it has a
+                        // successor already, or the switch is down.
                         let after = board.leave(id, "told to", at(seconds));
                         prop_assert_eq!(after, vec![]);
                     }

@@ -29,8 +29,8 @@ const PACKET_INS: u32 = 5000;
 /// What `tandem serve` is told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The site file.
-    #[arg(long)]
+    /// The site file; where there is none, `tandem init` makes one (asked for here on a terminal).
+    #[arg(long, default_value = "site.toml")]
     pub site: PathBuf,
     /// Where switches connect: tcp:ADDRESS:PORT or unix:PATH; may be given several times.
     #[arg(long, default_values = ["tcp:127.0.0.1:6653", "unix:/run/tandem/openflow.sock"])]
@@ -91,6 +91,7 @@ pub fn read_site(path: &Path) -> anyhow::Result<Site> {
 /// When a part cannot start; then nothing is left running.
 pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let api_addresses: Vec<Address> = std::iter::once(api).chain(options.also_listen.clone()).collect();
+    crate::new_site::offer(&options.site)?;
     let site = Arc::new(read_site(&options.site)?);
     // Everything that can be refused is tried before anything is changed.
     let hypervisors = options.hypervisors.as_deref().map(|f| Hypervisors::load(f, &site)).transpose()?;
@@ -137,7 +138,7 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
     let writer = Writer::start(Box::new(store), sender.clone())?;
     let (event_loop, handle) = EventLoop::new(core, (sender.clone(), receiver), writer, recording);
     let driver = Config {
-        poll_period: site.statistics.period,
+        poll_period: site.statistics.poll_period(),
         lldp_period: site.modules.discovery.then_some(site.discovery.lldp_period),
         secret: secret()?,
         packet_ins: PACKET_INS,

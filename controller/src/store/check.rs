@@ -1,37 +1,37 @@
-//! What is stored, checked against the site that is served: every fault at once, and nothing is
-//! dropped or used by halves.
+//! Checks the stored records against the site: all faults are reported at once, and a record is
+//! used completely or not at all.
 //!
-//! A record that does not fit is a [`Severity::Fault`]: the controller does not start, because a VM
-//! that it knows wrongly is worse than one that it does not know. What a controller that was killed
-//! may leave behind by itself (a group with a member that has just been deleted) is a
-//! [`Severity::Leftover`]: it is said, and left out.
+//! A record that does not fit is a [`Severity::Fault`]: the controller does not start, because a
+//! wrong record of a VM is worse than a missing one. What a killed controller may leave (a group
+//! with a member that was just deleted) is a [`Severity::Leftover`]: it is reported, and left out.
 
 use super::Layout;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use tandem_model::{
-    Hop, LinkId, MigrationRecord, NodeId, PersistedState, Place, ServerId, Site, SwitchId, VmId, VmRecord,
+    Hop, LinkId, MigrationRecord, NodeId, OnPlace, PersistedState, Place, ServerId, Site, SwitchId, VmId,
+    VmRecord,
 };
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// The store is not used with this site.
     Fault,
-    /// It is left out.
+    /// The record is left out.
     Leftover,
 }
 
-/// One thing that does not fit.
+/// A record that does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The table that the record is in.
+    /// The table of the record.
     pub table: &'static str,
     /// Its id there.
     pub id: i64,
-    /// How bad.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong.
+    /// The reason.
     pub what: String,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that does not fit; `before` is what the records were written for.
+/// All findings; `before` is the layout that the records were written for.
 pub fn findings(stored: &PersistedState, before: &Layout, site: &Site) -> Vec<Finding> {
     let mut check = Check { site, before, now: Layout::of(site), found: Vec::new() };
     check.vms(stored);
@@ -51,7 +51,7 @@ pub fn findings(stored: &PersistedState, before: &Layout, site: &Site) -> Vec<Fi
     check.found
 }
 
-/// Leaves out what is left over: afterwards each group has only members that are stored.
+/// Removes the leftovers: afterwards each group has only stored members.
 pub(super) fn leave_out(stored: &mut PersistedState) {
     let known: BTreeSet<VmId> = stored.vms.iter().map(|v| v.id).collect();
     for group in &mut stored.groups {
@@ -66,7 +66,7 @@ struct Check<'a> {
     found: Vec<Finding>,
 }
 
-/// What a name at a place in a list was when the record was written, and what is there now.
+/// Compares the name at an index when the record was written with the present one.
 fn moved(what: &str, index: usize, before: &[String], now: &[String]) -> Option<String> {
     match (before.get(index), now.get(index)) {
         (_, None) => Some(match before.get(index) {
@@ -103,7 +103,7 @@ impl Check<'_> {
         moved("link", id.0 as usize, &self.before.links, &self.now.links)
     }
 
-    /// What is wrong with a place, and with the paths to and from it.
+    /// The faults of a placement, and of its paths.
     fn place(&self, place: &Place) -> Vec<String> {
         let mut faults: Vec<String> =
             self.server(place.server).map(|f| format!("it is on {f}")).into_iter().collect();
@@ -129,7 +129,7 @@ impl Check<'_> {
         faults
     }
 
-    /// What is wrong with a path; an empty one is none (the VM is cut off).
+    /// The fault of a path; an empty one is valid (the VM is cut off).
     fn path(&self, path: &[Hop], ends: Option<(NodeId, NodeId)>) -> Option<String> {
         if let Some(gone) = path.iter().find_map(|hop| self.link(hop.link)) {
             return Some(format!("goes over {gone}"));
@@ -186,6 +186,15 @@ impl Check<'_> {
             let class = moved("class", usize::from(class.0), &self.before.classes, &self.now.classes);
             faults.extend(class.map(|f| format!("it is of {f}")));
         }
+        match vm.request.constraints.on {
+            Some(OnPlace::Server(server)) => {
+                faults.extend(self.server(server).map(|f| format!("it is kept to {f}")));
+            }
+            Some(OnPlace::Edge(switch)) => {
+                faults.extend(self.switch(switch).map(|f| format!("it is kept to the servers of {f}")));
+            }
+            None => {}
+        }
         let pins = vm.pin.iter().flatten().filter_map(|s| self.switch(*s));
         faults.extend(pins.map(|f| format!("its path is pinned to {f}")));
         if u32::try_from(vm.id.0).is_err() {
@@ -234,7 +243,7 @@ impl Check<'_> {
         }
     }
 
-    /// What the operator has decided by hand.
+    /// Checks the manual overrides.
     fn wishes(&mut self, stored: &PersistedState) {
         for port in &stored.ports {
             let id = super::port_id(port.switch, port.port);

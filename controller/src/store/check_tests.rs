@@ -1,4 +1,4 @@
-//! Each thing that does not fit is named once; what fits is not.
+//! Each fault is reported once; valid records have none.
 
 use super::*;
 use std::net::Ipv4Addr;
@@ -43,7 +43,7 @@ fn vm(site: &Site, id: u64, server: u32) -> VmRecord {
     let resources = Resources { cpu: 1, ram: Bytes(1), disk: Bytes(1), net: BitRate(1) };
     VmRecord {
         id: VmId(id),
-        request: VmRequest { resources, class: Some(ClassId(0)), timeout: None, name: None, image: None },
+        request: VmRequest { resources, class: Some(ClassId(0)), ..VmRequest::default() },
         server: ServerId(server),
         uplink: 0,
         gateway: GatewayId(0),
@@ -62,7 +62,7 @@ fn vm(site: &Site, id: u64, server: u32) -> VmRecord {
 fn stored(site: &Site) -> PersistedState {
     PersistedState {
         vms: vec![vm(site, 1, 0), vm(site, 2, 1)],
-        groups: vec![GroupRecord { id: GroupId(1), members: vec![VmId(1), VmId(2)] }],
+        groups: vec![GroupRecord { id: GroupId(1), members: vec![VmId(1), VmId(2)], request: None }],
         last_vm: 9,
         last_group: 1,
         drained: vec![ServerId(1)],
@@ -128,7 +128,7 @@ fn every_kind_of_misfit_is_named_by_its_record() {
             "{record} {word}: {found:?}"
         );
     }
-    // All at once, not only the first.
+    // All faults at once, not only the first.
     let mut all = stored(&site);
     all.vms[0].server = ServerId(9999);
     all.vms[1].gateway = GatewayId(99);
@@ -145,7 +145,7 @@ fn a_site_may_grow_at_its_ends_and_nothing_may_take_anothers_place() {
     let mut stored = stored;
     stored.vms[0].request.class = None;
     let found = findings(&stored, &Layout::of(&before), &after);
-    // With three at each edge the servers after the first edge's are others in their places.
+    // With three servers at each edge, those after the first edge's are at other indexes.
     let moved = before.topology.servers[last as usize].name != after.topology.servers[last as usize].name
         || before.topology.links != after.topology.links;
     assert!(moved && found.iter().any(|f| f.severity == Severity::Fault), "{found:?}");

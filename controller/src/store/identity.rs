@@ -1,8 +1,9 @@
-//! Whose store it is: the identity that is made with it, and what its records were written for.
+//! The identity of a store, which is created with it, and the site that its records were written
+//! for.
 //!
-//! Records point to servers, switches, links and gateways by their place in the site file, so a
-//! store is good for that site only, and for what the site grew to by additions at the end of each
-//! list. What the lists were is kept as the [`Layout`].
+//! Records refer to servers, switches, links and gateways by their index in the site file, so a
+//! store is valid for that site only, and for later versions of the site with additions at the end
+//! of each list. The [`Layout`] keeps the lists.
 
 use anyhow::bail;
 use rand::RngExt;
@@ -11,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 use tandem_model::{NodeId, Site, StoreIdentity, StoreUid, Time};
 
-/// What of a site its records point to, each by its place in the list.
+/// The lists of a site that records refer to by index.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Layout {
     /// Switches, by their datapath ids.
@@ -20,14 +21,14 @@ pub struct Layout {
     pub servers: Vec<String>,
     /// Gateways, by their names.
     pub gateways: Vec<String>,
-    /// Links, by what they connect: `edge1:3 srv1:1`.
+    /// Links, by their ends: `edge1:3 srv1:1`.
     pub links: Vec<String>,
     /// Service classes, by their names.
     pub classes: Vec<String>,
 }
 
 impl Layout {
-    /// That of a site.
+    /// The layout of a site.
     pub fn of(site: &Site) -> Layout {
         let topology = &site.topology;
         let node = |node: NodeId| match node {
@@ -49,7 +50,7 @@ impl Layout {
         let mut bytes = Vec::new();
         let lists = [&self.switches, &self.servers, &self.gateways, &self.links, &self.classes];
         let texts = std::iter::once(site).chain(lists.iter().flat_map(|list| {
-            // The list's end is told apart from a name: no name holds this character.
+            // The end of a list is distinguished from a name: no name has this character.
             list.iter().map(String::as_str).chain(std::iter::once("\u{1e}"))
         }));
         for text in texts {
@@ -71,7 +72,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// The one row of the table `site`.
+/// The single row of the table `site`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owner {
     #[serde(flatten)]
@@ -79,10 +80,9 @@ pub(super) struct Owner {
     pub(super) layout: Layout,
 }
 
-/// Reads whose a store is, or makes it this site's if it is nobody's yet (new, or made before
+/// Reads the owner of a store, or makes it this site's if it has none yet (new, or created before
 /// stores had an identity).
 ///
-/// # Errors
 /// When it is another site's, or cannot be read or written.
 pub(super) fn adopt(db: &Connection, path: &str, site: &Site, now: Time) -> anyhow::Result<Owner> {
     let layout = Layout::of(site);
@@ -113,7 +113,7 @@ pub(super) fn adopt(db: &Connection, path: &str, site: &Site, now: Time) -> anyh
     Ok(owner)
 }
 
-/// Whose a store is; `None` for one that is nobody's yet.
+/// The owner of a store; `None` if it has none yet.
 pub(super) fn read(db: &Connection, path: &str) -> anyhow::Result<Option<Owner>> {
     let row: Option<String> =
         db.query_row("SELECT record FROM site WHERE id = 1", [], |row| row.get(0)).optional()?;
@@ -124,7 +124,7 @@ pub(super) fn read(db: &Connection, path: &str) -> anyhow::Result<Option<Owner>>
     .transpose()
 }
 
-/// Writes whose a store is.
+/// Writes the owner of a store.
 pub(super) fn write(db: &Connection, owner: &Owner) -> anyhow::Result<()> {
     db.execute("INSERT OR REPLACE INTO site VALUES (1, ?1)", [serde_json::to_string(owner)?])?;
     Ok(())

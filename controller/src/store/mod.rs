@@ -1,9 +1,9 @@
-//! The store: what must survive a restart. SQLite in a file, behind a trait.
+//! The store: all state that must survive a restart. A SQLite file, behind a trait.
 //!
-//! [`place`] says where it lies, `opening` makes and locks it and names damage, `identity` says
-//! whose it is, [`check`] whether what it holds fits the site; [`writer`] is the one thread that
-//! owns it from then on. Writes that arrive together are one transaction; each is answered by
-//! `Stored` or `StoreFailed`, and of a failed transaction nothing is in the file.
+//! [`place`] finds its path, `opening` creates and locks it and detects damage, `identity` has its
+//! owner, [`check`] compares its records with the site; [`writer`] is the one thread that uses it
+//! afterwards. Writes that arrive together are one transaction; each is answered by `Stored` or
+//! `StoreFailed`, and nothing of a failed transaction is in the file.
 
 pub mod check;
 mod identity;
@@ -29,9 +29,9 @@ use tandem_model::{
     StoreOp, SwitchId, Time, VmRecord,
 };
 
-/// What the controller needs of a store.
+/// The interface of a store.
 pub trait Store: Send {
-    /// Everything that is stored.
+    /// All stored records.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -39,8 +39,7 @@ pub trait Store: Send {
 
     /// Writes all or nothing.
     ///
-    /// # Errors
-    /// When it cannot be written; then nothing is.
+    /// When it cannot be written; nothing is written then.
     fn commit(&mut self, records: &[StoreOp]) -> anyhow::Result<()>;
 }
 
@@ -59,21 +58,21 @@ const MIGRATIONS: &[M<'static>] = &[
     ),
     // One row: the shares of all classes.
     M::up("CREATE TABLE shares (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
-    // What the operator wants of ports; the id is made of the switch's and the port's.
+    // Manual overrides of ports; the id is made of the switch's and the port's.
     M::up("CREATE TABLE port (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
     // Migrations under way, and servers out of service.
     M::up(
         "CREATE TABLE migration (id INTEGER PRIMARY KEY, record TEXT NOT NULL);
          CREATE TABLE drained (id INTEGER PRIMARY KEY, record TEXT NOT NULL);",
     ),
-    // One row: whose store it is.
+    // One row: the owner of the store.
     M::up("CREATE TABLE site (id INTEGER PRIMARY KEY CHECK (id = 1), record TEXT NOT NULL);"),
     // One row: when a controller last ran, by the wall clock.
     M::up("CREATE TABLE alive (id INTEGER PRIMARY KEY, record TEXT NOT NULL);"),
 ];
 
 impl Sqlite {
-    /// Opens `site`'s store at `path`, making it if it is not there.
+    /// Opens `site`'s store at `path`, and creates it if it does not exist.
     ///
     /// # Errors
     /// When it cannot be opened, is another site's, or another controller has it.
@@ -85,7 +84,7 @@ impl Sqlite {
         Ok(Sqlite { db, path: name, owner })
     }
 
-    /// Whose it is.
+    /// Its identity.
     pub fn identity(&self) -> &StoreIdentity {
         &self.owner.identity
     }
@@ -123,7 +122,7 @@ impl Sqlite {
         Ok(list)
     }
 
-    /// All that can be read, and what cannot.
+    /// All records that can be read, and findings for the others.
     fn read(&self) -> anyhow::Result<(PersistedState, Vec<Finding>)> {
         let mut damaged = Vec::new();
         let d = &mut damaged;
@@ -143,7 +142,7 @@ impl Sqlite {
         Ok((stored, damaged))
     }
 
-    /// Everything in it that is damaged or does not fit `site`.
+    /// All damaged records and those that do not fit `site`.
     ///
     /// # Errors
     /// When it cannot be read at all.
@@ -153,12 +152,10 @@ impl Sqlite {
         Ok(found)
     }
 
-    /// Everything that is stored, if all of it fits `site`; what is left over of a controller that
-    /// was killed is left out and returned. From then on the store is good for what the site has
-    /// grown to.
+    /// All records, if they fit `site`; leftovers of a killed controller are left out and returned.
+    /// From then on the store is valid for the present site.
     ///
-    /// # Errors
-    /// With everything that is damaged or does not fit; then nothing was changed.
+    /// With all damaged and unfit records; nothing is changed then.
     pub fn load_for(&mut self, site: &Site) -> anyhow::Result<(PersistedState, Vec<Finding>)> {
         let (mut stored, mut found) = self.read()?;
         found.extend(check::findings(&stored, &self.owner.layout, site));
@@ -228,11 +225,20 @@ impl Sqlite {
                 put(&transaction, "vm", vm.id.0, &serde_json::to_string(vm)?)?;
                 continue;
             }
+            if let StoreOp::PutVmGroup { vms, .. } | StoreOp::TakeBackVmGroup { vms, .. } = record {
+                for vm in vms {
+                    put(&transaction, "vm", vm.id.0, &serde_json::to_string(vm)?)?;
+                }
+            }
             let (table, id, text) = match record {
                 StoreOp::PutVm { vm } => ("vm", vm.id.0, Some(serde_json::to_string(vm)?)),
                 StoreOp::RemoveVm { vm } => ("vm", vm.0, None),
-                StoreOp::PutGroup { group } => ("vm_group", group.id.0, Some(serde_json::to_string(group)?)),
-                StoreOp::RemoveGroup { group } => ("vm_group", group.0, None),
+                StoreOp::PutGroup { group } | StoreOp::PutVmGroup { group, .. } => {
+                    ("vm_group", group.id.0, Some(serde_json::to_string(group)?))
+                }
+                StoreOp::RemoveGroup { group } | StoreOp::TakeBackVmGroup { group, .. } => {
+                    ("vm_group", group.0, None)
+                }
                 StoreOp::PutPort { port } => {
                     ("port", port_id(port.switch, port.port), Some(serde_json::to_string(port)?))
                 }
@@ -272,7 +278,7 @@ fn put(transaction: &rusqlite::Transaction<'_>, table: &str, id: u64, text: &str
     Ok(())
 }
 
-/// A moment for people, UTC: `2026-03-01 12:00`.
+/// A time for people, in UTC: `2026-03-01 12:00`.
 fn date(at: Time) -> String {
     let seconds = i64::try_from(at.0 / 1_000_000_000).unwrap_or(i64::MAX);
     let date = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
@@ -284,7 +290,7 @@ fn port_id(switch: SwitchId, port: PortNo) -> u64 {
     u64::from(switch.0) << 32 | u64::from(port.0)
 }
 
-/// The tables that `tandem store forget` takes records out of, by the words that people use.
+/// The tables from which `tandem store forget` removes records, by their names for people.
 pub const TABLES: [(&str, &str); 6] = [
     ("vm", "vm"),
     ("group", "vm_group"),
@@ -294,12 +300,11 @@ pub const TABLES: [(&str, &str); 6] = [
     ("shares", "shares"),
 ];
 
-/// Takes one record out of the store at `path`, after copying the store aside; says where the copy
-/// is.
+/// Removes one record from the store at `path`, after making a copy of the store; returns the
+/// copy's path.
 ///
-/// # Errors
-/// When a controller has the store, there is no such record, or the copy cannot be made; then
-/// nothing was changed.
+/// When a controller uses the store, there is no such record, or the copy cannot be made; nothing
+/// is changed then.
 pub fn forget(path: &Path, table: &str, id: i64) -> anyhow::Result<PathBuf> {
     let words = || TABLES.map(|(word, _)| word).join(", ");
     let found = TABLES.iter().find(|(word, name)| *word == table || *name == table);
@@ -315,11 +320,10 @@ pub fn forget(path: &Path, table: &str, id: i64) -> anyhow::Result<PathBuf> {
     Ok(copy)
 }
 
-/// Everything in the store at `path` that is damaged or does not fit `site`. A copy is looked at:
-/// the store stays what it is, also whose.
+/// All damaged records in the store at `path`, and those that do not fit `site`. A copy is
+/// examined: the store and its owner are not changed.
 ///
-/// # Errors
-/// When it cannot be read, is another site's, or a controller has it.
+/// When it cannot be read, is another site's, or a controller uses it.
 pub fn examine(path: &Path, site: &Site) -> anyhow::Result<Vec<Finding>> {
     let folder = tempfile::tempdir().context("cannot make a folder for a copy of the store")?;
     let copied = folder.path().join("store.sqlite");
@@ -327,11 +331,10 @@ pub fn examine(path: &Path, site: &Site) -> anyhow::Result<Vec<Finding>> {
     Sqlite::open(&copied, site)?.examine(site)
 }
 
-/// The identity of the store at `path`, of `site`. Also while a controller has it: a record of one
-/// row is read.
+/// The identity of the store at `path`, which has to be `site`'s. Works also while a controller
+/// uses it: a record of one row is read.
 ///
-/// # Errors
-/// When there is none, it cannot be read, or is another site's.
+/// When it does not exist, cannot be read, or is another site's.
 pub fn identity_of(path: &Path, site: &Site) -> anyhow::Result<StoreIdentity> {
     let folder = tempfile::tempdir().context("cannot make a folder for a copy of the store")?;
     let copied = folder.path().join("store.sqlite");
@@ -343,7 +346,7 @@ pub fn identity_of(path: &Path, site: &Site) -> anyhow::Result<StoreIdentity> {
     Ok(identity)
 }
 
-/// The site that a store is of; `None` for one that is nobody's yet.
+/// The site of a store; `None` if it has no owner yet.
 fn site_of(path: &Path) -> anyhow::Result<Option<String>> {
     let db = opening::open_existing(path)?;
     let made: bool =
@@ -354,7 +357,7 @@ fn site_of(path: &Path) -> anyhow::Result<Option<String>> {
     Ok(identity::read(&db, &path.display().to_string())?.map(|owner| owner.identity.site))
 }
 
-/// Copies a store, with what is in its log, to a new file.
+/// Copies a store, with the contents of its log, to a new file.
 fn copy_store(from: &Path, to: &Path) -> anyhow::Result<()> {
     let db = opening::open_existing(from)?;
     opening::copy(&db, from, to)

@@ -1,8 +1,9 @@
-//! Opening a store: made whole or not at all, locked by one controller, and damage named as damage.
+//! Opens a store: it is created completely or not at all, locked by one controller, and damage is
+//! detected.
 //!
-//! A new store is made under another name and gets its own only when everything is in it, so that a
-//! start that was interrupted leaves no empty file. An empty file is therefore never a new store:
-//! what it held is lost, and whoever owns it has to say so.
+//! A new store is created under a temporary name and renamed when it is complete, so that an
+//! interrupted start leaves no empty file. So an empty file is never a new store: its contents are
+//! lost, and the operator has to decide what to do.
 
 use super::{MIGRATIONS, date, identity};
 use crate::clock::wall;
@@ -15,21 +16,20 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tandem_model::Site;
 
-/// How every SQLite 3 file begins (SQLite file format 1.3.1).
+/// The first bytes of every SQLite 3 file (SQLite file format 1.3.1).
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Findings of `quick_check` that an error names; there may be one per page.
+/// The most findings of `quick_check` in an error; there may be one per page.
 const FINDINGS: usize = 3;
 
-/// What a damaged store's owner can do.
+/// The remedy for a damaged store.
 const REMEDY: &str = "nothing was changed. Put a copy of it back in its place (with its -wal file, if that has one), or move the \
                       damaged file aside; a controller without it knows none of its VMs, and leaves them alone";
 
 /// Opens the database at `path` for this process alone.
 ///
-/// # Errors
-/// When it is not there and cannot be made, is damaged, no store, of a newer version, or another
-/// process has it.
+/// When it does not exist and cannot be created, is damaged, is not a store, is of a newer version,
+/// or another process uses it.
 pub(super) fn open(path: &Path, site: &Site) -> anyhow::Result<Connection> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -45,10 +45,9 @@ pub(super) fn open(path: &Path, site: &Site) -> anyhow::Result<Connection> {
     Ok(db)
 }
 
-/// Opens one that is there, for this process alone, without changing what is in it.
+/// Opens an existing one for this process alone, without changing its contents.
 ///
-/// # Errors
-/// As [`open`], and when it is not there.
+/// As [`open`], and when it does not exist.
 pub(super) fn open_existing(path: &Path) -> anyhow::Result<Connection> {
     if let Err(error) = std::fs::symlink_metadata(path) {
         return Err(unusable(path, &error));
@@ -59,7 +58,7 @@ pub(super) fn open_existing(path: &Path) -> anyhow::Result<Connection> {
     Ok(db)
 }
 
-/// Brings the tables to this version's.
+/// Migrates the tables to this version.
 pub(super) fn migrate(db: &mut Connection, path: &Path) -> anyhow::Result<()> {
     let done = Migrations::from_slice(MIGRATIONS).to_latest(db);
     done.map_err(|error| match &error {
@@ -72,15 +71,14 @@ pub(super) fn migrate(db: &mut Connection, path: &Path) -> anyhow::Result<()> {
     })
 }
 
-/// The name of a file that SQLite keeps beside a database.
+/// The path of a file that SQLite keeps next to a database.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// A log without its database is what is left of a store that somebody removed: SQLite would throw
-/// it away.
+/// A log without its database is the rest of a store that was removed: SQLite would delete it.
 fn left_behind(path: &Path) -> anyhow::Result<()> {
     let wal = beside(path, "-wal");
     if std::fs::symlink_metadata(&wal).is_ok_and(|m| m.len() > 0) {
@@ -94,7 +92,7 @@ fn left_behind(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Makes a new store, with its tables and its identity in it, all or nothing.
+/// Creates a new store with its tables and its identity, completely or not at all.
 fn make(path: &Path, site: &Site) -> anyhow::Result<()> {
     let fail = |error: &std::io::Error| unusable(path, error);
     let scratch = beside(path, &format!(".new-{}", std::process::id()));
@@ -102,7 +100,7 @@ fn make(path: &Path, site: &Site) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(&scratch);
         let options = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&scratch);
         let file = options.map_err(|e| fail(&e))?;
-        // Whatever the umask is: the database holds who may do what.
+        // Independent of the umask: the database holds access rights.
         file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(|e| fail(&e))?;
         let mut db = Connection::open(&scratch).map_err(|e| explain(path, &e))?;
         migrate(&mut db, path)?;
@@ -114,7 +112,7 @@ fn make(path: &Path, site: &Site) -> anyhow::Result<()> {
         db.close().map_err(|(_, e)| explain(path, &e))?;
         file.sync_all().map_err(|e| fail(&e))?;
         match std::fs::hard_link(&scratch, path) {
-            // Another process has made one meanwhile: its lock will tell.
+            // Another process has created one meanwhile, which its lock shows.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             linked => linked.map_err(|e| fail(&e))?,
         }
@@ -125,13 +123,13 @@ fn make(path: &Path, site: &Site) -> anyhow::Result<()> {
     made
 }
 
-/// What was done in a file's folder is on the disk.
+/// Syncs the changes in a file's folder to disk.
 pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(folder)?.sync_all()
 }
 
-/// Looks at the file itself, before SQLite does.
+/// Examines the file itself, before SQLite does.
 fn look(path: &Path) -> anyhow::Result<()> {
     let name = path.display();
     let meta = std::fs::metadata(path).map_err(|e| unusable(path, &e))?;
@@ -162,8 +160,8 @@ fn look(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Opens and locks it for as long as we run: a second controller on the same store would undo what
-/// this one does.
+/// Opens and locks it for as long as this process runs: a second controller on the same store would
+/// undo the changes of this one.
 fn lock(path: &Path) -> anyhow::Result<Connection> {
     let db = Connection::open(path).map_err(|e| explain(path, &e))?;
     db.busy_timeout(std::time::Duration::ZERO).map_err(|e| explain(path, &e))?;
@@ -175,7 +173,7 @@ fn lock(path: &Path) -> anyhow::Result<Connection> {
     Ok(db)
 }
 
-/// Reads all pages: a page that was overwritten is found now, not when a VM needs it.
+/// Reads all pages: an overwritten page is detected now, not when a VM needs it.
 fn check(db: &Connection, path: &Path) -> anyhow::Result<()> {
     let findings = (|| {
         let mut query = db.prepare("PRAGMA quick_check(20)")?;
@@ -191,7 +189,7 @@ fn check(db: &Connection, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What SQLite's error means for whoever starts the controller.
+/// The meaning of an error of SQLite for the operator.
 pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> anyhow::Error {
     let name = path.display();
     match error.sqlite_error_code() {
@@ -222,7 +220,7 @@ pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> anyhow::Error {
     }
 }
 
-/// The same for an error of the file system.
+/// The meaning of an error of the file system.
 pub(super) fn unusable(path: &Path, error: &std::io::Error) -> anyhow::Error {
     let name = path.display();
     match error.kind() {
@@ -248,9 +246,9 @@ fn user() -> String {
     format!("user {}", rustix::process::geteuid().as_raw())
 }
 
-/// The process that holds SQLite's locks on a file, as the kernel tells it.
+/// The process that holds SQLite's locks on a file, by the kernel's list.
 fn holder(path: &Path) -> Option<String> {
-    // SQLite file format 1.5: the lock bytes lie at 1 GiB; 512 of them.
+    // SQLite file format 1.5: the lock bytes are at 1 GiB; 512 of them.
     let file = std::fs::File::open(path).ok()?;
     let mut wanted = Flock::from(FlockType::WriteLock);
     wanted.start = 0x4000_0000;
@@ -261,7 +259,7 @@ fn holder(path: &Path) -> Option<String> {
     Some(if command.is_empty() { format!("process {pid}") } else { format!("process {pid} ({command})") })
 }
 
-/// A copy of a store beside it, named after the moment.
+/// Copies a store to a file next to it, named after the time.
 pub(super) fn copy_aside(db: &Connection, path: &Path) -> anyhow::Result<PathBuf> {
     let at = date(wall()).replace([' ', ':'], "-");
     let copy_to = (0u32..1000)
@@ -272,8 +270,8 @@ pub(super) fn copy_aside(db: &Connection, path: &Path) -> anyhow::Result<PathBuf
     Ok(copy_to)
 }
 
-/// Copies an open database to a new file: by SQLite itself, because closing the file anywhere in
-/// this process would give up its lock (SQLite: "How To Corrupt An SQLite Database File", 2.2).
+/// Copies an open database to a new file by SQLite itself: closing the file anywhere in this
+/// process would release its lock (SQLite: "How To Corrupt An SQLite Database File", 2.2).
 pub(super) fn copy(db: &Connection, path: &Path, to: &Path) -> anyhow::Result<()> {
     let fail = || format!("cannot copy the store {} to {}", path.display(), to.display());
     let file =
@@ -281,7 +279,7 @@ pub(super) fn copy(db: &Connection, path: &Path, to: &Path) -> anyhow::Result<()
     let name = to.to_str().with_context(fail)?;
     db.execute("VACUUM INTO ?1", [name]).map_err(|e| explain(path, &e)).with_context(fail)?;
     file.sync_all().with_context(fail)?;
-    // What is still in the log goes into the file.
+    // Moves the contents of the log into the file.
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
         .map_err(|e| explain(path, &e))
         .and_then(

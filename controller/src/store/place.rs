@@ -1,5 +1,5 @@
-//! Where the store lies, so that the same site finds the same store from whatever folder the
-//! controller is started in; and how a store at a former place comes there.
+//! The path of the store, which does not depend on the folder that the controller is started in;
+//! and the move of a store from a former path.
 //!
 //! ```text
 //! /var/lib/tandem/SITE/          root, and $STATE_DIRECTORY/SITE/ for the systemd unit; $XDG_STATE_HOME/tandem/SITE/ for other users
@@ -12,26 +12,25 @@ use anyhow::{Context, bail};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The store's name in its folder.
+/// The store's file name.
 const FILE: &str = "store.sqlite";
-/// Its name until it had a place of its own: in the folder that the controller was started in, or
-/// in the unit's.
+/// Its former file name: in the folder that the controller was started in, or in the unit's.
 const FORMER: &str = "tandem.sqlite";
-/// The folder of the agents' authority, beside the store.
+/// The folder of the agents' authority, next to the store.
 const AGENTS: &str = "agents";
 
-/// A store's file, and what is to be said about it.
+/// A store's path, and remarks about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The file.
     pub file: PathBuf,
-    /// A store that was at a former place and has been brought here.
+    /// A store at a former path that was moved here.
     pub taken_over: Option<PathBuf>,
-    /// A store at a former place that is not used.
+    /// A store at a former path that is not used, with the reason.
     pub left: Option<(PathBuf, String)>,
 }
 
-/// What decides where the store lies; apart from the process, so that a test needs no other user.
+/// The environment that decides the store's path; separate from the process for tests.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// The effective user id.
@@ -47,7 +46,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// The environment of this process.
     pub fn of_process() -> Surroundings {
         let path = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         Surroundings {
@@ -61,8 +60,7 @@ impl Surroundings {
 
     /// The folder that has a folder for each site.
     ///
-    /// # Errors
-    /// When it is not known where this user keeps such things.
+    /// When this user has no folder for such files.
     fn base(&self) -> anyhow::Result<PathBuf> {
         if let Some(folder) = &self.state_directory {
             return Ok(folder.clone());
@@ -70,7 +68,7 @@ impl Surroundings {
         if self.uid == 0 {
             return Ok("/var/lib/tandem".into());
         }
-        // XDG base directory specification: a relative path is to be ignored.
+        // XDG base directory specification: a relative path has to be ignored.
         let state = self.xdg_state_home.clone().filter(|p| p.is_absolute());
         let home = self.home.as_ref().map(|h| h.join(".local/state"));
         let state = state.or(home).context(
@@ -81,8 +79,7 @@ impl Surroundings {
 
     /// The folder of a site's store.
     ///
-    /// # Errors
-    /// When the site's name cannot be a folder's.
+    /// When the site's name is not valid for a folder.
     pub fn folder(&self, site: &str) -> anyhow::Result<PathBuf> {
         let usable = (1..=63).contains(&site.len())
             && site.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
@@ -96,19 +93,17 @@ impl Surroundings {
     }
 }
 
-/// Where a site's store is that nobody is about to use: nothing is made or moved.
+/// The path of a site's store, for reading: nothing is created or moved.
 ///
-/// # Errors
-/// When there is no such place.
+/// When there is no such path.
 pub fn look_up(site: &str, around: &Surroundings) -> anyhow::Result<PathBuf> {
     Ok(around.folder(site)?.join(FILE))
 }
 
-/// Finds a site's store, makes its folder, and brings a store there that is at a former place.
+/// Finds a site's store, creates its folder, and moves a store at a former path there.
 ///
-/// # Errors
-/// When the folder cannot be made, is somebody else's, or the former store cannot be brought there;
-/// then that is untouched.
+/// When the folder cannot be created, belongs to another user, or the former store cannot be moved;
+/// that is untouched then.
 pub fn find(site: &str, around: &Surroundings) -> anyhow::Result<Place> {
     let folder = around.folder(site)?;
     let base = around.base()?;
@@ -133,7 +128,7 @@ pub fn find(site: &str, around: &Surroundings) -> anyhow::Result<Place> {
     Ok(place)
 }
 
-/// A folder that only we may look into.
+/// Creates a folder that only this user can enter.
 fn make_private(folder: &Path) -> anyhow::Result<()> {
     let fail = || format!("cannot make {} for the store; give another place with --store", folder.display());
     if let Some(parent) = folder.parent() {
@@ -160,14 +155,14 @@ fn make_private(folder: &Path) -> anyhow::Result<()> {
         );
     }
     if meta.permissions().mode() & 0o777 != 0o700 {
-        // Also past the umask.
+        // Independent of the umask.
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).with_context(fail)?;
     }
     Ok(())
 }
 
-/// Why a store at a former place is not taken over: anybody can put a file into a folder that a
-/// controller is started in.
+/// Why a store at a former path is not taken over: other users may be able to put a file into the
+/// folder that a controller is started in.
 fn not_ours(former: &Path, uid: u32, site: &str) -> Option<String> {
     let Ok(meta) = std::fs::symlink_metadata(former) else {
         return Some("it cannot be looked at".to_owned());
@@ -187,9 +182,9 @@ fn not_ours(former: &Path, uid: u32, site: &str) -> Option<String> {
     }
 }
 
-/// Brings a store and its agents to `folder`, all or nothing: they are copied beside it, and the
-/// copy gets its name when it is whole. Only then are the former ones renamed; a failure before
-/// that leaves them as they were, and what was copied is copied again.
+/// Moves a store and its agents to `folder`, completely or not at all: they are copied to a
+/// temporary name, which is renamed when the copy is complete. Only then are the former ones
+/// renamed; a failure before that leaves them unchanged, and the next start copies again.
 fn take_over(former: &Path, folder: &Path) -> anyhow::Result<()> {
     let fail =
         || format!("cannot bring the store {} to {}; it is as it was", former.display(), folder.display());
@@ -207,15 +202,14 @@ fn take_over(former: &Path, folder: &Path) -> anyhow::Result<()> {
         copy_folder(&agents, &scratch.join(AGENTS)).with_context(fail)?;
     }
     std::fs::File::open(&scratch).and_then(|f| f.sync_all()).with_context(fail)?;
-    // An empty folder may be there already; one with something in it makes this fail, and nothing
-    // is mixed.
+    // An empty folder may exist already; a folder with contents makes this fail, so that nothing is
+    // mixed.
     std::fs::rename(&scratch, folder).with_context(|| {
         let text = fail();
         format!("{text}. Is there something in {} already? Move it aside", folder.display())
     })?;
     opening::sync_folder(folder).with_context(fail)?;
-    // The copies are in place: from here on a failure loses nothing, the former ones are only still
-    // there.
+    // The copies are in place: from here on a failure loses nothing, the former files only stay.
     let aside = |path: &Path| std::fs::rename(path, opening::beside(path, ".taken-over"));
     let kept = aside(former).and_then(|()| if has_agents { aside(&agents) } else { Ok(()) });
     if let Err(error) = kept {
@@ -226,16 +220,15 @@ fn take_over(former: &Path, folder: &Path) -> anyhow::Result<()> {
         );
     }
     for suffix in ["-wal", "-shm"] {
-        // Written back into the store before it was copied.
+        // Its contents were moved into the store before the copy.
         let _ = std::fs::remove_file(opening::beside(former, suffix));
     }
     Ok(())
 }
 
-/// Writes down in the folder of the agents' authority whose it is.
+/// Records the owner in the folder of the agents' authority.
 ///
-/// # Errors
-/// When it is another site's: its certificates would let that site's agents in here.
+/// When it belongs to another site, whose agents would be admitted here.
 pub fn claim_agents(folder: &Path, site: &str) -> anyhow::Result<()> {
     let file = folder.join("site");
     let fail = || format!("cannot read or write {}", file.display());
@@ -253,7 +246,7 @@ pub fn claim_agents(folder: &Path, site: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Copies a folder of files and folders; what is neither is left out.
+/// Copies a folder with files and folders; other kinds are left out.
 fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().mode(0o700).create(to)?;
     for entry in std::fs::read_dir(from)? {

@@ -1,4 +1,4 @@
-//! The store's place, and how one comes there from a former place.
+//! The store's path, and the move from a former path.
 
 use super::super::Sqlite;
 use super::*;
@@ -21,7 +21,7 @@ fn around(folder: &Path) -> Surroundings {
     }
 }
 
-/// A former store with a row in its log, which was not written back, and agents.
+/// A former store with a row in its log that was not moved into the file, and agents.
 fn former(at: &Path) {
     drop(Sqlite::open(at, &site()).expect("a store"));
     let db = Connection::open(at).expect("it");
@@ -110,11 +110,11 @@ fn a_take_over_that_fails_or_was_interrupted_loses_nothing() {
     let around = around(folder.path());
     let old = around.started_in.join("tandem.sqlite");
     former(&old);
-    // Killed in the middle: half a copy under its scratch name.
+    // Killed meanwhile: half a copy under its temporary name.
     let scratch = folder.path().join("state/here.taking-over");
     std::fs::create_dir_all(&scratch).expect("a folder");
     std::fs::write(scratch.join("store.sqlite"), "half").expect("room");
-    // Something in the new place that is not a store: nothing is mixed.
+    // A file in the new place that is not a store: nothing is mixed.
     let own = folder.path().join("state/here");
     std::fs::create_dir_all(own.join("agents")).expect("a folder");
     let error = format!("{:#}", find("here", &around).expect_err("it is in the way"));

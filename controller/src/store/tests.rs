@@ -1,4 +1,4 @@
-//! What a store keeps, whose it is, and what is said of one that cannot be used.
+//! The records and the owner of a store, and the errors of unusable ones.
 
 use super::*;
 use proptest::prelude::*;
@@ -51,7 +51,9 @@ fn a_store_without_identity_becomes_that_of_the_site_that_opens_it() {
 }
 
 fn group(id: u64, members: u64) -> StoreOp {
-    StoreOp::PutGroup { group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect() } }
+    StoreOp::PutGroup {
+        group: GroupRecord { id: GroupId(id), members: (0..members).map(VmId).collect(), request: None },
+    }
 }
 
 #[test]
@@ -104,7 +106,7 @@ fn of_a_write_that_finds_the_disk_full_nothing_is_left_and_later_ones_go_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut store = open(&folder.path().join("store.sqlite")).expect("a store");
     store.commit(&[group(1, 2)]).expect("room");
-    // SQLite answers as for a full disk when it may not grow its file any more.
+    // SQLite reports a full disk when it may not grow its file.
     let pages: i64 = store.db.query_row("PRAGMA page_count", [], |r| r.get(0)).expect("a number");
     store
         .db
@@ -118,7 +120,7 @@ fn of_a_write_that_finds_the_disk_full_nothing_is_left_and_later_ones_go_on() {
     store.commit(&[group(4, 2)]).expect("a small one still fits");
 }
 
-/// The error of opening a store whose file was treated like this.
+/// The error of opening a store whose file was damaged like this.
 fn refused_after(damage: impl Fn(&Path)) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.sqlite");
@@ -148,8 +150,8 @@ fn damage_is_named_as_damage_with_what_to_do() {
         file.set_len(3 * 4096 + 17).expect("shorter");
     });
     assert!(cut.contains("damaged"), "{cut}");
-    // One page overwritten, page by page: always noticed before anything is used, or without
-    // meaning (a page that is free).
+    // One page is overwritten, page by page: always detected before it is used, unless the page is
+    // free.
     for page in 1..6 {
         let text = refused_after(|p| {
             let mut bytes = std::fs::read(p).expect("it");
@@ -181,7 +183,7 @@ fn a_folder_in_its_place_a_folder_that_is_not_there_and_a_log_without_its_store_
 fn a_start_that_is_interrupted_leaves_no_empty_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.sqlite");
-    // What a killed start leaves: its scratch file, under another name.
+    // A killed start leaves its temporary file.
     std::fs::write(folder.path().join("store.sqlite.new-1"), b"").expect("room");
     open(&path).expect("a store");
     let len = std::fs::metadata(&path).expect("it").len();
@@ -200,7 +202,7 @@ fn the_store_and_its_log_are_its_owners_only_whatever_the_umask_is() {
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(&folder.path().join("store.sqlite-wal")), 0o600);
     }
-    // One that an older version made.
+    // A store created by an older version.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("ours");
     let _store = open(&path).expect("a store");
     assert_eq!(mode(&path), 0o600);
@@ -252,7 +254,7 @@ fn looking_at_a_store_does_not_make_it_anybodys() {
     assert!(examine(&path, &site_named("there")).is_err(), "now it is somebody's");
 }
 
-/// A VM as a row may have it, whether it fits a site or not.
+/// A VM's row, whether it fits a site or not.
 fn some_vm() -> impl Strategy<Value = VmRecord> {
     let request = (any::<u32>(), any::<[u64; 3]>(), proptest::option::of(".{0,20}"), any::<Option<u32>>());
     let place = (any::<u32>(), any::<u32>(), any::<u32>(), any::<[u8; 6]>(), any::<u32>());
@@ -262,7 +264,7 @@ fn some_vm() -> impl Strategy<Value = VmRecord> {
         Just(VmState::Running),
         ".{0,20}".prop_map(|why| VmState::Stopping { why }),
     ];
-    // SQLite's whole numbers have a sign: ids are kept by their bits.
+    // SQLite's integers are signed: ids are stored by their bits.
     (any::<u64>(), request, place, state, any::<[u64; 2]>(), any::<bool>()).prop_map(
         |(
             id,
@@ -280,10 +282,9 @@ fn some_vm() -> impl Strategy<Value = VmRecord> {
                     disk: Bytes(bytes[1]),
                     net: BitRate(bytes[2]),
                 },
-                class: None,
                 timeout: timeout.map(|t| std::time::Duration::from_secs(t.into())),
                 name,
-                image: None,
+                ..VmRequest::default()
             },
             server: ServerId(server),
             uplink,
@@ -302,7 +303,7 @@ fn some_vm() -> impl Strategy<Value = VmRecord> {
 }
 
 proptest! {
-    // Each is a file of its own.
+    // Each case is a file of its own.
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
@@ -313,7 +314,7 @@ proptest! {
     ) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("store.sqlite");
-        let group = GroupRecord { id: GroupId(vm.id.0), members: members.into_iter().map(VmId).collect() };
+        let group = GroupRecord { id: GroupId(vm.id.0), members: members.into_iter().map(VmId).collect(), request: None };
         {
             let mut store = open(&path).expect("a store");
             let records = [StoreOp::PutVm { vm: Box::new(vm.clone()) }, StoreOp::PutGroup { group: group.clone() }];
@@ -323,7 +324,7 @@ proptest! {
             let mut store = open(&path).expect("a store");
             let stored = store.load().expect("whole rows");
             prop_assert_eq!((&stored.vms[..], &stored.groups[..]), (&[vm.clone()][..], &[group][..]));
-            // Whether it fits the site is another question, and one that has an answer.
+            // Whether it fits the site can be examined too.
             store.examine(&site_named("here")).expect("it can be read");
             let mut text: Vec<char> = serde_json::to_string(&vm).expect("JSON").chars().collect();
             for (at, c) in changes {

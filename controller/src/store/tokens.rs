@@ -1,8 +1,7 @@
-//! Tokens for the API over TCP: who may do more there than read.
+//! Tokens for the API over TCP, which allow more than reading.
 //!
-//! A token is 256 random bits that are shown once; only their SHA-256 is kept, in a file beside the
-//! store that belongs to that store alone. Whoever is taken off the list is turned away from the
-//! next request on.
+//! A token is 256 random bits that are shown once; only their SHA-256 is stored, in a file next to
+//! the store that belongs to that store alone. A revoked token is refused from the next request on.
 
 use super::hex;
 use super::opening::{beside, sync_folder};
@@ -17,9 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tandem_api::tokens::Token;
 use tandem_model::text;
 
-/// How many there may be.
+/// The most tokens.
 const MOST: usize = 1000;
-/// How a token begins, so that one that was published by mistake is found by a search.
+/// The prefix of a token, so that a search finds one that was published by mistake.
 const PREFIX: &str = "tandem_";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,7 +28,7 @@ struct Kept {
     hash: String,
 }
 
-/// Why a token is not taken.
+/// Why a token is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is unknown, or was revoked.
@@ -44,19 +43,19 @@ pub enum Refusal {
     Expired(String),
 }
 
-/// Why a token is not made.
+/// Why a token is not created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
-    /// Its name is none.
+    /// Its name is not valid.
     #[error("{0}")]
     Name(String),
-    /// It is to be good for no time, or for longer than time is counted: seconds.
+    /// Its lifetime in seconds is not positive, or exceeds the range of time.
     #[error("a token is good for some time that can be counted; {0} seconds are none")]
     Lifetime(i64),
-    /// There is one of that name.
+    /// There is a token with that name.
     #[error("there is a token {0:?}; revoke it first (tandem token revoke), or choose another name")]
     Taken(String),
-    /// There are as many as there may be.
+    /// The most tokens exist.
     #[error("there are {MOST} tokens already; revoke some (tandem token list, tandem token revoke)")]
     Full,
     /// The file cannot be written.
@@ -79,17 +78,16 @@ fn hash_of(secret: &str) -> String {
     hex(digest(&SHA256, secret.as_bytes()).as_ref())
 }
 
-/// Equal, in a time that does not tell where they differ.
+/// Compares in constant time.
 fn same(a: &str, b: &str) -> bool {
     let different = a.bytes().zip(b.bytes()).fold(0, |d, (x, y)| d | (x ^ y));
     a.len() == b.len() && different == 0
 }
 
 impl Tokens {
-    /// Reads those of the store at `store`.
+    /// Reads the tokens of the store at `store`.
     ///
-    /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn open(store: &Path) -> anyhow::Result<Tokens> {
         let path = beside(store, "-tokens");
         let list = match std::fs::read(&path) {
@@ -106,10 +104,9 @@ impl Tokens {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes one, and returns its secret.
+    /// Creates a token, and returns its secret.
     ///
-    /// # Errors
-    /// When the name is none or is taken, or the file cannot be written.
+    /// When the name is not valid or is taken, or the file cannot be written.
     pub fn create(&self, name: &str, read_only: bool, good_for: Option<i64>) -> Result<String, CreateError> {
         text::check_name(name).map_err(|why| CreateError::Name(why.to_string()))?;
         let made = now();
@@ -137,15 +134,14 @@ impl Tokens {
         Ok(secret)
     }
 
-    /// All of them.
+    /// All tokens.
     pub fn all(&self) -> Vec<Token> {
         self.list().iter().map(|k| k.token.clone()).collect()
     }
 
-    /// Takes one off the list; false when there is none of that name.
+    /// Revokes a token; false when there is none of that name.
     ///
-    /// # Errors
-    /// When the file cannot be written; then it is still good.
+    /// When the file cannot be written; the token is still valid then.
     pub fn revoke(&self, name: &str) -> anyhow::Result<bool> {
         let mut list = self.list();
         let next: Vec<Kept> = list.iter().filter(|k| k.token.name != name).cloned().collect();
@@ -157,14 +153,13 @@ impl Tokens {
         Ok(true)
     }
 
-    /// Whose a secret is.
+    /// The token of a secret.
     ///
-    /// # Errors
-    /// When it is nobody's, or too old.
+    /// When there is none, or it has expired.
     pub fn check(&self, secret: &str) -> Result<Token, Refusal> {
         let hash = hash_of(secret);
         let list = self.list();
-        // All are compared, so that the time does not tell which it is.
+        // All are compared, so that the time does not tell which one matches.
         let found = list.iter().fold(None, |found, k| if same(&k.hash, &hash) { Some(k) } else { found });
         let token = found.map(|k| k.token.clone()).ok_or(Refusal::Unknown)?;
         match token.expires {
@@ -173,7 +168,7 @@ impl Tokens {
         }
     }
 
-    /// Writes all of them, or leaves the file as it was.
+    /// Writes all tokens, or leaves the file unchanged.
     fn write(&self, list: &[Kept]) -> anyhow::Result<()> {
         let next = beside(&self.path, ".new");
         (|| {

@@ -1,4 +1,4 @@
-//! The store's thread: writes that arrive together are one transaction, and each is answered.
+//! The store's thread: writes that arrive together are one transaction, and each gets a reply.
 
 use super::Store;
 use crate::event_loop::Input;
@@ -6,21 +6,20 @@ use std::panic::AssertUnwindSafe;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use tandem_model::{Event, StoreId, StoreOp};
 
-/// Writes that may wait for the disk: a burst of a whole large data centre's VMs (each writes two
-/// or three records while it starts). More than that wait only when the disk does not take any:
-/// then the next are answered `StoreFailed`, so that memory stays bounded and whoever asked hears
-/// of it.
+/// The capacity of the queue of writes: a burst of all VMs of a large data centre (each writes two
+/// or three records while it starts). The queue fills only when the disk does not keep up: then
+/// further writes are answered `StoreFailed`, so that memory stays bounded and the caller is
+/// notified.
 pub const WRITES: usize = 16 * 1024;
 
-/// Hands writes to the store's thread.
+/// The queue to the store's thread.
 #[derive(Clone)]
 pub struct Writer(SyncSender<(StoreId, StoreOp)>);
 
 impl Writer {
-    /// Starts the store's thread; answers go to the event loop.
+    /// Starts the store's thread; replies go to the event loop.
     ///
-    /// # Errors
-    /// When there can be no more threads.
+    /// When no thread can be started.
     pub fn start(
         store: Box<dyn Store>,
         event_loop: tokio::sync::mpsc::Sender<Input>,
@@ -40,9 +39,7 @@ impl Writer {
 
     /// Queues a write.
     ///
-    /// # Errors
-    /// When it cannot wait any more, with the reason; then it is not written, and will not be
-    /// answered either.
+    /// When the queue is full, with the reason; the write is dropped, without a further reply.
     pub fn write(&self, id: StoreId, record: StoreOp) -> Result<(), String> {
         self.0.try_send((id, record)).map_err(|error| match error {
             TrySendError::Full(_) => {
@@ -53,7 +50,7 @@ impl Writer {
     }
 }
 
-/// Writes until there is nobody who could ask or hear.
+/// Writes until both the queue and the event loop are closed.
 fn run(
     mut store: Box<dyn Store>,
     queue: &Receiver<(StoreId, StoreOp)>,
@@ -62,8 +59,8 @@ fn run(
     while let Ok(first) = queue.recv() {
         let batch = std::iter::once(first).chain(queue.try_iter().take(WRITES));
         let (ids, records): (Vec<StoreId>, Vec<StoreOp>) = batch.unzip();
-        // A panic is an error of ours, but no reason to leave everybody waiting: the transaction is
-        // undone when it is dropped.
+        // A panic is an error of ours, but others must not wait for ever: the transaction is rolled
+        // back when it is dropped.
         let written = std::panic::catch_unwind(AssertUnwindSafe(|| store.commit(&records)));
         let result = match written {
             Ok(result) => result.map_err(|e| format!("{e:#}")),
@@ -81,7 +78,7 @@ fn run(
     }
 }
 
-/// What a panic said.
+/// The message of a panic.
 fn reason(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic")
@@ -92,7 +89,7 @@ mod tests {
     use super::*;
     use tandem_model::{GroupId, PersistedState};
 
-    /// A store whose commits wait for a word, and do what it says.
+    /// A store whose commits wait for the test, and end as it says.
     struct Held(Receiver<bool>);
 
     impl Store for Held {

@@ -1,13 +1,13 @@
-//! A site file from what is there: the machines' NICs, asked over ssh, and the cables that the
-//! controller has seen by discovery frames.
+//! Writes a site file for existing hardware: from the machines' NICs, read over ssh, and the links
+//! that the controller has discovered.
 //!
-//! 1. [`look`] asks a machine: NICs with address, speed and driver, cores, memory, disk.
-//! 2. [`write()`] chooses among the shapes that a site file can say the one whose ports and cables
-//!    differ least from the inventory's and the seen ones, and writes it with what differs, what
-//!    was not seen and what is not known as comments.
+//! 1. [`look`] reads a machine: NICs with address, speed and driver, cores, memory, disk.
+//! 2. [`write()`] chooses the shape whose ports and links differ least from those of the inventory
+//!    and the discovered ones, and writes it with differences, links that were not discovered and
+//!    unknown values as comments.
 //!
-//! A site file says a shape and what deviates from it; it cannot say any cabling whatever. What
-//! does not fit is a comment for whoever decides whether the cable or the file is wrong.
+//! A site file has a shape and deviations from it; it cannot describe any cabling. The rest is
+//! written as comments, for an operator who decides whether the cable or the file is wrong.
 
 use crate::inventory::{Inventory, Machine};
 use crate::ssh::{Ssh, SshError};
@@ -16,14 +16,14 @@ use std::fmt::Write;
 use tandem_model::text::escaped_to;
 use tandem_model::{Bytes, Link, NodeId, Site, site};
 
-/// A NIC, as /sys/class/net tells (Documentation/ABI/testing/sysfs-class-net).
+/// A NIC, from /sys/class/net (Documentation/ABI/testing/sysfs-class-net).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Nic {
     /// Its name.
     pub name: String,
     /// Its Ethernet address.
     pub mac: String,
-    /// Negotiated, Mbit/s; `None` without a carrier, or where the driver does not say.
+    /// Negotiated speed in Mbit/s; `None` without a carrier, or if the driver does not report it.
     pub speed: Option<u64>,
     /// Its driver.
     pub driver: String,
@@ -31,24 +31,24 @@ pub struct Nic {
     pub carrier: bool,
 }
 
-/// The most cores that a site file may say of a server; a machine that says more says nothing that
-/// can be believed.
+/// The most cores of a server in a site file; a higher value of a machine is implausible, and
+/// ignored.
 const MOST_CPU: u32 = 1_000_000;
 
-/// What a machine has.
+/// The hardware of a machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Cards, not bridges and other things made of software, except those that the inventory names.
+    /// Cards; no bridges and other virtual interfaces, except those in the inventory.
     pub nics: Vec<Nic>,
     /// Processor cores.
     pub cpu: u32,
     /// Memory.
     pub ram: Bytes,
-    /// The file system of `/`.
+    /// Size of the file system of `/`.
     pub disk: Bytes,
 }
 
-/// A cable that was seen: two ports, `core1.2` and `agg1.1`.
+/// A discovered link: two ports, `core1.2` and `agg1.1`.
 pub type Cable = (String, String);
 
 const LOOK: &str = r#"cd /sys/class/net || exit 1
@@ -62,7 +62,7 @@ echo "cpu $(nproc)"
 awk '$1 == "MemTotal:" { print "ram", $2 }' /proc/meminfo
 df -Pk / | awk 'NR == 2 { print "disk", $2 }'"#;
 
-/// Asks a machine.
+/// Reads a machine.
 ///
 /// # Errors
 /// When it is not reached.
@@ -82,7 +82,7 @@ fn read(machine: &Machine, text: &str) -> Facts {
                 facts.nics.push(Nic {
                     name: name.to_owned(),
                     mac: mac.to_owned(),
-                    // Without a carrier the kernel says -1, or a number of all ones.
+                    // Without a carrier the kernel reports -1, or all ones.
                     speed: speed.parse::<u64>().ok().filter(|s| card == "yes" && *s > 0 && *s < 1 << 31),
                     driver: driver.to_owned(),
                     carrier: carrier == "1",
@@ -97,16 +97,16 @@ fn read(machine: &Machine, text: &str) -> Facts {
     facts
 }
 
-/// A number of KiB; 0 where it is none.
+/// A number of KiB; 0 if it is malformed.
 fn kibibytes(text: &str) -> Bytes {
     Bytes(text.parse::<u64>().unwrap_or(0).saturating_mul(1024))
 }
 
-/// `[topology]` of a candidate, and what it is.
+/// The `[topology]` of a candidate, and its site.
 struct Candidate {
     text: String,
     site: Site,
-    /// Links of the site whose two ends the inventory has.
+    /// Number of the site's links whose two ends are in the inventory.
     score: usize,
 }
 
@@ -125,13 +125,13 @@ fn same(a: &Cable, b: &Cable) -> bool {
     (&a.0, &a.1) == (&b.0, &b.1) || (&a.0, &a.1) == (&b.1, &b.0)
 }
 
-/// How many of the inventory's nodes have a name with that stem, as shapes name them.
+/// Number of the inventory's nodes whose name has that stem, as shapes name them.
 fn count(inventory: &Inventory, stem: &str) -> u32 {
     let nodes = inventory.machines.iter().flat_map(Machine::nodes);
     nodes.filter(|n| n.name.strip_prefix(stem).is_some_and(|rest| rest.parse::<u32>().is_ok())).count() as u32
 }
 
-/// The shape that differs least: in ports from the inventory, in cables from those that were seen.
+/// The shape that differs least: in ports from the inventory, in links from the discovered ones.
 fn nearest(inventory: &Inventory, cables: &[Cable]) -> Option<Candidate> {
     let (core, aggregation, edge) =
         (count(inventory, "core"), count(inventory, "agg"), count(inventory, "edge"));
@@ -143,7 +143,7 @@ fn nearest(inventory: &Inventory, cables: &[Cable]) -> Option<Candidate> {
         "shape = \"linear\"\nswitches = {edges}\nservers_per_switch = {per_edge}\ngateways = {gateways}\n"
     )];
     if core > 0 {
-        // Above four links each, nobody's testbed differs from one with four.
+        // Beyond four links each, no testbed differs from one with four.
         for (up, middle, down, server) in (1..=4u32).flat_map(|a| {
             (1..=4).flat_map(move |b| (1..=4).flat_map(move |c| (1..=2).map(move |d| (a, b, c, d))))
         }) {
@@ -166,7 +166,7 @@ fn nearest(inventory: &Inventory, cables: &[Cable]) -> Option<Candidate> {
         let links: Vec<Cable> = site.topology.links.iter().map(|l| ends(&site, l)).collect();
         let has: BTreeSet<String> = links.iter().flat_map(|(a, b)| [a.clone(), b.clone()]).collect();
         let misfits = cables.iter().filter(|c| !links.iter().any(|l| same(l, c))).count();
-        // A cable that was seen weighs more than a port that was only written down.
+        // A discovered link has more weight than a port in the inventory.
         let score = wanted.symmetric_difference(&has).count() + 4 * misfits;
         if best.as_ref().is_none_or(|b| score < b.score) {
             best = Some(Candidate { text, site, score });
@@ -179,7 +179,7 @@ fn short(name: &str) -> &str {
     name.get(..32).unwrap_or(name)
 }
 
-/// Writes the site file. `facts` in the inventory's order.
+/// Writes the site file. `facts` are in the inventory's order.
 pub fn write(inventory: &Inventory, facts: &[Result<Facts, String>], cables: &[Cable]) -> String {
     let mut out = format!(
         "# What was found of the testbed {}. Lines with FILL IN are what could not be known.\n",
@@ -288,7 +288,7 @@ fn speeds(inventory: &Inventory, facts: &[Result<Facts, String>]) -> BTreeMap<St
     speeds
 }
 
-/// A link's level, as `[bandwidth]` calls it.
+/// The level of a link in `[bandwidth]`.
 fn level(site: &Site, link: &Link) -> &'static str {
     let role = |node| match node {
         NodeId::Switch(id) => site.topology.switch(id).map(|s| s.role),
@@ -303,8 +303,8 @@ fn level(site: &Site, link: &Link) -> &'static str {
     }
 }
 
-/// `[bandwidth]`: the slowest of each level; `[[link]]` for what is faster, and two ends that
-/// differ as comments.
+/// `[bandwidth]` has the slowest link of each level, `[[link]]` the faster ones; links with
+/// different ends are comments.
 fn rates(out: &mut String, site: &Site, links: &[Cable], speeds: &BTreeMap<String, u64>) {
     let mut slowest: BTreeMap<&str, Option<u64>> = BTreeMap::new();
     let mut each = Vec::new();
@@ -362,7 +362,7 @@ fn rates(out: &mut String, site: &Site, links: &[Cable], speeds: &BTreeMap<Strin
 
 fn servers(out: &mut String, inventory: &Inventory, facts: &[Result<Facts, String>]) {
     for (machine, facts) in inventory.machines.iter().zip(facts) {
-        // Several servers on one machine share what it has.
+        // Several servers on one machine share its hardware.
         let share = machine.servers.len().max(1) as u64;
         for server in &machine.servers {
             let _ = writeln!(out, "\n[[server]]\nname = \"{}\"", server.name);

@@ -1,12 +1,13 @@
-//! The inventory: the testbed's machines, how they are reached, and what each of them is to the
-//! site.
+//! The inventory: the testbed's machines, how they are reached, and the site's nodes on each of
+//! them.
 //!
 //! ```toml
 #![doc = include_str!("../inventory.toml")]
 //! ```
 //!
-//! All faults are reported at once, with line, column and what to write instead. A server and a gateway are machines that hold VMs and
-//! outside traffic; a switch becomes a `[[switch]]` in the agent's configuration of its machine.
+//! All faults are reported at once, with line, column and what to write instead. A machine with a
+//! server or a gateway holds VMs or outside traffic; a switch becomes a `[[switch]]` in the agent's
+//! configuration of its machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,29 +15,29 @@ use std::path::{Path, PathBuf};
 use tandem_model::site::{Collector, Faults, Section, read_by};
 use tandem_model::{NodeId, PortNo, Site};
 
-/// The longest name of a network interface that the kernel takes (IFNAMSIZ - 1, linux/if.h).
+/// The longest name of a network interface (IFNAMSIZ - 1, linux/if.h).
 const LONGEST_INTERFACE: usize = 15;
 /// The highest number of a port: OpenFlow 1.0 reserves numbers from 0xff00 on (OF 1.0 section
 /// 5.2.1).
 const HIGHEST_PORT: u32 = 0xfeff;
 
-/// A testbed as checked.
+/// A checked inventory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// Its name, for people.
+    /// A name for people.
     pub name: String,
-    /// Where the controller is.
+    /// The controller's addresses.
     pub controller: Controller,
-    /// At least one.
+    /// The machines, at least one.
     pub machines: Vec<Machine>,
 }
 
-/// Where the machines find the controller.
+/// The addresses at which machines reach the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Controller {
     /// Its address on the control network.
     pub address: String,
-    /// The address at which it listens, where that is another one: behind an address translation.
+    /// The address at which it listens, if it differs: behind an address translation.
     pub listen: String,
     /// TCP port of OpenFlow.
     pub openflow: u16,
@@ -51,78 +52,78 @@ pub struct Machine {
     pub name: String,
     /// Where ssh reaches it.
     pub address: String,
-    /// How ssh reaches it.
+    /// The ssh settings.
     pub ssh: SshConfig,
-    /// What runs the agent there.
+    /// The supervisor of the agent.
     pub service: Service,
-    /// What stands before the path of every installed file.
+    /// A prefix of the path of every installed file.
     pub root: PathBuf,
-    /// The interface of the control network: never a port.
+    /// The interface of the control network, which is never a port.
     pub control: String,
-    /// Where its Open vSwitch is, if not where Debian's package has it.
+    /// Its Open vSwitch, if it is not in the place of Debian's package.
     pub ovs: OvsConfig,
     /// Its switches.
     pub switches: Vec<Node>,
-    /// Servers of the site that it is; more than one where several share a machine.
+    /// Its servers of the site; several may share a machine.
     pub servers: Vec<Node>,
-    /// Gateways of the site that it is.
+    /// Its gateways of the site.
     pub gateways: Vec<Node>,
 }
 
-/// How ssh reaches a machine.
+/// The ssh settings of a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshConfig {
-    /// Who logs in.
+    /// Login user.
     pub user: String,
     /// TCP port.
     pub port: u16,
-    /// The private key's file; `None` is ssh's own choice.
+    /// The private key's file; `None` for ssh's default.
     pub key: Option<PathBuf>,
-    /// The file of known host keys; `None` is ssh's own.
+    /// The file of known host keys; `None` for ssh's default.
     pub known_hosts: Option<PathBuf>,
-    /// What becomes of a host key that is not known.
+    /// The policy for unknown host keys.
     pub host_keys: HostKeys,
-    /// Further options, as after ssh's `-o`.
+    /// Additional options, as after ssh's `-o`.
     pub options: Vec<String>,
 }
 
-/// What becomes of a host key that is not known.
+/// The policy for unknown host keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostKeys {
-    /// Refused.
+    /// They are refused.
     Strict,
-    /// Accepted and kept at the first connection; a changed one is refused.
+    /// A key is accepted and stored at the first connection; a changed one is refused.
     AcceptNew,
 }
 
-/// What runs the agent on a machine.
+/// The supervisor of the agent on a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Service {
     /// systemd.
     Systemd,
-    /// Nothing: the agent is a process of its own with a pid file.
+    /// None: the agent is a process of its own with a pid file.
     Process,
 }
 
-/// Where Open vSwitch is; `None` is the agent's default.
+/// The settings of Open vSwitch; `None` for the agent's defaults.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OvsConfig {
-    /// The database's socket.
+    /// Path of the database's socket.
     pub database: Option<PathBuf>,
-    /// vswitchd's process id.
+    /// Path of vswitchd's pid file.
     pub pid_file: Option<PathBuf>,
     /// `auto`, `kernel` or `userspace`.
     pub datapath: Option<&'static str>,
-    /// Take over bridges of the switches' names that somebody else has made.
+    /// Adopt foreign bridges with the switches' names.
     pub adopt: bool,
-    /// Also those whose flows are lost by that for a moment.
+    /// Also adopt those whose flows are deleted by that for a moment.
     pub adopt_with_gap: bool,
 }
 
 /// A node of the site on a machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// As the site file calls it.
+    /// Its name in the site file.
     pub name: String,
     /// Its ports.
     pub ports: Vec<Port>,
@@ -131,14 +132,14 @@ pub struct Node {
 /// A port of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
-    /// As the site's topology numbers it.
+    /// Its number in the site's topology.
     pub number: u32,
-    /// The machine's interface.
+    /// Its interface on the machine.
     pub interface: String,
 }
 
 impl Inventory {
-    /// Reads and checks a file; with a `site`, also against it.
+    /// Reads and checks a file; with a `site`, also whether it matches that.
     ///
     /// # Errors
     /// When it cannot be read, or with all its faults.
@@ -149,8 +150,8 @@ impl Inventory {
         Ok(Inventory::read(&text, &path.display().to_string(), folder, site)?)
     }
 
-    /// Reads and checks a text; files that it names are relative to `folder`. With a `site`, names
-    /// and port numbers are held against it.
+    /// Reads and checks a text; file names in it are relative to `folder`. With a `site`, names and
+    /// port numbers are compared with it.
     ///
     /// # Errors
     /// All faults, each with its line and column.
@@ -168,8 +169,7 @@ impl Inventory {
         self.machines.iter().find_map(|m| m.nodes().find(|n| n.name == name).map(|n| (m, n)))
     }
 
-    /// Switches, servers and gateways of the site that no machine is; what does not speak OpenFlow
-    /// is left out.
+    /// Switches, servers and gateways of the site without a machine; legacy switches are left out.
     pub fn missing<'s>(&self, site: &'s Site) -> Vec<&'s str> {
         let t = &site.topology;
         let switches = t.switches.iter().filter(|s| !s.legacy).map(|s| s.name.as_str());
@@ -180,26 +180,26 @@ impl Inventory {
 }
 
 impl Machine {
-    /// All that it is to the site: switches, servers, gateways.
+    /// All its nodes: switches, servers, gateways.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.switches.iter().chain(&self.servers).chain(&self.gateways)
     }
 
-    /// An absolute path as it is on the machine, below its root.
+    /// An absolute path on the machine, below its root.
     pub fn path(&self, absolute: &str) -> PathBuf {
         self.root.join(absolute.trim_start_matches('/'))
     }
 }
 
-/// Why there is no inventory.
+/// Why an inventory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the inventory {}", file.display())]
     Read {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// It has faults.
@@ -207,7 +207,7 @@ pub enum LoadError {
     Faults(#[from] Faults),
 }
 
-/// What was used already, over all machines.
+/// Values that were used already, over all machines.
 #[derive(Default)]
 struct Used {
     machines: BTreeSet<String>,
@@ -257,7 +257,7 @@ fn read_root(
 fn ssh(parent: &mut Section<'_>, c: &mut Collector<'_>, folder: &Path, default: SshConfig) -> SshConfig {
     let mut s = parent.section(c, "ssh");
     let words = [("strict", HostKeys::Strict), ("accept-new", HostKeys::AcceptNew)];
-    // ssh itself knows whose home `~` is.
+    // ssh itself expands `~`.
     let file = |p: String| if p.starts_with('~') { p.into() } else { folder.join(p) };
     let cfg = SshConfig {
         user: s.text(c, "user").unwrap_or(default.user),
@@ -487,7 +487,8 @@ fn node(
     Node { name, ports }
 }
 
-/// Letters, digits, '-', '_' and '.', at most `longest` of them; never the beginning of an option.
+/// True for letters, digits, '-', '_' and '.', at most `longest` of them, that cannot be taken as
+/// an option.
 fn plain(text: &str, longest: usize) -> bool {
     (1..=longest).contains(&text.len())
         && !text.starts_with('-')

@@ -1,12 +1,12 @@
-//! Who holds the testbed: a folder on every machine, made at once or not at all, that says who,
-//! what for and since when.
+//! The lock of the testbed: a folder on every machine, created atomically, with the holder, its
+//! purpose and its time.
 //!
-//! Taken by experiments and deployments, all machines in the inventory's order; if one of them is
-//! held, those already taken are given back. Nothing breaks a lock by itself: a holder that has
-//! died is told as such ([`Holder::alive`]), and [`break_open`] is for whoever has read that. A
-//! holder is known by its *keeper*, a process on the machine that lives as long as the holder's ssh
-//! connection; a lock that an operator takes by hand has none and lasts until it is given back. A
-//! machine that restarts is free (`/run` is empty then).
+//! Experiments and deployments take it on all machines in the inventory's order; if one of them is
+//! held, those already taken are released. A lock is never broken automatically: a holder that has
+//! died is reported as such ([`Holder::alive`]), and [`break_open`] is for an operator who has read
+//! that. A holder is identified by its *keeper*, a process on the machine that lives as long as the
+//! holder's ssh connection; a lock that an operator takes by hand has none and lasts until it is
+//! released. A machine that reboots is free (`/run` is empty then).
 
 use crate::ssh::{Ssh, SshError, quote, quote_path};
 use serde::{Deserialize, Serialize};
@@ -14,24 +14,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where the lock is, below a machine's root.
+/// Path of the lock, below a machine's root.
 pub const PLACE: &str = "/run/tandem-testbed.lock";
-/// Answers "held" among the statuses of the script that takes the lock.
+/// Exit status "held" of the script that takes the lock.
 const HELD: i32 = 75;
 
-/// Who holds a machine.
+/// The holder of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// User and machine.
     pub who: String,
-    /// What for.
+    /// The purpose.
     pub purpose: String,
-    /// Since when, in seconds since the epoch, by the holder's clock.
+    /// Start of the holding, in seconds since the epoch, by the holder's clock.
     pub since: u64,
-    /// Names this holding among all.
+    /// Unique id of the holding.
     pub id: String,
-    /// The keeper's process id on the machine and when it was started, in the kernel's ticks;
-    /// absent for a lock by hand.
+    /// The keeper's process id on the machine and its start time, in the kernel's ticks; absent for
+    /// a lock by hand.
     #[serde(default)]
     pub keeper: Option<(u32, u64)>,
     /// False when the holder's connection is gone: it has died, and the lock may be broken.
@@ -56,7 +56,7 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Why the testbed is not ours.
+/// Why the lock cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// Somebody holds it.
@@ -64,10 +64,10 @@ pub enum LeaseError {
     Held {
         /// The machine's name.
         machine: String,
-        /// Who.
+        /// The holder.
         holder: Box<Holder>,
     },
-    /// What is there is no lock of ours.
+    /// The lock's folder is not readable as one.
     #[error("{machine}: {} is there, but does not say who holds it ({why}); look at it, then `tandem testbed unlock --break`", path.display())]
     Unreadable {
         /// The machine's name.
@@ -77,7 +77,7 @@ pub enum LeaseError {
         /// What is wrong with it.
         why: String,
     },
-    /// A machine could not be asked.
+    /// A machine did not answer.
     #[error(transparent)]
     Ssh(#[from] SshError),
 }
@@ -90,16 +90,16 @@ fn advice(holder: &Holder) -> &'static str {
     }
 }
 
-/// How long the lock is to last.
+/// The lifetime of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// As long as this process and its connections.
     Process,
-    /// Until it is given back by `tandem testbed unlock`.
+    /// Until `tandem testbed unlock` releases it.
     ByHand,
 }
 
-/// A held testbed: given back when dropped, unless it was taken by hand.
+/// A lock of the testbed: released when dropped, unless it was taken by hand.
 #[derive(Debug)]
 pub struct Lease {
     machines: Vec<Arc<Ssh>>,
@@ -122,15 +122,14 @@ fn place(ssh: &Ssh) -> PathBuf {
     ssh.machine().path(PLACE)
 }
 
-/// The 22nd field of /proc/PID/stat: when a process was started, which tells it from a later one
-/// with its number (proc(5)). The name before it may hold blanks and brackets.
+/// The 22nd field of /proc/PID/stat: the start time of a process, which distinguishes it from a
+/// later one with its number (proc(5)). The name before it may contain blanks and brackets.
 const STARTED: &str = "started() { sed 's/.*) //' \"/proc/$1/stat\" 2>/dev/null | cut -d' ' -f20; }";
 
 impl Lease {
-    /// Takes all machines, in their order.
+    /// Takes the lock on all machines, in their order.
     ///
-    /// # Errors
-    /// With who holds the first that is not free; nothing is held then.
+    /// With the holder of the first machine that is not free; nothing is held then.
     pub fn take(machines: &[Arc<Ssh>], purpose: &str, kind: Kind) -> Result<Lease, LeaseError> {
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
         let id = format!("{:x}-{:x}", nanos & 0xffff_ffff_ffff, std::process::id());
@@ -160,8 +159,8 @@ impl Lease {
         };
         let text = serde_json::to_string(&holder).unwrap_or_default();
         let (lock, keeper) = (place(ssh), keeper.map_or(0, |(pid, _)| pid));
-        // A folder with the holder in it is moved to its place: rename(2) does not replace a folder
-        // that is not empty.
+        // The folder is created with the holder in it and moved to its place: rename(2) does not
+        // replace a folder that is not empty.
         let script = format!(
             "{STARTED}; set -e; lock={lock}; new=\"$lock.$$\"; mkdir -p \"$(dirname \"$lock\")\"; \
              rm -rf \"$new\"; mkdir \"$new\"; s=$(started {keeper}); sed \"s/\\\"keeper\\\":\\[{keeper},0\\]/\\\"keeper\\\":[{keeper},${{s:-0}}]/\" > \"$new/holder\"; \
@@ -174,7 +173,7 @@ impl Lease {
             0 => Ok(()),
             HELD => match look(ssh)? {
                 Some(holder) => Err(LeaseError::Held { machine: machine(), holder: Box::new(holder) }),
-                // Given back in between: who comes first the next time has it.
+                // Released in between: the first to try again gets it.
                 None => self.take_one(ssh, purpose),
             },
             status => {
@@ -184,9 +183,8 @@ impl Lease {
         }
     }
 
-    /// Goes on under a lock that was taken by hand; it stays when this is dropped.
+    /// Uses a lock that was taken by hand; it stays when this is dropped.
     ///
-    /// # Errors
     /// When a machine is not held under that id.
     pub fn under(machines: &[Arc<Ssh>], id: &str) -> Result<Lease, LeaseError> {
         for ssh in machines {
@@ -207,12 +205,12 @@ impl Lease {
         Ok(Lease { machines: Vec::new(), id: id.to_owned(), kind: Kind::ByHand })
     }
 
-    /// Names this holding: for `--lock`.
+    /// The id of the holding, for `--lock`.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Gives all machines back; what could not be, is said.
+    /// Releases all machines; returns the failures.
     pub fn restore(&mut self) -> Vec<LeaseError> {
         self.machines.drain(..).filter_map(|ssh| restore(&ssh, &self.id).err()).collect()
     }
@@ -229,13 +227,12 @@ impl Drop for Lease {
     }
 }
 
-/// Who holds a machine; `None` when nobody does.
+/// The holder of a machine; `None` when it is free.
 ///
-/// # Errors
-/// When it cannot be asked, or what is there is no lock of ours.
+/// When it does not answer, or the lock's folder is not readable as one.
 pub fn look(ssh: &Ssh) -> Result<Option<Holder>, LeaseError> {
     let path = place(ssh);
-    // The keeper lives when the process of its number was started when it was.
+    // The keeper lives if the process with its number has its start time.
     let script = format!(
         "{STARTED}; f={lock}/holder; [ -e {lock} ] || exit 0; cat \"$f\" || exit 1; echo; \
          pid=$(sed -n 's/.*\"keeper\":\\[\\([0-9]*\\),\\([0-9]*\\)\\].*/\\1/p' \"$f\"); [ -n \"$pid\" ] && started \"$pid\"; exit 0",
@@ -254,12 +251,11 @@ pub fn look(ssh: &Ssh) -> Result<Option<Holder>, LeaseError> {
     Ok(Some(holder))
 }
 
-/// Gives a machine back that is held under `id`; one that is not is left as it is.
+/// Releases a machine that is held under `id`; another lock is left alone.
 ///
-/// # Errors
-/// When it cannot be asked.
+/// When it does not answer.
 pub fn restore(ssh: &Ssh, id: &str) -> Result<(), LeaseError> {
-    // Moved away first: what is there at any moment is a whole lock or none.
+    // Moved away first, so that the lock is always complete or absent.
     let script = format!(
         "lock={lock}; grep -qF {id} \"$lock/holder\" 2>/dev/null || exit 0; mv -T \"$lock\" \"$lock.gone.$$\" && rm -rf \"$lock.gone.$$\"",
         lock = quote_path(&place(ssh)),
@@ -268,10 +264,9 @@ pub fn restore(ssh: &Ssh, id: &str) -> Result<(), LeaseError> {
     Ok(ssh.run("giving back the lock", &script).map(drop)?)
 }
 
-/// Takes a lock away from whoever holds it.
+/// Breaks a lock of any holder.
 ///
-/// # Errors
-/// When the machine cannot be asked.
+/// When the machine does not answer.
 pub fn break_open(ssh: &Ssh) -> Result<(), LeaseError> {
     let script = format!("rm -rf {}", quote_path(&place(ssh)));
     Ok(ssh.run("breaking the lock", &script).map(drop)?)

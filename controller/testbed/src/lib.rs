@@ -1,11 +1,11 @@
-//! A testbed of real machines: which there are, how they are reached, who holds them, and how
-//! agents get there.
+//! A testbed of real machines: the inventory, access by ssh, the lock, and the deployment of
+//! agents.
 //!
-//! - [`inventory`]: `inventory.toml` as written and as checked.
-//! - [`ssh`]: commands, files and streams on a machine, over the system's ssh.
-//! - [`lease`]: who holds the testbed, kept on the machines themselves.
-//! - [`deploy`]: from a binary and an inventory to running agents, and back.
-//! - [`discover`]: a site file from what is there.
+//! - [`inventory`]: parses and checks `inventory.toml`.
+//! - [`ssh`]: commands, files and streams on a machine, by the system's ssh.
+//! - [`lease`]: the lock of the testbed, kept on the machines themselves.
+//! - [`deploy`]: installs agents from a binary and an inventory, and removes them.
+//! - [`discover`]: writes a site file for existing hardware.
 
 pub mod deploy;
 pub mod discover;

@@ -1,4 +1,4 @@
-//! The worked example of docs/testbed.md is read as any other inventory, and is whole.
+//! The example in docs/testbed.md is a valid inventory, and complete.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn the_worked_example_is_one_data_centre() {
             );
         }
     }
-    // The machines that the thesis lists, but the laptop: it runs the controller.
+    // The machines in the thesis, without the laptop, which runs the controller.
     assert_eq!(inventory.machines.len(), 2 + 4 + 1);
     assert_eq!(site.classes.iter().map(|c| c.share).collect::<Vec<_>>(), [70.0, 30.0]);
     // The guide names every NIC that the inventory uses.

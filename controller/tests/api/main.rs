@@ -6,6 +6,7 @@ mod data_centre;
 mod document;
 mod events;
 mod guard;
+mod names;
 mod nonsense;
 mod peers;
 mod server;

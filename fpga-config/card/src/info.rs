@@ -1,5 +1,5 @@
-//! What a card is: board, bus FPGA, the loaded bitfile, which profile it answers to, the links, and
-//! what can be done with it in this way.
+//! Properties of a card: board, bus FPGA, loaded bitfile and its profile, links, and the
+//! capabilities of its device.
 
 use crate::Card;
 use crate::target::Target;
@@ -8,7 +8,7 @@ use tandem_fpga_config::device_id::DeviceId;
 use tandem_fpga_config::profile::{KnownFault, LimiterKind, Profile, QueueKind, probe};
 use tandem_fpga_config::registers::AccessError;
 
-/// A card, looked at.
+/// The properties of a card.
 #[derive(Debug, Clone, Serialize)]
 pub struct Info {
     /// Its name.
@@ -19,18 +19,17 @@ pub struct Info {
     pub board_id: u32,
     /// The bus FPGA.
     pub cpci: Cpci,
-    /// What the loaded bitfile says about itself; `None` when it has no device id block or nothing
-    /// is loaded.
+    /// The loaded bitfile's device id block; `None` if it has none or nothing is loaded.
     pub device_id: Option<DeviceId>,
-    /// The profiles that fit. One is an answer; several are told apart by `--profile`.
+    /// The profiles that fit; if there are several, `--profile` selects one.
     pub profiles: Vec<String>,
-    /// What the bitfile can do, by its profile.
+    /// Capabilities of the bitfile, by its profile.
     pub abilities: Vec<String>,
-    /// What is known to be wrong with the bitfile, by its profile.
+    /// Known faults of the bitfile, by its profile.
     pub faults: Vec<KnownFault>,
-    /// Per port.
+    /// The links of its ports.
     pub ports: Vec<Port>,
-    /// What this way to the card gives.
+    /// Capabilities of its device.
     pub mode: Mode,
 }
 
@@ -41,31 +40,31 @@ pub struct Cpci {
     pub version: u32,
     /// Its revision.
     pub revision: u8,
-    /// True when it is the one that this is written for.
+    /// Whether it is the one that this program was written for.
     pub known: bool,
 }
 
 /// An Ethernet port.
 #[derive(Debug, Clone, Serialize)]
 pub struct Port {
-    /// From 0.
+    /// Its number, from 0.
     pub port: u8,
     /// Whether it has a link; `None` when the PHY does not answer.
     pub link: Option<bool>,
 }
 
-/// What a way to a card gives.
+/// The capabilities of a kind of device.
 #[derive(Debug, Clone, Serialize)]
 pub struct Mode {
     /// `ioctl`, `mmap`, `cosim` or `model`.
     pub way: &'static str,
     /// Packets reach the CPU, so that software can be the slow path.
     pub cpu_ports: bool,
-    /// The reason, as text.
+    /// A remark, as text.
     pub about: &'static str,
 }
 
-/// What each way gives: the supported matrix of kernel, driver and mode.
+/// The capabilities of each kind: the supported matrix of kernel, driver and mode.
 pub const MATRIX: [Mode; 4] = [
     Mode {
         way: "ioctl",
@@ -86,7 +85,7 @@ pub const MATRIX: [Mode; 4] = [
 ];
 
 impl Mode {
-    /// Of a card.
+    /// The capabilities of a card's device.
     pub const fn of(target: &Target) -> Mode {
         let [ioctl, mmap, cosim, model] = MATRIX;
         match target {
@@ -98,7 +97,7 @@ impl Mode {
     }
 }
 
-/// What a bitfile of this profile can do, as text.
+/// The capabilities of a bitfile with this profile, as text.
 pub fn abilities(profile: &Profile) -> Vec<String> {
     let mut can = Vec::new();
     if let Some(map) = profile.flow_table {
@@ -135,11 +134,9 @@ pub fn abilities(profile: &Profile) -> Vec<String> {
     can
 }
 
-/// Whether a port has a link; `None` when its PHY does not answer. The PHY is asked again while it
-/// is busy.
+/// Whether a port has a link; `None` when its PHY does not answer. Repeated while the PHY is busy.
 ///
-/// # Errors
-/// When the card cannot be asked.
+/// When the card does not answer.
 pub fn link(card: &mut dyn Card, profile: &Profile, port: u8) -> Result<Option<bool>, AccessError> {
     let Some(address) = profile.port_register("MDIO_PHY", port, "AUX_STATUS") else {
         return Ok(None);
@@ -149,8 +146,7 @@ pub fn link(card: &mut dyn Card, profile: &Profile, port: u8) -> Result<Option<b
 
 /// A PHY's register; `None` when the PHY stays busy or nothing answers.
 ///
-/// # Errors
-/// When the card cannot be asked.
+/// When the card does not answer.
 pub fn phy(card: &mut dyn Card, address: u32) -> Result<Option<u16>, AccessError> {
     for _ in 0..100 {
         let value = card.read32(address)?;
@@ -165,12 +161,11 @@ pub fn phy(card: &mut dyn Card, address: u32) -> Result<Option<u16>, AccessError
     Ok(None)
 }
 
-/// Looks at a card. With `probing` the map is probed, which writes a staging register and puts it
-/// back: only for whoever has the lock. Without, the profiles are those that the device id block
-/// names.
+/// Reads the properties of a card. With `probing` the profile is probed, which writes a staging
+/// register and restores it: only for a holder of the lock. Otherwise the profiles are those with
+/// the directory in the device id block.
 ///
-/// # Errors
-/// When the card cannot be asked.
+/// When the card does not answer.
 pub fn inspect(
     card: &mut dyn Card,
     target: &Target,

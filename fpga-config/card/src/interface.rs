@@ -1,18 +1,18 @@
-//! Frames that a card's driver hands out by its interfaces: those of CPU port n come by the n-th of
-//! the card's four.
+//! Frames from a card's driver through its interfaces: those of CPU port n come by the n-th of the
+//! card's four.
 
 use crate::sys;
 use nix::sys::socket::{self, MsgFlags, setsockopt, sockopt};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// How much the kernel may keep for us: about 25 ms of a port at line rate.
+/// Size of the kernel's receive buffer: about 25 ms of a port at line rate.
 const KEPT: usize = 4 << 20;
 
 /// Longer than any frame.
 const LONGEST: usize = 64 << 10;
 
-/// The most frames of one answer, so that whoever asks can do other things in between.
+/// The most frames returned by one call, so that the caller can do other work in between.
 const AT_ONCE: usize = 1_024;
 
 /// Listens at an interface.
@@ -22,8 +22,8 @@ pub struct Listener {
     buffer: Vec<u8>,
 }
 
-/// The interface of CPU port `port` of the card that `device` (such as nf2c0 or nf2c6) is one of;
-/// `None` for a device of another name.
+/// The interface of CPU port `port` of the card with the interface `device` (such as nf2c0 or
+/// nf2c6); `None` for a device with another name.
 pub fn of_port(device: &str, port: u8) -> Option<String> {
     let number: u32 = device.strip_prefix("nf2c")?.parse().ok()?;
     let first = number / 4 * 4;
@@ -31,18 +31,17 @@ pub fn of_port(device: &str, port: u8) -> Option<String> {
 }
 
 impl Listener {
-    /// Begins to listen.
+    /// Starts to listen.
     ///
-    /// # Errors
-    /// When there is no such interface, or without the right to raw sockets (CAP_NET_RAW).
+    /// When the interface does not exist, or without CAP_NET_RAW.
     pub fn open(interface: &str) -> io::Result<Listener> {
         let socket = sys::packet_socket(interface)?;
-        // A smaller buffer is no error: what is lost shows in the card's count.
+        // A smaller buffer is not an error: losses show in the card's counters.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &KEPT);
         Ok(Listener { socket, buffer: vec![0; LONGEST] })
     }
 
-    /// What came since it was asked last, a part of it when it is much.
+    /// Frames that came since the last call, in parts if there are many.
     ///
     /// # Errors
     /// When the interface is gone or down.

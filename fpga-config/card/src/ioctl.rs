@@ -1,8 +1,8 @@
-//! A card through its driver: nf2.ko on the 1G (an interface such as nf2c0), those of the later
-//! boards by the numbers in their board file.
+//! A card through its driver: nf2.ko on the 1G (an interface such as nf2c0), the drivers of the
+//! later boards by the numbers in their board file.
 //!
-//! A read of the driver never fails: it answers an address outside the card with a stale value. So
-//! the address is checked first.
+//! A read by the driver never fails: for an address outside of the card it returns a stale value.
+//! So the address is checked before.
 
 use crate::Card;
 use crate::sys;
@@ -31,8 +31,7 @@ enum Way {
 impl IoctlCard {
     /// Opens the card behind an interface or a device file.
     ///
-    /// # Errors
-    /// When there is no such interface or file, or it may not be opened.
+    /// When the interface or file does not exist, or may not be opened.
     pub fn open(device: &str, numbers: &Ioctl) -> std::io::Result<IoctlCard> {
         let way = match numbers.argument {
             Argument::Ifreq => {

@@ -1,15 +1,15 @@
-//! Access to NetFPGA cards: one trait, four ways.
+//! Access to NetFPGA cards: one trait with four implementations.
 //!
 //! - [`ioctl`]: through the nf2 driver (or those of the later boards), on kernels that it runs on.
 //!   [`mmap`]: the PCI device's `resource0`, on any kernel, without packets. [`cosim`]: a Unix
 //!   socket with a line per access, behind which a Verilog simulation, or the model, is.
 //!   [`memory_card`]: the card in memory, in this process.
-//! - [`target`]: how a card is named, and opened. [`pci`]: which there are. [`lock`]: one writer
-//!   per card.
-//! - [`replay`]: frames sent by the packet generator. [`interface`]: frames that a driver hands
-//!   out. [`mod@pcap`]: files of frames.
-//! - [`program`]: a bitfile into a card, with every check before and after. [`selftest`]: harmless
-//!   checks. [`info`]: what a card is.
+//! - [`target`]: names of cards, and how they are opened. [`pci`]: the cards of a machine.
+//!   [`lock`]: one writer per card.
+//! - [`replay`]: sends frames with the packet generator. [`interface`]: frames from a driver's
+//!   interface. [`mod@pcap`]: files of frames.
+//! - [`program`]: loads a bitfile, with checks before and after. [`selftest`]: harmless checks.
+//!   [`info`]: the properties of a card.
 
 pub mod cosim;
 pub mod info;
@@ -30,28 +30,26 @@ use std::time::Duration;
 use tandem_fpga_config::model::Sent;
 use tandem_fpga_config::registers::{AccessError, Registers};
 
-/// A card that was opened.
+/// An open card.
 pub trait Card: Registers {
-    /// Lets time pass for the card: real time for a real one.
+    /// Waits for the card: real time for a real one.
     fn wait(&mut self, time: Duration) {
         std::thread::sleep(time);
     }
 
-    /// Puts a frame into a queue (2n: as if it came in at port n, 2n+1: from CPU port n); gives
-    /// what left the card.
+    /// Puts a frame into a queue (2n: as if received at port n, 2n+1: from CPU port n); returns the
+    /// frames that left the card.
     ///
-    /// # Errors
-    /// When this way to a card has no packets, or the card cannot be asked.
+    /// When the device has no packets, or the card does not answer.
     fn inject(&mut self, queue: u8, frame: &[u8]) -> Result<Vec<Sent>, InjectError> {
         let _ = (queue, frame);
         Err(InjectError::None)
     }
 
-    /// The same for frames that follow each other as closely as the card takes them:
-    /// [`Card::inject`] lets everything come to rest first.
+    /// The same for frames that follow each other as closely as the card accepts them:
+    /// [`Card::inject`] waits until nothing moves.
     ///
-    /// # Errors
-    /// As [`Card::inject`]; or when the other side knows no bursts.
+    /// As [`Card::inject`]; or when the other side does not support bursts.
     fn burst(&mut self, frames: &[(u8, &[u8])]) -> Result<Vec<Sent>, InjectError> {
         let _ = frames;
         Err(InjectError::None)
@@ -61,10 +59,10 @@ pub trait Card: Registers {
 /// Why a frame could not be put into a card.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum InjectError {
-    /// There are only registers.
+    /// The device has registers only.
     #[error("this way to a card has no packets; a co-simulation or the model has")]
     None,
-    /// The card could not be asked.
+    /// The card did not answer.
     #[error(transparent)]
     Access(#[from] AccessError),
 }

@@ -1,8 +1,8 @@
-//! One writer per card: a row is built in staging registers that a second writer, or a reader of
-//! rows, overwrites.
+//! One writer per card: a row is written to staging registers, which a second writer, or a reader
+//! of rows, overwrites.
 //!
-//! The lock is a file that is locked (flock) as long as the value lives, and goes with it; if its
-//! holder is killed, the kernel unlocks it.
+//! The lock is a file with a flock as long as the value lives, and is removed with it; if its
+//! holder is killed, the kernel releases the flock.
 
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
@@ -10,22 +10,22 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// The right to write to a card.
+/// The lock for writing to a card.
 #[derive(Debug)]
 pub struct Lock {
     file: Flock<File>,
     path: PathBuf,
 }
 
-/// Why it was not given.
+/// Why the lock was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else has it.
+    /// Another process holds it.
     #[error("{path} is held by {holder}: one writer per card. Stop it, or ask it")]
     Held {
         /// The lock's file.
         path: PathBuf,
-        /// Who, in its own words.
+        /// The holder's description of itself.
         holder: String,
     },
     /// The file could not be used.
@@ -33,17 +33,16 @@ pub enum LockError {
     File {
         /// The lock's file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
 }
 
 impl Lock {
-    /// Takes the lock; `who` is what others are told.
+    /// Takes the lock; `who` is shown to other processes.
     ///
-    /// # Errors
-    /// When somebody else has it, or the file cannot be made.
+    /// When another process holds it, or the file cannot be created.
     pub fn take(path: &Path, who: &str) -> Result<Lock, LockError> {
         let failed = |source: io::Error| LockError::File { path: path.to_owned(), source };
         loop {
@@ -68,8 +67,8 @@ impl Lock {
                 }
                 Err((_, error)) => return Err(failed(error.into())),
             };
-            // Its former holder may have removed the file between opening and locking it: then it
-            // locks nothing that others see.
+            // Its former holder may have removed the file between opening and locking it: the lock
+            // would be on a file that no other process sees.
             let same = std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
             if same != file.metadata().ok().map(|m| (m.dev(), m.ino())) {
                 continue;
@@ -86,7 +85,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is still locked, so that nobody's new file is removed.
+        // Removed before the unlock, so that another holder's new file is not removed.
         let _ = std::fs::remove_file(&self.path);
         let _ = self.file.flush();
     }

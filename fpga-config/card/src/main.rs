@@ -1,5 +1,5 @@
-//! `tandem-fpga`: looks into a NetFPGA card, loads it, tests it, and turns flows into register
-//! writes and back.
+//! `tandem-fpga`: shows, loads and tests NetFPGA cards, and translates flows into register writes
+//! and back.
 
 mod cli;
 
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = cli::args::Cli::parse();
-    // Documented commands are held to this parser by tests/tests/documented_commands.rs.
+    // tests/tests/documented_commands.rs checks documented commands with this parser.
     if cfg!(debug_assertions) && std::env::var_os("TANDEM_PARSE_ONLY").is_some() {
         return ExitCode::SUCCESS;
     }

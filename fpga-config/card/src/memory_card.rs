@@ -1,4 +1,4 @@
-//! The card in memory, in real time: what the model is given as its clock is this process's.
+//! The card in memory in real time: the model's clock is that of this process.
 
 use crate::{Card, InjectError};
 use std::sync::LazyLock;
@@ -11,12 +11,12 @@ use tandem_model::Time;
 /// A modelled card.
 #[derive(Debug)]
 pub struct MemoryCard {
-    /// The card.
+    /// The model.
     pub model: Model,
 }
 
-/// Now, as the model takes it: the wall clock when it was first asked for, and what has passed
-/// since by a monotonic clock.
+/// The present time for the model: the wall clock at the first call, plus the time passed since by
+/// a monotonic clock.
 pub fn now() -> Time {
     static START: LazyLock<(Time, Instant)> = LazyLock::new(|| {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -26,8 +26,8 @@ pub fn now() -> Time {
 }
 
 impl MemoryCard {
-    /// A card with this bitfile that was reset a second ago: its exact table is cleared, and takes
-    /// what is written.
+    /// A card with this bitfile that was reset a second ago, so that the clearing of its exact
+    /// table is over.
     pub fn new(profile: Profile) -> MemoryCard {
         let reset = Time(now().0.saturating_sub(1_000_000_000));
         let mut model = Model::new(profile, reset);
@@ -35,7 +35,7 @@ impl MemoryCard {
         MemoryCard { model }
     }
 
-    /// The same card with the faults that its bitfile is known to have.
+    /// The same card with the known faults of its bitfile.
     #[must_use]
     pub fn with_faults(mut self) -> MemoryCard {
         self.model = self.model.with_faults();

@@ -1,4 +1,4 @@
-//! A card through its PCI device's `resource0`, on any kernel and without the driver. There are
+//! A card through its PCI device's `resource0`, on any kernel and without the driver. It has
 //! registers only: no packets to and from the CPU.
 
 use crate::Card;
@@ -15,11 +15,10 @@ pub struct MmapCard {
 }
 
 impl MmapCard {
-    /// Maps the card in this folder of `/sys/bus/pci/devices`. A device that no driver uses is
-    /// enabled first: until then it answers nothing.
+    /// Maps the card with this folder in `/sys/bus/pci/devices`. A device without a driver is
+    /// enabled first: otherwise it does not answer.
     ///
-    /// # Errors
-    /// When it is not there, may not be opened (root may), or its BAR is smaller than a card's.
+    /// When it does not exist, may not be opened (root may), or its BAR is smaller than a card's.
     pub fn open(device: &Path) -> io::Result<MmapCard> {
         let enable = device.join("enable");
         if std::fs::read_to_string(&enable).is_ok_and(|e| e.trim() == "0") {

@@ -1,8 +1,7 @@
-//! Files of frames: pcap as everybody's tools write it, with microseconds or nanoseconds, of either
-//! byte order.
+//! Files of frames: pcap with microseconds or nanoseconds, of either byte order.
 //!
-//! A file is not trusted: it has [`BYTES`] and [`FRAMES`] at most, each frame is whole and of
-//! Ethernet, and the first thing that is wrong is said with the frame's number.
+//! A file is not trusted: it has at most [`BYTES`] and [`FRAMES`], each frame has to be complete
+//! and of Ethernet, and the first fault is reported with the frame's number.
 
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
 use pcap_file::{DataLink, Endianness, PcapError, TsResolution};
@@ -22,48 +21,48 @@ pub const LONGEST: u32 = 65_535;
 /// Why a file of frames cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It is no pcap file.
+    /// It is not a pcap file.
     #[error("it is no pcap file (one of pcapng is converted by `editcap -F pcap`)")]
     Form(#[source] PcapError),
-    /// It is none of Ethernet.
+    /// Its frames are not Ethernet.
     #[error("its frames are {0:?}; only ETHERNET can be replayed")]
     Link(DataLink),
-    /// A frame ends before it should, or its fields are impossible.
+    /// A frame is truncated in the file, or its fields are impossible.
     #[error("frame {frame} cannot be read")]
     Frame {
-        /// Which, from 1.
+        /// The frame's number, from 1.
         frame: usize,
-        /// Why.
+        /// The reason.
         #[source]
         source: PcapError,
     },
-    /// A frame's time is none.
+    /// The fraction of a frame's time is a second or more.
     #[error("frame {frame}: {fraction} is no fraction of a second")]
     Time {
-        /// Which, from 1.
+        /// The frame's number, from 1.
         frame: usize,
-        /// As it is written, in micro- or nanoseconds.
+        /// The fraction in the file, in micro- or nanoseconds.
         fraction: u32,
     },
-    /// A frame was cut off when it was captured.
+    /// A frame was truncated when it was captured.
     #[error("frame {frame} has {there} of its {of} bytes: capture whole frames (`tcpdump -s 0`)")]
     CutOff {
-        /// Which, from 1.
+        /// The frame's number, from 1.
         frame: usize,
         /// Bytes in the file.
         there: u32,
         /// Bytes on the wire.
         of: u32,
     },
-    /// A frame is longer than any.
+    /// A frame is too long.
     #[error("frame {frame} has {bytes} bytes; none is longer than {LONGEST}")]
     Long {
-        /// Which, from 1.
+        /// The frame's number, from 1.
         frame: usize,
         /// Its length.
         bytes: u32,
     },
-    /// There are more than anybody needs.
+    /// The file has too many bytes or frames.
     #[error("it has more than {FRAMES} frames or {BYTES} bytes: no card holds that")]
     TooMuch,
     /// It cannot be written.
@@ -73,10 +72,9 @@ pub enum FileError {
 
 /// Reads the frames of a file.
 ///
-/// # Errors
-/// With the first thing that is wrong.
+/// With the first fault.
 pub fn read(file: impl Read) -> Result<Vec<Timed>, FileError> {
-    // One byte more than there may be shows that there is more.
+    // One byte more than allowed shows that the file is too long.
     let mut limited = file.take(BYTES + 1);
     let mut reader = PcapReader::new(limited.by_ref()).map_err(FileError::Form)?;
     let header = reader.header();
@@ -114,7 +112,7 @@ pub fn read(file: impl Read) -> Result<Vec<Timed>, FileError> {
 pub struct Writer<W: Write>(PcapWriter<W>);
 
 impl<W: Write> Writer<W> {
-    /// Begins a file.
+    /// Starts a file.
     ///
     /// # Errors
     /// When it cannot be written.

@@ -1,4 +1,4 @@
-//! Which cards there are: by PCI id, in `/sys/bus/pci/devices`.
+//! Finds cards by their PCI id in `/sys/bus/pci/devices`.
 
 use serde::Serialize;
 use std::fs;
@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tandem_fpga_config::profile::PciId;
 
-/// Where the kernel lists PCI devices.
+/// The kernel's list of PCI devices.
 pub const DEVICES: &str = "/sys/bus/pci/devices";
 
 /// A card on the PCI bus.
@@ -14,18 +14,17 @@ pub const DEVICES: &str = "/sys/bus/pci/devices";
 pub struct Found {
     /// Domain, bus, device and function, e.g. `0000:03:00.0`.
     pub address: String,
-    /// Its folder.
+    /// Its folder in that list.
     pub folder: PathBuf,
     /// Its driver; `None` when no driver uses it.
     pub driver: Option<String>,
-    /// Its network interfaces, where the driver makes them.
+    /// Its network interfaces, if the driver has any.
     pub interfaces: Vec<String>,
 }
 
 /// The cards with this id, in the order of their addresses.
 ///
-/// # Errors
-/// When the folder cannot be read. A machine without PCI has none.
+/// When the folder cannot be read. On a machine without PCI the list is empty.
 pub fn list(devices: &Path, id: &PciId) -> io::Result<Vec<Found>> {
     let entries = match fs::read_dir(devices) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,9 +1,9 @@
-//! A bitfile into a card's user FPGA. All that can be checked is checked before the card is
-//! touched; afterwards the card must say what it is.
+//! Loads a bitfile into a card's user FPGA. All possible checks are made before the card is
+//! written; afterwards the card has to identify itself.
 //!
-//! 1. The file is for this part and whole; the bus FPGA is the one that this is known for.
+//! 1. The file is for this part and complete; the bus FPGA is the supported one.
 //! 2. The user FPGA is reset: FIFO empty, not DONE; INIT clears within three times 10 ms.
-//! 3. The words go in, 8 at a time: as many as the FIFO holds.
+//! 3. The words are written, 8 at a time: the capacity of the FIFO.
 //! 4. DONE rises within three seconds.
 //! 5. The user FPGA is reset (2 s), then its PHYs.
 //! 6. The device id block is read.
@@ -31,30 +31,30 @@ const USER_RESET: u32 = 1 << 8;
 /// Words that the FIFO holds.
 const FIFO: usize = 8;
 
-/// How often the status is read before a full FIFO counts as stuck: each read takes the bus longer
-/// than the FIFO takes for a word.
+/// How often the status is read before a full FIFO counts as stuck: each read takes longer than the
+/// FIFO needs for a word.
 const POLLS: u32 = 1_000;
 
 /// Why a bitfile was not loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// It is none for this card. The card was not touched.
+    /// The file is not for this card. The card was not written.
     #[error(transparent)]
     Bitfile(#[from] BitfileError),
-    /// It is not known how this board is programmed.
+    /// The programming of this board is not known.
     #[error("how a {0} is programmed is not known here; nothing was loaded")]
     Board(String),
-    /// The bus FPGA is another than this was written for. The card was not touched.
+    /// The bus FPGA is not the supported one. The card was not written.
     #[error(
         "the bus FPGA (CPCI) is version {found}, this is known for version {wanted}; update it first (cpci_reprogram of the NetFPGA package); nothing was loaded"
     )]
     Cpci {
-        /// The card's.
+        /// The card's version.
         found: u32,
-        /// The one that is known.
+        /// The supported version.
         wanted: u32,
     },
-    /// The FPGA was not emptied.
+    /// The user FPGA was not cleared.
     #[error(
         "the user FPGA did not take its reset: PROG_STATUS is 0x{status:08x}; switch the machine off and on, then load again"
     )]
@@ -70,7 +70,7 @@ pub enum ProgramError {
         /// PROG_STATUS.
         status: u32,
     },
-    /// It went wrong on the way.
+    /// An error during the transfer.
     #[error("stopped at byte {at} of {of}: PROG_STATUS 0x{status:08x}, ERROR 0x{error:08x}{}; the user FPGA is now empty, load again", why(*.error))]
     Transfer {
         /// Bytes written.
@@ -82,7 +82,7 @@ pub enum ProgramError {
         /// The ERROR register.
         error: u32,
     },
-    /// All went in, and the FPGA does not start.
+    /// All words were written, and the FPGA does not start.
     #[error(
         "all bytes are in the user FPGA, and it does not start (PROG_STATUS 0x{status:08x}); is the bitfile damaged?"
     )]
@@ -90,25 +90,25 @@ pub enum ProgramError {
         /// PROG_STATUS.
         status: u32,
     },
-    /// It started, and does not say what it is.
+    /// It has started, and does not identify itself.
     #[error(
         "loaded, but the bitfile has no device id block at 0x400000 (first word 0x{word:08x}): it is none of the reference library, or does not answer"
     )]
     NoDeviceId {
-        /// What was there.
+        /// The word at the address of the device id block.
         word: u32,
     },
-    /// It is another design than was wanted.
+    /// It is another design than requested.
     #[error(
         "loaded, but it calls itself \"{found}\", not \"{wanted}\"; load another file, or give --profile what it is"
     )]
     Design {
         /// Its directory.
         found: String,
-        /// The profile's.
+        /// The directory in the profile.
         wanted: String,
     },
-    /// The card could not be asked.
+    /// The card did not answer.
     #[error("programming was cut short; the user FPGA may be empty now")]
     Access(#[from] AccessError),
 }
@@ -121,11 +121,10 @@ fn why(error: u32) -> &'static str {
     }
 }
 
-/// Loads a bitfile; gives what it says it is. `wanted` is the directory that it has to name, where
-/// that matters. `progress` is called with bytes done, every 64 KB or so.
+/// Loads a bitfile; returns its device id block. `wanted` is the directory that it has to have, if
+/// that matters. `progress` is called with the number of bytes done, about every 64 KB.
 ///
-/// # Errors
-/// When anything is not as it must be; the error says whether the card was touched.
+/// When a check fails; the error says whether the card was written.
 pub fn program(
     card: &mut dyn Card,
     board: &Board,

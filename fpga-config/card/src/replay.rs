@@ -1,5 +1,5 @@
-//! A replay on an opened card: what is left of an earlier one is stopped, frames are loaded and
-//! started, and the port is given back at the end.
+//! A replay on an open card: stops the rest of an earlier one, loads and starts frames, and
+//! releases the port at the end.
 
 use crate::Card;
 use std::time::Duration;
@@ -9,14 +9,13 @@ use tandem_fpga_config::profile::{Generator, RateLimiter};
 /// More than the frames behind the SRAM take to leave: a queue of the card at 1 Gbit/s.
 const LEAVE: Duration = Duration::from_millis(10);
 
-/// Between two looks at how far it is.
+/// Interval of progress checks.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Stops a port's replay, whoever began it, and gives the port back. Nothing for a port that is
-/// stopped, but what a program that was killed may have left behind.
+/// Stops a port's replay, whichever process started it, and releases the port. On a stopped port it
+/// only clears what a killed program may have left.
 ///
-/// # Errors
-/// When the card cannot be asked.
+/// When the card does not answer.
 pub fn stop(
     card: &mut dyn Card,
     generator: &Generator,
@@ -35,10 +34,9 @@ pub fn stop(
     Ok(())
 }
 
-/// Loads and starts. A port that captured goes on with that.
+/// Loads and starts. A capture at the port goes on.
 ///
-/// # Errors
-/// When the card cannot be asked, or does not keep what is written.
+/// When the card does not answer, or a written value reads back differently.
 pub fn begin(
     card: &mut dyn Card,
     generator: &Generator,
@@ -52,10 +50,10 @@ pub fn begin(
     plan.start(card, capturing)
 }
 
-/// Waits until all frames are sent, or `stopped` says so. The port still replays: see [`stop`].
+/// Waits until all frames are sent, or until `stopped` returns true. The port is still in replay
+/// mode: see [`stop`].
 ///
-/// # Errors
-/// When the card cannot be asked.
+/// When the card does not answer.
 pub fn wait(
     card: &mut dyn Card,
     plan: &Plan<'_>,
@@ -69,7 +67,7 @@ pub fn wait(
             return Ok(status);
         }
         if status.done {
-            // The last frame may wait for its time in the card.
+            // The last frame may be delayed in the card.
             let mut left = plan.tail();
             while !left.is_zero() && !stopped() {
                 let now = left.min(LOOK);

@@ -1,6 +1,6 @@
-//! Harmless register checks of a card, a verdict each. Registers that are written are scratch,
-//! staging or unused; all are put back. No row, no entry and no counter changes, and packets go on.
-//! Only for whoever has the lock.
+//! Harmless register checks of a card, each with a verdict. Registers that are written are scratch,
+//! staging or unused ones, and are restored. No row, no entry and no counter changes, and packets
+//! are forwarded. Only for a holder of the lock.
 
 use crate::Card;
 use crate::info;
@@ -11,28 +11,28 @@ use tandem_fpga_config::device_id::DeviceId;
 use tandem_fpga_config::profile::{FlowMap, Profile};
 use tandem_fpga_config::registers::{AccessError, UNMAPPED, is_no_answer};
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// As it must be.
+    /// As expected.
     Pass,
-    /// It can be so, but look at it.
+    /// Possible, but unusual.
     Warn,
-    /// Not as it must be.
+    /// Wrong.
     Fail,
-    /// Not done, with the reason.
+    /// Not run, with the reason.
     Skip,
 }
 
-/// One check.
+/// A check with its result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// Its subject.
     pub name: String,
-    /// How it ended.
+    /// Its result.
     pub verdict: Verdict,
-    /// What was seen.
+    /// The values seen.
     pub seen: String,
 }
 
@@ -49,10 +49,9 @@ struct Bench<'a> {
     checks: Vec<Check>,
 }
 
-/// All checks, in the order of what depends on what.
+/// Runs all checks, in the order of their dependencies.
 ///
-/// # Errors
-/// When the card cannot be asked any more; what it answers is a verdict.
+/// When the card stops answering; wrong values are verdicts, not errors.
 pub fn run(card: &mut dyn Card, profile: &Profile) -> Result<Vec<Check>, AccessError> {
     let mut bench = Bench { card, profile, checks: Vec::new() };
     bench.bus_fpga()?;
@@ -69,7 +68,7 @@ impl Bench<'_> {
         self.checks.push(Check { name: name.into(), verdict, seen: seen.into() });
     }
 
-    /// Writes patterns, reads them back, and puts back what was there.
+    /// Writes patterns, reads them back, and restores the former value.
     fn scratch(&mut self, name: &str, address: u32) -> Result<(), AccessError> {
         let before = self.card.read32(address)?;
         if before == UNMAPPED {
@@ -192,7 +191,7 @@ impl Bench<'_> {
     }
 
     fn unmapped(&mut self) -> Result<(), AccessError> {
-        // Behind the last PHY; no design of the reference library has anything there.
+        // The address behind the last PHY, where no design of the reference library has a register.
         let value = self.card.read32(0x044_0200)?;
         let verdict = if is_no_answer(value) { Verdict::Pass } else { Verdict::Warn };
         self.say("unmapped address", verdict, format!("0x0440200 reads 0x{value:08x}"));
@@ -227,9 +226,9 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// A row that is loaded into the staging registers has 24 bits of the last words of key and
-    /// mask; the registers hold 32. Which row it was can be read back. What was being built is put
-    /// back.
+    /// A row in the staging registers has 24 bits of the last words of key and mask; the registers
+    /// hold 32. The number of the row can be read back. The former contents of the staging
+    /// registers are restored.
     fn row_width(&mut self, map: &FlowMap) -> Result<(), AccessError> {
         let name = "a row has 24 bits of the last words";
         let staging: Vec<u32> = (0..ACTION_WORDS)

@@ -8,14 +8,14 @@ use std::ffi::c_void;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// What the 1G, SUME and PLUS drivers find behind `ifr_data`.
+/// The structure behind `ifr_data` for the 1G, SUME and PLUS drivers.
 #[repr(C)]
 struct NetReg {
     address: u32,
     value: u32,
 }
 
-/// `struct ifreq` with its data pointer at offset 16, as long as the kernel's.
+/// `struct ifreq` with its data pointer at offset 16, with the kernel's size.
 #[repr(C)]
 struct Ifreq {
     name: [u8; 16],
@@ -23,10 +23,11 @@ struct Ifreq {
     rest: [u8; 16],
 }
 
-/// A request number as this platform's `ioctl` takes it.
+/// The type of a request number in this platform's `ioctl`.
 type Request = libc::Ioctl;
 
-/// Asks a driver through an interface: `value` goes in, what the driver leaves comes out.
+/// Calls a driver through an interface: passes `value` in, and returns the value that the driver
+/// left.
 pub(crate) fn interface_ioctl(
     socket: BorrowedFd<'_>,
     name: &str,
@@ -47,7 +48,7 @@ pub(crate) fn interface_ioctl(
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(register.value) }
 }
 
-/// Asks the 10G driver to write: the argument itself is address and value.
+/// Writes through the 10G driver: the argument itself is address and value.
 pub(crate) fn device_write(device: BorrowedFd<'_>, request: u16, address: u32, value: u32) -> io::Result<()> {
     let argument = u64::from(address) << 32 | u64::from(value);
     // SAFETY: the argument is no pointer; the driver takes it by value.
@@ -55,7 +56,7 @@ pub(crate) fn device_write(device: BorrowedFd<'_>, request: u16, address: u32, v
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Asks the 10G driver to read: the argument points at 64 bits, address in, value out.
+/// Reads through the 10G driver: the argument points at 64 bits, address in, value out.
 pub(crate) fn device_read(device: BorrowedFd<'_>, request: u16, address: u32) -> io::Result<u32> {
     let mut word = u64::from(address) << 32;
     // SAFETY: the word lives until the call returns, and is what the driver reads and writes.
@@ -113,11 +114,11 @@ impl Drop for Bar {
     }
 }
 
-/// A raw socket that is given every frame of an interface (packet(7)), without waiting for one.
+/// A non-blocking raw socket that receives every frame of an interface (packet(7)).
 pub(crate) fn packet_socket(interface: &str) -> io::Result<OwnedFd> {
     let index = nix::net::if_::if_nametoindex(interface)?;
     let index = i32::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))?;
-    // Of no protocol: nothing comes before it is bound.
+    // Protocol 0: no frame is received before the socket is bound.
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
     let address = libc::sockaddr_ll {

@@ -1,5 +1,5 @@
-//! How a card is named (`ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:/run/card.sock`, `model`),
-//! opened, and locked.
+//! Names of cards (`ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:/run/card.sock`, `model`), and how
+//! they are opened and locked.
 
 use crate::Card;
 use crate::cosim::CosimCard;
@@ -29,7 +29,7 @@ pub enum Target {
     Model,
 }
 
-/// A name that is none.
+/// A malformed name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "\"{0}\" names no card: ioctl:nf2c0 (by the driver), mmap:0000:03:00.0 (by PCI address, see `list`), cosim:SOCKET or model"
@@ -39,31 +39,31 @@ pub struct TargetError(pub String);
 /// Why a card could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The system said no.
+    /// A system call failed.
     #[error("opening the card {target}")]
     Io {
-        /// Which.
+        /// The card.
         target: Target,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
-    /// It opened, but answers nothing.
+    /// It was opened, but no card answers.
     #[error(
         "{target} answers 0x{value:08x} where every card has its bus FPGA's id: it is no card, is not powered, or its PCI device is not enabled"
     )]
     Silent {
-        /// Which.
+        /// The card.
         target: Target,
-        /// What it answered.
+        /// The value read.
         value: u32,
     },
-    /// It opened, but could not be asked.
+    /// It was opened, but an access failed.
     #[error("opening the card {target}")]
     Access {
-        /// Which.
+        /// The card.
         target: Target,
-        /// Why.
+        /// The reason.
         #[source]
         source: AccessError,
     },
@@ -82,7 +82,7 @@ impl FromStr for Target {
                 Ok(Target::Ioctl(name.to_owned()))
             }
             Some(("mmap", address)) if !address.contains('/') => Ok(Target::Mmap(match address.len() {
-                // The domain may be left out, as lspci does.
+                // The domain may be left out, as in the output of lspci.
                 7 => format!("0000:{address}"),
                 _ => address.to_owned(),
             })),
@@ -104,11 +104,10 @@ impl fmt::Display for Target {
 }
 
 impl Target {
-    /// Opens it. `profile` says how its driver is asked, and what a modelled card has loaded;
-    /// `within` is how long a co-simulation may take for one answer.
+    /// Opens it. `profile` has the numbers of its driver, and the bitfile of a modelled card;
+    /// `within` is how long a co-simulation may take for one reply.
     ///
-    /// # Errors
-    /// When it is not there, may not be used, or answers nothing.
+    /// When it does not exist, may not be used, or does not answer.
     pub fn open(&self, profile: &Profile, within: Duration) -> Result<Box<dyn Card + Send>, OpenError> {
         let failed = |source: io::Error| OpenError::Io { target: self.clone(), source };
         let mut card: Box<dyn Card + Send> = match self {
@@ -119,8 +118,7 @@ impl Target {
             Target::Cosim(path) => Box::new(CosimCard::connect(path, within).map_err(failed)?),
             Target::Model => Box::new(MemoryCard::new(profile.clone())),
         };
-        // A bus without a card reads as all ones; nothing else of a card is known to be neither 0
-        // nor that.
+        // A bus without a card reads as all ones. A card's id register is neither 0 nor that.
         if profile.board.bus_fpga.is_some() {
             let id = card.read32(0).map_err(|source| OpenError::Access { target: self.clone(), source })?;
             if matches!(id, 0 | u32::MAX | tandem_fpga_config::registers::UNMAPPED) {
@@ -130,8 +128,7 @@ impl Target {
         Ok(card)
     }
 
-    /// The card's lock. The same card has the same lock by whichever way it is reached: that of its
-    /// PCI device.
+    /// The card's lock. A card has the same lock for any device: that of its PCI device.
     pub fn lock_path(&self) -> Option<PathBuf> {
         let by_pci = |address: &str| PathBuf::from(format!("/run/lock/tandem-fpga-{address}.lock"));
         match self {
@@ -140,8 +137,8 @@ impl Target {
                 let pci =
                     std::fs::canonicalize(Path::new("/sys/class/net").join(&device).join("device")).ok();
                 let pci = pci.and_then(|p| p.file_name().map(|n| n.to_string_lossy().into_owned()));
-                // A driver that does not say which device an interface is of still has four in a
-                // row per card.
+                // If the driver does not report an interface's PCI device, each card has four
+                // consecutive interfaces.
                 let card = device.strip_prefix("nf2c").and_then(|n| n.parse::<u32>().ok());
                 let first = card.map(|n| format!("nf2c{}", n / 4 * 4));
                 Some(by_pci(&pci.or(first).unwrap_or(device)))
@@ -156,11 +153,10 @@ impl Target {
         }
     }
 
-    /// The right to write to the card, as long as the value lives; `None` for a card that nobody
-    /// else can reach.
+    /// Takes the lock for writing to the card, held as long as the value lives; `None` for a card
+    /// that no other process can reach.
     ///
-    /// # Errors
-    /// When somebody else has it, or the lock's file cannot be made.
+    /// When another process holds it, or the lock's file cannot be created.
     pub fn lock(&self, who: &str) -> Result<Option<Lock>, LockError> {
         self.lock_path().map(|path| Lock::take(&path, who)).transpose()
     }

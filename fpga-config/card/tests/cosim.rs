@@ -1,5 +1,5 @@
 //! The co-simulation protocol between a real client and a real server, and with peers that hang,
-//! die or talk nonsense.
+//! die or send garbage.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -27,13 +27,13 @@ fn folder() -> (tempfile::TempDir, PathBuf) {
     (folder, socket)
 }
 
-/// A served model. The thread ends with the test's process.
+/// Serves a model. The thread ends with the test's process.
 fn serve(socket: &Path) {
     let server = Server::bind(socket).expect("bound");
     std::thread::spawn(move || server.run(MemoryCard::new(profile())));
 }
 
-/// A peer that does what it is told with its first connection.
+/// A peer that runs `deed` on its first connection.
 fn peer(socket: &Path, deed: impl FnOnce(UnixStream) + Send + 'static) -> std::thread::JoinHandle<()> {
     let listener = UnixListener::bind(socket).expect("bound");
     std::thread::spawn(move || deed(listener.accept().expect("a client").0))
@@ -48,7 +48,7 @@ fn a_served_card_is_read_written_and_given_packets() {
     card.write32(0x20, 0xcafe).expect("written");
     assert_eq!(card.read32(0x20).expect("read"), 0xcafe);
     assert_eq!(card.read32(0x300_0000).expect("read"), UNMAPPED);
-    // Row 0: everything to queue 2, as a user would type it.
+    // Row 0 sends everything to queue 2, as a user would type it.
     for (address, value) in
         [(0x200_1000, 1 << 2)].into_iter().chain((0..8).map(|n| (0x200_1028 + 4 * n, u32::MAX)))
     {
@@ -57,7 +57,7 @@ fn a_served_card_is_read_written_and_given_packets() {
     card.write32(0x200_106c, 0).expect("committed");
     assert_eq!(card.inject(0, &[7; 60]).expect("injected"), [(2, vec![7; 60])]);
     assert_eq!(card.inject(0, &[7; 9_018]).expect("a jumbo frame"), [(2, vec![7; 9_018])]);
-    // As on a wire, where nothing is shorter than 60 bytes without FCS.
+    // As on the wire, where no frame is shorter than 60 bytes without FCS.
     let short = [vec![7; 42], vec![0; 18]].concat();
     assert_eq!(card.inject(0, &[7; 42]).expect("padded"), [(2, short.clone())]);
     assert_eq!(card.burst(&[(0, &[7; 42]), (2, &[7; 61])]).expect("padded"), [(2, short), (2, vec![7; 61])]);
@@ -75,8 +75,8 @@ fn all_to_queue_2(card: &mut CosimCard) {
     card.write32(0x200_106c, 0).expect("committed");
 }
 
-/// What a client puts in at once goes in at once, and stops a card that has its faults for every
-/// other client too, until it is reset.
+/// A client's burst enters the card at once, and stops a card with faults for every other client
+/// too, until a reset.
 #[test]
 fn a_burst_goes_in_at_once_and_meets_the_faults_of_a_card_that_has_them() {
     let mut tagged = [0x0b; 128];
@@ -96,7 +96,7 @@ fn a_burst_goes_in_at_once_and_meets_the_faults_of_a_card_that_has_them() {
         for (queue, frame) in frames {
             assert_eq!(card.inject(queue, frame).expect("injected").len(), 1, "one by one they do nothing");
         }
-        // What one client has put in and not let go is not in the card.
+        // Frames queued by one client without a `g` are not in the card.
         let sent = card.burst(&frames).expect("injected");
         let after = other.inject(0, &short).expect("injected");
         if !faults {
@@ -128,7 +128,7 @@ fn a_burst_that_is_too_long_is_refused_and_belongs_to_its_own_client() {
     let frames: Vec<(u8, &[u8])> = vec![(0, &frame); BURST + 1];
     let error = card.burst(&frames).expect_err("too many").to_string();
     assert!(error.contains("64 frames wait already"), "{error}");
-    // Another client's burst is another's.
+    // A burst belongs to one client's connection.
     let mut other = CosimCard::connect(&socket, LONG).expect("connected");
     assert_eq!(other.burst(&[]).expect("nothing goes in"), []);
     assert_eq!(card.burst(&[]).expect("those that waited").len(), BURST);
@@ -166,7 +166,7 @@ fn a_line_without_end_ends_only_its_own_connection() {
     let (_folder, socket) = folder();
     serve(&socket);
     let mut stream = UnixStream::connect(&socket).expect("connected");
-    // The server may have closed before all is sent.
+    // The server may close before all is sent.
     let _ = stream.write_all(&vec![b'r'; LINE + 1]);
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
@@ -193,7 +193,7 @@ fn one_client_too_many_is_told_so() {
 fn a_peer_that_hangs_is_given_up_and_never_asked_again() {
     let (_folder, socket) = folder();
     let hung = peer(&socket, |mut stream| {
-        // Reads everything and answers nothing, until the client has gone.
+        // Reads everything and answers nothing, until the client has disconnected.
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let mut card = CosimCard::connect(&socket, SHORT).expect("connected");
@@ -309,7 +309,7 @@ fn one_writer_per_card() {
     assert!(!path.exists(), "no file is left");
     let second = Lock::take(&path, "the second").expect("free again");
     drop(second);
-    // A file that a killed holder left is no lock.
+    // A file left by a killed holder does not lock.
     std::fs::write(&path, "a dead one (process 1)\n").expect("written");
     drop(Lock::take(&path, "the third").expect("free"));
 }

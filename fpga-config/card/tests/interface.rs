@@ -1,5 +1,5 @@
-//! Frames that come by an interface, in a network namespace with a pair of virtual cables in the
-//! place of a driver's.
+//! Frames from an interface, in a network namespace with a veth pair in place of a driver's
+//! interface.
 
 use nix::sched::{CloneFlags, unshare};
 use std::net::UdpSocket;
@@ -21,8 +21,7 @@ fn a_cards_interfaces_are_four_in_a_row() {
     }
 }
 
-/// What can be done here: as root, with `ip`. Where nothing may be skipped, that it cannot is a
-/// failure.
+/// Whether the test can run: as root, with `ip`. In CI, not being able to is a failure.
 fn is_possible() -> bool {
     let ip = Command::new("ip").arg("-V").output().is_ok_and(|o| o.status.success());
     if ip && nix::unistd::geteuid().is_root() {
@@ -46,7 +45,7 @@ fn what_comes_by_an_interface_is_handed_out_and_an_interface_that_is_gone_is_an_
     if !is_possible() {
         return;
     }
-    // A namespace is a thread's, and gone with it.
+    // A namespace belongs to a thread, and ends with it.
     let done = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).expect("a namespace");
         assert!(Listener::open("nf2c0").is_err(), "there is no such interface");
@@ -66,8 +65,8 @@ fn what_comes_by_an_interface_is_handed_out_and_an_interface_that_is_gone_is_an_
         while seen.len() < marks.len() {
             assert!(began.elapsed() < LIMIT, "{} of {}", seen.len(), marks.len());
             let frames = listener.frames().expect("asked");
-            // The kernel sends frames of its own, too. Whole frames: Ethernet, IPv4 and UDP ahead
-            // of the mark.
+            // The kernel sends frames of its own too. The wanted ones have Ethernet, IPv4 and UDP
+            // headers before the mark.
             seen.extend(frames.into_iter().filter(|f| f.len() == 14 + 20 + 8 + 100 && f[23] == 17));
         }
         assert!(seen.iter().all(|f| f[..6] == [2, 0, 0, 0, 0, 2]), "as they are on the wire");

@@ -1,13 +1,13 @@
-//! Files of frames: what others write is read, what is written is read back, and nothing in a file
-//! stops the reader.
+//! Files of frames: files of other tools are read, written ones are read back, and no file makes
+//! the reader panic.
 
 use proptest::prelude::*;
 use std::time::Duration;
 use tandem_fpga_card::pcap::{FRAMES, FileError, Writer, read};
 use tandem_fpga_config::generator::Timed;
 
-/// A file as the format's description has it: magic, version 2.4, snap length 65535, link type,
-/// then a record each.
+/// A file in the documented format: magic, version 2.4, snap length 65535, link type, then the
+/// records.
 fn file(magic: u32, link: u32, records: &[(u32, u32, u32, &[u8])], big: bool) -> Vec<u8> {
     let word = |value: u32| if big { value.to_be_bytes() } else { value.to_le_bytes() };
     let half = |value: u16| if big { value.to_be_bytes() } else { value.to_le_bytes() };
@@ -57,14 +57,14 @@ fn what_is_wrong_with_a_file_is_said_with_the_frame() {
     let mut whole = file(0xa1b2_c3d4, 1, &[fine, fine], false);
     whole.pop();
     assert!(matches!(read(&whole[..]), Err(FileError::Frame { frame: 2, .. })));
-    // A length that no file can have is not believed.
+    // A length beyond the limits is refused.
     whole.truncate(24);
     whole.extend([0xff; 16]);
     assert!(matches!(read(&whole[..]), Err(FileError::Frame { frame: 1, .. })));
     let many = file(0xa1b2_c3d4, 1, &vec![(0, 0, 0, &b""[..]); FRAMES + 1], false);
     assert!(matches!(read(&many[..]), Err(FileError::TooMuch)));
     read(&many[..many.len() - 16]).expect("as many as there may be");
-    // A file that never ends.
+    // A file without an end.
     let endless = std::io::Read::chain(&many[..24], std::io::repeat(0x01));
     assert!(read(endless).is_err());
     let long = [0; 60_000];
@@ -90,8 +90,8 @@ proptest! {
         prop_assert_eq!(read(&writer.into_inner()[..]).expect("read"), frames);
     }
 
-    /// Any bytes behind a right header, or a right file with any byte changed: frames or an error,
-    /// never more.
+    /// Random bytes behind a valid header, or a valid file with a changed byte, give frames or an
+    /// error.
     #[test]
     fn no_file_stops_the_reader(
         rest in prop::collection::vec(any::<u8>(), 0..400), at in 0usize..100, to: u8, nanoseconds: bool, big: bool,

@@ -1,5 +1,4 @@
-//! Loading a bitfile into the card in memory, in virtual time, and everything that can go wrong on
-//! the way.
+//! Loads a bitfile into the card in memory, in virtual time, with every possible failure.
 
 use std::time::Duration;
 use tandem_fpga_card::Card;
@@ -11,7 +10,7 @@ use tandem_fpga_config::profile::{Profile, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers, UNMAPPED};
 use tandem_model::Time;
 
-/// A card whose time passes only when it is waited for, and what it does wrong.
+/// A card whose time passes only in waits, with a fault.
 struct Bench {
     model: Model,
     now: Time,
@@ -22,15 +21,15 @@ struct Bench {
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
-    /// Every read gives this.
+    /// Every read returns this.
     Reads(u32),
-    /// Every read of this address gives this.
+    /// Every read of this address returns this.
     At(u32, u32),
-    /// After so many words the bus loses one.
+    /// After this many words the bus loses one.
     Loses(u32),
-    /// The FIFO is asked for its status less often than it can take.
+    /// The status reads are answered without the card, so that the FIFO cannot drain.
     Deaf,
-    /// The card goes away after so many writes.
+    /// The card vanishes after this many writes.
     Gone(u32),
 }
 
@@ -150,15 +149,14 @@ fn a_card_that_does_not_take_its_reset_is_said() {
 
 #[test]
 fn an_overflow_and_a_lost_word_are_found() {
-    // Status is answered as if the FIFO were empty, without the card being asked: it overflows, and
-    // INIT is never seen.
+    // The status reads as if the FIFO were empty: it overflows, and INIT is never seen.
     let error = load(&mut Bench::new(Fault::Deaf), &file(), None).expect_err("overflow");
     assert!(matches!(error, ProgramError::NotDone { .. }), "{error}");
-    // The second word, which synchronises, gets lost.
+    // The second word, which synchronises, is lost.
     let error = load(&mut Bench::new(Fault::Loses(4)), &file(), None).expect_err("no synchronisation");
     let ProgramError::Transfer { at: 32, error, .. } = error else { panic!("{error}") };
     assert_eq!(error & 1 << 16, 1 << 16);
-    // Any later word: the FPGA waits for one more.
+    // Any later word is lost: the FPGA waits for one more.
     let error = load(&mut Bench::new(Fault::Loses(1_000)), &file(), None).expect_err("a word short");
     assert!(matches!(error, ProgramError::NotDone { status: 2 }), "{error}");
 }

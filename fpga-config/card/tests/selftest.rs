@@ -1,6 +1,5 @@
-//! The selftest passes on a card that answers as the Verilog does, with every check that its
-//! bitfile has; and fails, by the right check, on one that does not. Nothing is different
-//! afterwards.
+//! The selftest passes on a card that behaves like the Verilog, with every check for its bitfile,
+//! and fails by the right check on one that does not. The card's state is unchanged afterwards.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,14 +10,14 @@ use tandem_fpga_config::profile::{FlowMap, Profile, builtin};
 use tandem_fpga_config::registers::{AccessError, Registers};
 use tandem_model::Time;
 
-/// A card whose clock is its own, with a fault in its hardware.
+/// A card with its own clock, and a fault in its hardware.
 struct Bench {
     model: Model,
     now: Time,
-    /// Changes what is read at an address.
+    /// Changes the value read at an address.
     wrong: fn(&FlowMap, u32, u32) -> u32,
-    /// The last words of key and mask as a row was loaded into them, where the fault is that they
-    /// then hold 32 bits.
+    /// The last words of key and mask as a row was loaded, for the fault that makes them 32 bits
+    /// wide.
     wide: bool,
     loaded: BTreeMap<u32, u32>,
 }
@@ -77,7 +76,7 @@ fn failed(checks: &[Check]) -> Vec<&str> {
 fn it_passes_on_a_card_that_answers_as_the_verilog_does_and_leaves_no_trace() {
     let mut bench = Bench::new(|_, _, value| value);
     let map = bench.map();
-    // A half-built row.
+    // A row in the middle of being written.
     let staging: Vec<u32> = (0..26).map(|n| map.action + 4 * n).collect();
     for address in &staging {
         bench.write32(*address, 0x8000_0000 | address).expect("a register");
@@ -104,7 +103,7 @@ fn it_fails_on_registers_of_other_widths_than_the_verilog_s() {
     for (wrong, name) in cases {
         assert_eq!(failed(&Bench::new(wrong).checks()), [name]);
     }
-    // A row that is loaded with more bits than a row has.
+    // A row loaded with more bits than it has.
     let mut wide = Bench { wide: true, ..Bench::new(|_, _, value| value) };
     assert_eq!(failed(&wide.checks()), ["a row has 24 bits of the last words"]);
 }

@@ -1,4 +1,4 @@
-//! `tandem-fpga` as it is used: a modelled card in one process, the other verbs in others.
+//! `tandem-fpga` as it is used: a modelled card in one process, the other commands in others.
 
 mod served;
 
@@ -31,7 +31,7 @@ fn a_served_model_is_looked_into_from_another_process() {
     }
     assert!(info.contains("exact entries; row 0 is kept against a known fault\n"), "{info}");
 
-    // A flow is compiled, applied, read back, and forwards.
+    // A flow is compiled, applied and read back, and forwards.
     let text = "priority=100,in_port=1,ip,nw_dst=10.0.0.0/8,actions=mod_nw_tos:184,output:2";
     let writes = out(&["compile", text]);
     let file = served.socket.with_extension("writes");
@@ -55,7 +55,7 @@ fn a_served_model_is_looked_into_from_another_process() {
     assert_eq!(value("MAC_GRP_1_TX_QUEUE_NUM_BYTES_PUSHED"), 62);
     assert_eq!(value("OPENFLOW_LOOKUP_NUM_PKTS_DROPPED_2"), 1);
 
-    // What reading clears is read only by who says so, and then belongs to who read it.
+    // Counters that reading clears are read only on request, by a single reader.
     let left_out = out(&["--card", &card, "counters", "IN_ARB", "--clearing"]);
     assert_eq!(left_out, format!("{:<44} {:>20}\n", "IN_ARB_NUM_PKTS_SENT", 2));
     assert_eq!(out(&["--card", &card, "counters", "IN_ARB", "--clearing"]), "1 counters, all 0\n");
@@ -81,7 +81,7 @@ fn exact_entries_are_compiled_for_both_rows_and_read_back() {
     let served = Served::start(&[]);
     let file = served.socket.with_extension("writes");
     std::fs::write(&file, &writes).expect("written");
-    // A card that was just reset is clearing its exact table, and loses what is written there.
+    // A card that was just reset is clearing its exact table, and loses writes to it.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while out(&["--card", &served.card(), "reg", "read", "0x1000000"]).contains("(nothing answered)") {
         assert!(std::time::Instant::now() < deadline, "the exact table never answers");
@@ -231,7 +231,7 @@ fn a_mapped_bar_is_registers_and_a_smaller_one_is_refused() {
 #[test]
 fn an_interface_that_is_no_card_s_is_an_error() {
     assert!(error(&["--card", "ioctl:nf2c9", "info"]).contains("there is no interface nf2c9"));
-    // The loopback interface is there, and knows no such request.
+    // The loopback interface does not support the request.
     let error = error(&["--card", "ioctl:lo", "info"]);
     assert!(error.contains("reading 0x0000000 failed"), "{error}");
 }

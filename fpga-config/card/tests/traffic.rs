@@ -1,5 +1,4 @@
-//! `tandem-fpga replay` and `capture` against a served model of the packet generator, in processes
-//! of their own.
+//! `tandem-fpga replay` and `capture` with a served model of the packet generator, as processes.
 
 mod served;
 
@@ -19,7 +18,7 @@ use tandem_fpga_config::registers::Registers;
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// What says whether queues send and ports replay.
+/// The control register of replay and capture.
 const ENABLE: u32 = 0x200_1400;
 const QUEUE_8_CTRL: u32 = 0x200_0800;
 
@@ -27,7 +26,7 @@ fn generator(more: &[&str]) -> Served {
     Served::start(&[&["--profile", "packet-generator"], more].concat())
 }
 
-/// Frames of growing lengths, told apart by their bytes.
+/// Frames of growing lengths, with different bytes.
 fn frames(count: usize, gap: Duration) -> Vec<Timed> {
     let frame = |n: usize| Timed {
         at: Duration::from_secs(1_700_000_000) + gap * u32::try_from(n).expect("few"),
@@ -61,7 +60,7 @@ fn bytes(frames: &[Timed]) -> Vec<Vec<u8>> {
     frames.iter().map(|f| f.bytes.clone()).collect()
 }
 
-/// The tool in the background; it is ended with the value.
+/// The tool in the background; dropping it ends the process.
 struct Running(Child);
 
 impl Running {
@@ -75,7 +74,7 @@ impl Running {
         kill(Pid::from_raw(i32::try_from(self.0.id()).expect("an id")), signal).expect("sent");
     }
 
-    /// What it printed, once it has ended by itself.
+    /// Its output, once it has ended by itself.
     fn printed(mut self) -> String {
         let deadline = Instant::now() + LONG;
         while self.0.try_wait().expect("asked").is_none() {
@@ -93,7 +92,7 @@ impl Drop for Running {
     }
 }
 
-/// Waits until a register is as wanted.
+/// Waits until a register has a wanted value.
 fn until(card: &mut CosimCard, address: u32, wanted: impl Fn(u32) -> bool) {
     let deadline = Instant::now() + LONG;
     while !wanted(card.read32(address).expect("read")) {
@@ -197,7 +196,7 @@ fn a_killed_replay_goes_on_until_it_is_stopped_and_the_next_starts_cleanly() {
             assert_eq!(other.burst(&[]).expect("asked"), [], "nothing more leaves");
             continue;
         }
-        // Killed in the middle of loading, too: what is in the SRAM then is half of two files.
+        // Killed while loading, too: the SRAM has parts of two files then.
         other.burst(&[]).expect("asked");
         let said = out(&["--card", &card, "replay", text(&file), "--port", "0", "--iterations", "2"]);
         assert_eq!(said, "port 0: 6 of 6 frames sent, 2 of 2 times 3\n");
@@ -266,7 +265,7 @@ fn what_cannot_be_replayed_is_refused_and_nothing_is_written() {
     assert!(said.contains("ports 0 to 3"), "{said}");
     assert_eq!(before(&mut other), was, "the card is as it was");
 
-    // Other bitfiles, and other ways to a card.
+    // Other bitfiles, and other kinds of devices.
     let switch = Served::start(&[]);
     let said = error(&["--card", &switch.card(), "replay", text(&pcap), "--port", "0"]);
     assert!(said.contains("openflow-switch neither replays nor captures"), "{said}");

@@ -1,4 +1,4 @@
-//! What the card does to a packet: 320 bits in 10 words. It changes the packet first
+//! The card's action on a packet: 320 bits in 10 words. The card changes the packet first
 //! (`rewrite.rs`), then sends it to every queue of the bitmap.
 
 use super::key::Field;
@@ -6,7 +6,7 @@ use super::key::Field;
 /// Words of an action.
 pub const WORDS: usize = 10;
 
-/// Where things lie in an action.
+/// Bit positions in an action.
 mod at {
     use super::Field;
     pub(super) const PORTS: Field = Field { bit: 0, width: 16 };
@@ -46,7 +46,7 @@ pub mod flag {
     pub const TP_DST: u16 = 0x400;
 }
 
-/// What is done to a packet; no queue drops it.
+/// An action; without a queue it drops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Action {
     /// A bit per queue.
@@ -100,7 +100,7 @@ impl Action {
         }
     }
 
-    /// As register words.
+    /// Encodes it as register words.
     pub fn words(&self) -> [u32; WORDS] {
         let mut words = [0; WORDS];
         at::PORTS.set(&mut words, self.ports.into());
@@ -126,7 +126,7 @@ impl Action {
         words
     }
 
-    /// From register words. Fields whose flag is not set are not looked at, as the card does not.
+    /// Decodes register words. Fields whose flag is not set are ignored, as on the card.
     pub fn of_words(words: &[u32; WORDS]) -> Action {
         let flags = at::FLAGS.get(words) as u16;
         let get = |flag: u16, field: Field| (flags & flag != 0).then(|| field.get(words));

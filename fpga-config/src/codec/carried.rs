@@ -1,15 +1,15 @@
-//! A frame as the card's data path carries it: in words of 8 bytes, its outer VLAN tag taken off
-//! and sent ahead.
+//! A frame in the card's data path: in words of 8 bytes, with its outer VLAN tag removed and sent
+//! ahead.
 //!
-//! Taking the tag off moves everything behind it up by 4 bytes, and a constant is put behind the
-//! end, so that there are as many words as before. Where the frame then ends a word earlier, the
-//! last word is left over: it goes on behind the frame's end. What lies in the last word behind the
-//! end of a frame without a tag is zero.
+//! Removing the tag moves everything behind it up by 4 bytes, and a constant is appended, so that
+//! the number of words is unchanged. If the frame then ends a word earlier, the last word is left
+//! over and follows the frame's end. In a frame without a tag, the bytes of the last word behind
+//! the frame's end are zero.
 
-/// The type of a tag that the card knows.
+/// The Ethernet type of the only tag that the card recognises.
 pub(crate) const TAG: u16 = 0x8100;
 
-/// What is put behind a frame whose tag was taken off.
+/// The bytes appended to a frame whose tag was removed.
 const FILLING: [u8; 4] = [0x60, 0x0d, 0xf0, 0x0d];
 
 /// A frame without its outer tag.
@@ -20,7 +20,7 @@ pub(crate) struct Carried<'a> {
 }
 
 impl<'a> Carried<'a> {
-    /// How the card carries a frame (without FCS).
+    /// The frame (without FCS) as the card carries it.
     pub(crate) fn of(frame: &'a [u8]) -> Carried<'a> {
         let tag = match frame.get(12..16) {
             Some([0x81, 0x00, high, low]) => Some(u16::from_be_bytes([*high, *low])),
@@ -39,22 +39,22 @@ impl<'a> Carried<'a> {
         if self.tag.is_some() { self.frame.len() - 4 } else { self.frame.len() }
     }
 
-    /// Words that the frame has, without one that is left over.
+    /// Words of the frame, without one that is left over.
     pub(crate) const fn words(&self) -> usize {
         self.len().div_ceil(8)
     }
 
-    /// Words in which the header parser can look for fields: the left-over one too.
+    /// Words in which the header parser may look for fields, with the one that is left over.
     pub(crate) const fn words_with_rest(&self) -> usize {
         self.frame.len().div_ceil(8)
     }
 
-    /// True when a word is left over behind the end.
+    /// Whether a word is left over behind the end.
     pub(crate) const fn leaves_rest(&self) -> bool {
         self.words() < self.words_with_rest()
     }
 
-    /// A byte of the words; zero behind the last.
+    /// A byte; zero behind the last word.
     pub(crate) fn byte(&self, at: usize) -> u8 {
         if self.tag.is_none() || at < 12 {
             return self.frame.get(at).copied().unwrap_or(0);
@@ -66,7 +66,7 @@ impl<'a> Carried<'a> {
         }
     }
 
-    /// Bytes as a number, the first the most significant; at most 8.
+    /// Up to 8 bytes as a big-endian number.
     pub(crate) fn number(&self, at: usize, bytes: usize) -> u64 {
         let place =
             if self.tag.is_none() || at + bytes <= 12 { Some(at) } else { (at >= 12).then_some(at + 4) };

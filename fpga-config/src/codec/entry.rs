@@ -1,8 +1,8 @@
-//! Wildcard rows and exact entries in a card's registers: written, deleted, read back, and their
+//! Wildcard rows and exact entries in a card's registers: writing, deleting, reading, and their
 //! counters.
 //!
-//! A row is built in staging registers and committed by writing its number; reading a row uses the
-//! same registers, so there is one user at a time. An exact entry has no such commit: its valid bit
+//! A row is written to staging registers and committed by writing its number; reading a row uses
+//! the same registers, so there is one user at a time. An exact entry has no commit: its valid bit
 //! is cleared first and set last.
 
 use super::action::{self, Action};
@@ -16,33 +16,33 @@ use crate::registers::{AccessError, Registers};
 pub struct Row {
     /// What it matches.
     pub pattern: Pattern,
-    /// What is done.
+    /// Its action.
     pub action: Action,
 }
 
 impl Row {
-    /// The row that matches nothing: what a deleted row holds.
+    /// The row that matches nothing; written in place of a deleted row.
     pub fn deleted() -> Row {
         Row { pattern: Pattern::exactly(Key::impossible()), action: Action::default() }
     }
 
-    /// The row that drops the frames of which a fault of the bitfile makes this key, and no others.
+    /// The row that drops exactly the frames for which a fault of the bitfile makes this key.
     pub fn guard(fault: FaultKey) -> Row {
         Row { pattern: Pattern::exactly(Key::of_fault(fault)), action: Action::default() }
     }
 
-    /// What a row holds after a reset: a key of zeros, all of which are looked at.
+    /// The contents of a row after a reset: a key of zeros, all of which are compared.
     pub fn after_reset() -> Row {
         Row { pattern: Pattern::exactly(Key::default()), action: Action::default() }
     }
 
-    /// True when no packet can match it, because no queue has that number.
+    /// Whether no packet can match it, since no queue has its source number.
     pub fn is_deleted(&self) -> bool {
         let Pattern { key, mask } = &self.pattern;
         mask.get(Field::SOURCE) == 0 && key.get(Field::SOURCE) == u64::from(key::NO_SOURCE)
     }
 
-    /// The register writes that commit it to a row, in order; the last one takes effect, at once.
+    /// The register writes that commit it to a row, in order; the last one takes effect at once.
     pub fn writes(&self, a: &FlowMap, row: u32) -> impl Iterator<Item = (u32, u32)> {
         let a = *a;
         let action = (0..).zip(self.action.words()).map(move |(n, w)| (a.action + 4 * n, w));
@@ -53,16 +53,15 @@ impl Row {
 
     /// Commits it to a row.
     ///
-    /// # Errors
-    /// When the card cannot be written. The row is then as it was, unless the last write failed.
+    /// # Errors When the card cannot be written. The row is unchanged then, unless the last write
+    /// failed.
     pub fn commit(&self, a: &FlowMap, row: u32, card: &mut dyn Registers) -> Result<(), AccessError> {
         self.writes(a, row).try_for_each(|(address, value)| card.write32(address, value))
     }
 
-    /// Reads a row. What was being built in the staging registers is lost.
+    /// Reads a row. The contents of the staging registers are lost.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn read(a: &FlowMap, row: u32, card: &mut dyn Registers) -> Result<Row, AccessError> {
         card.write32(a.read_row, row)?;
         let mut action = [0; action::WORDS];
@@ -83,17 +82,17 @@ impl Row {
 /// An exact entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exact {
-    /// What it matches; the valid bit is not part of it.
+    /// Its key, without the valid bit.
     pub key: Key,
-    /// What is done.
+    /// Its action.
     pub action: Action,
 }
 
 /// The valid bit in the last word of the key.
 const VALID: u32 = 1 << 31;
-/// Where the counters lie in a row.
+/// Offset of the counters in a row.
 const COUNTERS: u32 = 0x20;
-/// Where the action lies in a row.
+/// Offset of the action in a row.
 const ACTION: u32 = 0x28;
 
 /// The first word of an exact row.
@@ -107,13 +106,13 @@ pub const fn exact_counters(a: &FlowMap, row: u16) -> u32 {
 }
 
 impl Exact {
-    /// The two rows it may lie in, the first tried first.
+    /// The two rows that it may be in, in the order of the card's look-up.
     pub fn rows(&self) -> [u16; 2] {
         hash::rows(&self.key)
     }
 
-    /// The register writes of an entry, in the safe order: not valid, the body with counters of
-    /// zero, valid.
+    /// The register writes of an entry, in the safe order: invalid, the body with counters of zero,
+    /// valid.
     pub fn writes(&self, a: &FlowMap, row: u16) -> impl Iterator<Item = (u32, u32)> {
         let at = at_row(a, row);
         let Key(key) = self.key;
@@ -130,13 +129,13 @@ impl Exact {
 
     /// Writes an entry to one of its rows.
     ///
-    /// # Errors
-    /// When the card cannot be written. The row is then not valid, unless the first write failed.
+    /// # Errors When the card cannot be written. The row is invalid then, unless the first write
+    /// failed.
     pub fn write(&self, a: &FlowMap, row: u16, card: &mut dyn Registers) -> Result<(), AccessError> {
         self.writes(a, row).try_for_each(|(address, value)| card.write32(address, value))
     }
 
-    /// Makes an entry's row not valid; its counters stay.
+    /// Invalidates an entry's row; its counters stay.
     ///
     /// # Errors
     /// When the card cannot be written.
@@ -144,10 +143,9 @@ impl Exact {
         card.write32(at_row(a, row) + 28, self.key.0[7] & !VALID)
     }
 
-    /// Reads a row; `None` when it is not valid. Counters are not touched.
+    /// Reads a row; `None` when it is invalid. Counters are not read.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn read(a: &FlowMap, row: u16, card: &mut dyn Registers) -> Result<Option<Exact>, AccessError> {
         let at = at_row(a, row);
         let top = card.read32(at + 28)?;

@@ -1,5 +1,5 @@
-//! Where an exact entry lies: two rows, each the low 15 bits of a CRC over the key. The card tries
-//! both.
+//! The two possible rows of an exact entry, each the low 15 bits of a CRC over the key. The card
+//! looks up both.
 
 use super::key::Key;
 
@@ -25,7 +25,8 @@ const fn table(polynomial: u32) -> [u32; 256] {
 
 static TABLES: [[u32; 256]; 2] = [table(POLYNOMIALS[0]), table(POLYNOMIALS[1])];
 
-/// The rows of a key, the first tried first. The byte that holds the valid bit counts as zero.
+/// The rows of a key, in the order of the card's look-up. The byte with the valid bit counts as
+/// zero.
 pub fn rows(key: &Key) -> [u16; 2] {
     let mut bytes = key.bytes();
     bytes[31] = 0;

@@ -1,11 +1,12 @@
-//! What the card sees of a packet: 248 bits in 8 words, and the bits of them that a row looks at.
+//! The key that the card makes of a packet: 248 bits in 8 words, and the bits of it that a row
+//! compares.
 //!
 //! Fields that a packet does not have are zero, except that a packet without a VLAN tag has 0xffff.
-//! The card knows tags of type 0x8100 only. It looks at no fragment offset: of a later fragment it
-//! takes the first bytes behind the IP header for ports. It knows no LLC/SNAP: the length of an
-//! 802.3 frame is its type. Of an ARP opcode it keeps the low 8 bits. It does not look at the
-//! hardware addresses in ARP, at IPv6, or at a second tag. An IPv4 header length below 5 makes a
-//! key of zeros ([`Key::of_short_header`]).
+//! The card recognises only tags of type 0x8100. It ignores the fragment offset: in a later
+//! fragment it takes the first bytes behind the IP header as ports. It does not recognise LLC/SNAP:
+//! it takes the length of an 802.3 frame as its type. Of an ARP opcode it keeps the low 8 bits. It
+//! ignores the hardware addresses in ARP, IPv6, and a second tag. For an IPv4 header length below 5
+//! it makes a key of zeros ([`Key::of_short_header`]).
 
 use super::carried::Carried;
 use crate::profile::FaultKey;
@@ -46,10 +47,10 @@ impl Field {
     pub const IP_TOS: Field = Field { bit: 224, width: 8 };
     /// VLAN priority in bits 15:13, bit 12 zero, id in 11:0; 0xffff without a tag.
     pub const VLAN: Field = Field { bit: 232, width: 16 };
-    /// Exact entries only: there is one.
+    /// The valid bit, in exact entries only.
     pub const VALID: Field = Field { bit: 255, width: 1 };
 
-    /// All fields that packets have, with their names.
+    /// All fields of packets, with their names.
     pub const ALL: [(&'static str, Field); 11] = [
         ("tp_dst", Field::TP_DST),
         ("tp_src", Field::TP_SRC),
@@ -69,14 +70,14 @@ impl Field {
         (1 << self.width) - 1
     }
 
-    /// Its value in words.
+    /// Reads it from words.
     pub(super) fn get(self, words: &[u32]) -> u64 {
         let (at, shift) = ((self.bit / 32) as usize, self.bit % 32);
         let word = |n: usize| u128::from(words.get(at + n).copied().unwrap_or(0)) << (32 * n);
         ((word(0) | word(1) | word(2)) >> shift) as u64 & self.full()
     }
 
-    /// Puts a value into words; bits beyond the width are not looked at.
+    /// Writes it to words; value bits beyond the width are ignored.
     pub(super) fn set(self, words: &mut [u32], value: u64) {
         let (at, shift) = ((self.bit / 32) as usize, self.bit % 32);
         let (value, mask) = (u128::from(value & self.full()) << shift, u128::from(self.full()) << shift);
@@ -86,24 +87,24 @@ impl Field {
     }
 }
 
-/// The lowest Ethernet type; what is below is the length of an 802.3 frame (IEEE 802.3 section
+/// The lowest Ethernet type; lower values are the length of an 802.3 frame (IEEE 802.3 section
 /// 3.2.6).
 pub const FIRST_TYPE: u16 = 0x0600;
 /// VLAN field of a packet without a tag.
 pub const UNTAGGED: u16 = 0xffff;
-/// The source that no packet has: a row with it is deleted.
+/// The source number that no packet has: a row with it is deleted.
 pub const NO_SOURCE: u8 = 0xff;
-/// How ARP for IPv4 over Ethernet begins (RFC 826): hardware and protocol, their addresses'
-/// lengths, and the upper half of the opcode.
+/// The first bytes of ARP for IPv4 over Ethernet (RFC 826): hardware and protocol, the lengths of
+/// their addresses, and the upper half of the opcode.
 const ARP: u64 = u64::from_be_bytes([0, 0, 1, 0x08, 0x00, 6, 4, 0]);
-/// The highest bit that rows compare: words 7 hold 24 bits.
+/// The mask of word 7, of which rows compare 24 bits.
 const TOP: u32 = 0x00ff_ffff;
 
-/// What the card sees of a packet.
+/// The key of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Key(pub [u32; WORDS]);
 
-/// Which bits of a key are not looked at: 1 = don't care.
+/// The bits of a key that are not compared: 1 = don't care.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Mask(pub [u32; WORDS]);
 
@@ -129,17 +130,17 @@ impl Key {
         field.get(&self.0)
     }
 
-    /// Sets a field; bits beyond its width are not looked at.
+    /// Sets a field; value bits beyond its width are ignored.
     pub fn set(&mut self, field: Field, value: u64) {
         field.set(&mut self.0, value);
     }
 
-    /// The queue it came from.
+    /// The source queue.
     pub fn source(&self) -> u8 {
         self.get(Field::SOURCE) as u8
     }
 
-    /// As it lies in memory, least significant byte first.
+    /// As bytes, least significant first.
     pub fn bytes(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
         for (to, word) in bytes.chunks_exact_mut(4).zip(self.0) {
@@ -148,7 +149,7 @@ impl Key {
         bytes
     }
 
-    /// From bytes as they lie in memory.
+    /// From bytes, least significant first.
     pub fn of_bytes(bytes: &[u8; 32]) -> Key {
         let mut key = Key::default();
         for (word, from) in key.0.iter_mut().zip(bytes.chunks_exact(4)) {
@@ -157,23 +158,22 @@ impl Key {
         key
     }
 
-    /// The key that no packet has: written to a row, it deletes it.
+    /// A key that no packet has; writing it to a row deletes the row.
     pub fn impossible() -> Key {
         let mut key = Key::default();
         key.set(Field::SOURCE, NO_SOURCE.into());
         key
     }
 
-    /// The key that the card makes of an IPv4 frame with a header length below 5, wherever it came
-    /// from and whatever else is in it: that of an untagged frame from queue 0 with zero in all
-    /// other fields.
+    /// The key that the card makes of any IPv4 frame with a header length below 5: that of an
+    /// untagged frame from queue 0 with zero in all other fields.
     pub fn of_short_header() -> Key {
         let mut key = Key::default();
         key.set(Field::VLAN, UNTAGGED.into());
         key
     }
 
-    /// The key that a fault of the bitfile makes.
+    /// The key that the card makes because of a fault of the bitfile.
     pub fn of_fault(fault: FaultKey) -> Key {
         let mut key = Key::default();
         key.set(Field::SOURCE, fault.source.into());
@@ -181,13 +181,13 @@ impl Key {
         key
     }
 
-    /// The key of a frame from a queue, as the card's header parser reads it. Never fails: what is
-    /// cut off is zero.
+    /// The key of a frame from a queue, as the card's header parser makes it. Fields in truncated
+    /// headers are zero.
     pub fn of_frame(frame: &[u8], source: u8) -> Key {
         Key::read(frame, source).0
     }
 
-    /// The key of a frame from a queue, and whether it is the frame's own.
+    /// The key of a frame from a queue, and whether it is right.
     pub fn read(frame: &[u8], source: u8) -> (Key, Header) {
         let carried = Carried::of(frame);
         let number = |at: usize, bytes: usize| carried.number(at, bytes);
@@ -198,7 +198,7 @@ impl Key {
         key.set(Field::VLAN, carried.tag().map_or(UNTAGGED, |tag| tag & 0xefff).into());
         let kind = number(12, 2);
         key.set(Field::ETH_TYPE, kind);
-        // The word in which the parser finds the last field, and where header and fields end.
+        // The word in which the parser finds the last field; the end of header and fields.
         let (mut last, mut end, mut right) = (4, 14, true);
         match kind {
             0x0800 => {
@@ -224,7 +224,7 @@ impl Key {
                 }
             }
             0x0806 => {
-                // Hardware, protocol, their address lengths, and the upper half of the opcode.
+                // The first bytes of ARP are checked, with the upper half of the opcode.
                 (last, end, right) = (5, 42, number(14, 7) == ARP);
                 key.set(Field::IP_PROTO, number(21, 1));
                 key.set(Field::IP_SRC, number(28, 4));
@@ -237,57 +237,56 @@ impl Key {
     }
 }
 
-/// Whether a key is that of its frame.
+/// Whether a key is right for its frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Header {
-    /// It is.
+    /// The key has the frame's fields.
     Whole,
-    /// It is that of other fields than a flow table would find, or of more: the frame ends before
-    /// its headers do, or is IPv4 of another version, or ARP of other hardware or with an opcode
-    /// above 255. Where it ends early the card may go on in the frame behind it (a fault of the
-    /// bitfile).
+    /// The key differs from the fields that a flow table would find: the frame ends before its
+    /// headers do, is IPv4 of another version, or is ARP of other hardware or with an opcode above
+    /// 255. If the frame ends early, the card may read on in the next one (a fault of the bitfile).
     Broken,
-    /// An IPv4 header length below 5: it is [`Key::of_short_header`] (a fault of the bitfile).
+    /// The IPv4 header length is below 5: the key is [`Key::of_short_header`] (a fault of the bitfile).
     Short,
 }
 
 impl Mask {
-    /// Looks at every bit.
+    /// Compares every bit.
     pub const EXACT: Mask = Mask([0; WORDS]);
 
-    /// Looks at nothing.
+    /// Compares nothing.
     pub const ANY: Mask = Mask([u32::MAX, u32::MAX, u32::MAX, u32::MAX, u32::MAX, u32::MAX, u32::MAX, TOP]);
 
-    /// The bits of a field that are not looked at.
+    /// The bits of a field that are not compared.
     pub fn get(&self, field: Field) -> u64 {
         field.get(&self.0)
     }
 
-    /// Sets the bits of a field that are not looked at.
+    /// Sets the bits of a field that are not compared.
     pub fn set(&mut self, field: Field, value: u64) {
         field.set(&mut self.0, value);
     }
 }
 
-/// What a row matches: a key, of which the masked bits are zero.
+/// The match of a row: a key, whose masked bits are zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pattern {
-    /// Wanted bits.
+    /// The wanted bits.
     pub key: Key,
-    /// Those that are not looked at.
+    /// The bits that are not compared.
     pub mask: Mask,
 }
 
 impl Pattern {
-    /// Every packet.
+    /// Matches every packet.
     pub const ANY: Pattern = Pattern { key: Key([0; WORDS]), mask: Mask::ANY };
 
-    /// This key alone.
+    /// Matches this key only.
     pub fn exactly(key: Key) -> Pattern {
         Pattern { key, mask: Mask::EXACT }
     }
 
-    /// Looks at these bits of a field (1 = look).
+    /// Compares these bits of a field (1 = compare).
     pub fn put(&mut self, field: Field, value: u64, look: u64) {
         let look = look & field.full();
         let old = self.mask.get(field);
@@ -296,19 +295,19 @@ impl Pattern {
         self.key.set(field, kept | value & look);
     }
 
-    /// With these bits of a field looked at.
+    /// The same pattern that also compares these bits of a field.
     #[must_use]
     pub fn with(mut self, field: Field, value: u64, look: u64) -> Pattern {
         self.put(field, value, look);
         self
     }
 
-    /// True when a packet's key matches.
+    /// Whether a packet's key matches.
     pub fn matches(&self, key: &Key) -> bool {
         (0..WORDS).all(|n| (self.key.0[n] ^ key.0[n]) & !self.mask.0[n] & if n == 7 { TOP } else { !0 } == 0)
     }
 
-    /// True when some key matches both.
+    /// Whether some key matches both.
     pub fn overlaps(&self, other: &Pattern) -> bool {
         (0..WORDS).all(|n| {
             let looked = !(self.mask.0[n] | other.mask.0[n]);
@@ -316,7 +315,7 @@ impl Pattern {
         })
     }
 
-    /// True when every key that matches `other` matches this.
+    /// Whether every key that matches `other` matches this too.
     pub fn covers(&self, other: &Pattern) -> bool {
         (0..WORDS).all(|n| {
             let looked = !self.mask.0[n] & if n == 7 { TOP } else { !0 };

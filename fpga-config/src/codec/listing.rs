@@ -1,6 +1,6 @@
-//! Register writes as text: `compile` makes them of a flow, `decode` says what they mean. One write
-//! per line, `w ADDR VALUE` in hexadecimal, as the co-simulation protocol has them; everything
-//! behind a `#` is for people.
+//! Register writes as text: `compile` makes them of a flow, `decode` explains them. One write per
+//! line, `w ADDR VALUE` in hexadecimal, as in the co-simulation protocol; the rest of a line behind
+//! a `#` is a comment.
 
 use super::action::Action;
 use super::entry::{Exact, Row};
@@ -19,34 +19,34 @@ use tandem_openflow::table::ops::Unsupported;
 /// Why a flow cannot be compiled.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// It cannot be read.
+    /// Its text cannot be parsed.
     #[error(transparent)]
     Line(#[from] LineError),
-    /// No switch here can do it.
+    /// The flow table does not support it.
     #[error(transparent)]
     Unsupported(#[from] Unsupported),
-    /// The card cannot do it. (The reason is in the message, and is no cause besides.)
+    /// The card does not support it. (The reason is part of the message, and not a `source` too.)
     #[error("the card cannot have this rule: {0}")]
     Card(RejectReason),
-    /// An exact entry is one key.
+    /// It does not have exactly one key.
     #[error(
         "an exact entry needs every field of its packets: in_port, dl_src, dl_dst, dl_vlan (and dl_vlan_pcp), dl_type, and for IP nw_src, nw_dst, nw_tos, nw_proto and ports"
     )]
     NotExact,
-    /// The key that the bitfile makes of other frames.
+    /// The bitfile makes its key of other frames too.
     #[error(
         "this is the key that the card makes of every frame with an IPv4 header length below 5, \
          so an entry would take frames of other ports"
     )]
     Guarded,
-    /// More rows than are left.
+    /// It needs more rows than there are.
     #[error("it takes {needs} rows from row {first} on, and the card has {rows}")]
     Rows {
-        /// How many.
+        /// Rows that it needs.
         needs: usize,
-        /// The first.
+        /// The first row.
         first: u32,
-        /// The card's.
+        /// Rows of the card.
         rows: u32,
     },
 }
@@ -57,7 +57,7 @@ impl From<RejectReason> for CompileError {
     }
 }
 
-/// A flow as the card sees it, and a line for people where a flow table would do otherwise.
+/// Translates a flow for the card; also returns a comment where the card differs from a flow table.
 fn rule(text: &str, ports: &PortMap, transport: Transport) -> Result<(Rule, String), CompileError> {
     let line = Line::parse(text, Some(ports))?;
     let (criteria, instructions) = (line.criteria(), line.instructions()?);
@@ -92,8 +92,8 @@ pub fn compile(
     Ok(out)
 }
 
-/// The register writes of a flow as an exact entry, for both rows that it may lie in; the first is
-/// commented as the one that is taken when it is free, the second follows as comments.
+/// The register writes of a flow as an exact entry, for both of its possible rows; the first is
+/// used if it is free, the second is written as comments.
 ///
 /// # Errors
 /// When it cannot be read, is not exact, or the card cannot have it.
@@ -122,8 +122,8 @@ pub fn compile_exact(
     Ok(out)
 }
 
-/// The key of a rule that looks at every bit its packets have, though nobody called it exact. What
-/// they do not have is zero.
+/// The key of a rule that compares every bit that its packets have, although it is not marked
+/// exact. Fields that they do not have are zero.
 fn whole(rule: &Rule) -> Option<Key> {
     let from = rule.ingress.iter().next().filter(|_| rule.ingress.len() == 1)?;
     let (mut key, mask) = (rule.pattern.key, &rule.pattern.mask);
@@ -136,7 +136,7 @@ fn whole(rule: &Rule) -> Option<Key> {
             Field::TP_SRC | Field::TP_DST => kind == 0x0800 && matches!(protocol, 1 | 6 | 17),
             _ => true,
         };
-        // The low two bits of the type of service are zero in every key, and so is what is above
+        // The low two bits of the type of service are zero in every key, and so are the bits above
         // ICMP's type and code.
         let bits = match *field {
             Field::IP_TOS => 0xfc,
@@ -162,17 +162,16 @@ fn write(out: &mut String, writes: impl Iterator<Item = (u32, u32)>) {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {text:?} is no register write; write `w ADDR VALUE` in hexadecimal")]
 pub struct DecodeError {
-    /// Counted from 1.
+    /// Line number, from 1.
     pub line: usize,
-    /// As it stands.
+    /// The line's text.
     pub text: String,
 }
 
-/// What register writes mean: a line per row committed and per entry made valid, and one per entry
-/// that is not valid at the end. Of other writes nothing is said.
+/// Explains register writes: a line per committed row and valid entry, and one per entry that is
+/// invalid at the end. Other writes are skipped.
 ///
-/// # Errors
-/// With the first line that is no write.
+/// # Errors With the first line that is not a write.
 pub fn decode(text: &str, a: &FlowMap, ports: &PortMap) -> Result<String, DecodeError> {
     let mut written: BTreeMap<u32, u32> = BTreeMap::new();
     let mut off = BTreeSet::new();
@@ -224,7 +223,7 @@ pub fn decode(text: &str, a: &FlowMap, ports: &PortMap) -> Result<String, Decode
     Ok(out)
 }
 
-/// A row or entry for people, in ovs-ofctl's words where it has them.
+/// A row or entry as text, in the syntax of ovs-ofctl where possible.
 pub struct Shown<'a>(pub &'a Pattern, pub &'a Action, pub &'a PortMap);
 
 fn mac(number: u64) -> Mac {

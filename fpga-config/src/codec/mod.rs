@@ -1,10 +1,9 @@
-//! Keys, masks, actions and rows of the OpenFlow switch bitfile, as register words and as meanings.
+//! Keys, masks, actions and rows of the OpenFlow switch bitfile, as register words and as values.
 //!
-//! [`key`]: what the card sees of a packet. [`action`]: what it does to one. [`hash`]: where an
-//! exact entry lies. [`entry`]: wildcard rows and exact entries, written, deleted and read back.
-//! [`ports`]: OpenFlow's port numbers and the card's queues. [`rule`]: a flow as rows, or the
-//! [`reject_reason`] why not. [`ofctl`]: flows in ovs-ofctl's words. [`listing`]: register writes
-//! as text, from a flow and back.
+//! [`key`]: the card's key of a packet. [`action`]: what it does to one. [`hash`]: the rows of an
+//! exact entry. [`entry`]: wildcard rows and exact entries. [`ports`]: OpenFlow's port numbers and
+//! the card's queues. [`rule`]: a flow as rows, or the [`reject_reason`] against it. [`ofctl`]:
+//! flows in the syntax of ovs-ofctl. [`listing`]: register writes as text.
 
 pub mod action;
 mod carried;

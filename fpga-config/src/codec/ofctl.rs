@@ -1,8 +1,8 @@
-//! Flows in ovs-ofctl's words, as far as OpenFlow 1.0 goes:
+//! Flows in the syntax of ovs-ofctl, for OpenFlow 1.0:
 //! `priority=100,ip,nw_dst=10.0.0.0/8,actions=output:2`.
 //!
-//! What is printed is read again as the same flow. Time-outs, cookies and tables are not part of a
-//! rule and are refused by name.
+//! A flow that is printed parses to the same flow. Time-outs, cookies and tables are not part of a
+//! rule, and are refused by name.
 
 use super::ports::PortMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use tandem_openflow::table::ops::Unsupported;
 use tandem_openflow::table::{Criteria, Instructions};
 use tandem_openflow::wire::Pad;
 
-/// The priority of a flow that says none, as ovs-ofctl has it.
+/// The default priority, that of ovs-ofctl.
 pub const PRIORITY: u16 = 0x8000;
 
 /// A flow as it is written.
@@ -22,38 +22,38 @@ pub const PRIORITY: u16 = 0x8000;
 pub struct Line {
     /// Higher wins.
     pub priority: u16,
-    /// What it matches.
+    /// Its match.
     pub matching: Match,
-    /// What is done, in order; nothing drops.
+    /// Its actions in order; without any it drops.
     pub actions: Vec<Action>,
 }
 
 /// What is wrong with a flow's text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// Without it there is no end of the match.
+    /// `actions=` is missing.
     #[error("there is no `actions=`; write `actions=drop` for a flow that drops")]
     NoActions,
-    /// A word that means nothing here.
+    /// An unknown field.
     #[error("{0:?} is no field or protocol of OpenFlow 1.0 that a rule can have")]
     Field(String),
-    /// An action that means nothing here.
+    /// An unknown action.
     #[error("{0:?} is no action of OpenFlow 1.0")]
     Action(String),
-    /// A field without its prerequisite would be ignored.
+    /// A field without its prerequisite, which would be ignored.
     #[error("{0} is ignored without {1}; add it")]
     Needs(&'static str, &'static str),
-    /// A value that cannot be.
+    /// An invalid value.
     #[error("{name}: {value:?} is not {wanted}")]
     Value {
-        /// Of what.
+        /// The field's name.
         name: String,
-        /// As written.
+        /// The value.
         value: String,
-        /// What it should be.
+        /// What is valid.
         wanted: &'static str,
     },
-    /// Twice the same.
+    /// A field occurs twice.
     #[error("{0} is there twice")]
     Twice(String),
 }
@@ -99,7 +99,7 @@ fn address(name: &str, value: &str) -> Result<Ipv4Addr, LineError> {
     value.parse().map_err(|_| bad(name, value, "an IPv4 address such as 10.0.0.1"))
 }
 
-/// An address and how many of its low bits are any.
+/// An address, and the number of its low bits that are wildcarded.
 fn prefix(name: &str, value: &str) -> Result<(Ipv4Addr, u32), LineError> {
     let wanted = "an IPv4 prefix such as 10.0.0.0/8 (OpenFlow 1.0 has no other masks)";
     let Some((ip, length)) = value.split_once('/') else { return Ok((address(name, value)?, 0)) };
@@ -115,7 +115,7 @@ fn prefix(name: &str, value: &str) -> Result<(Ipv4Addr, u32), LineError> {
     Ok((kept.into(), any))
 }
 
-/// Protocols as words: Ethernet type, IP protocol.
+/// Names of protocols: Ethernet type, IP protocol.
 const PROTOCOLS: [(&str, u16, Option<u8>); 5] = [
     ("ip", 0x0800, None),
     ("tcp", 0x0800, Some(6)),
@@ -249,7 +249,7 @@ impl Line {
         Ok(())
     }
 
-    /// OpenFlow 1.0 ignores fields whose prerequisite is not there: that is never what was meant.
+    /// OpenFlow 1.0 ignores fields without their prerequisite, which is always a mistake.
     fn check(&self) -> Result<(), LineError> {
         let m = &self.matching;
         let has = |bit: u32| m.wildcards & bit == 0;
@@ -278,15 +278,14 @@ impl Line {
         Ok(())
     }
 
-    /// What it matches, for flow tables.
+    /// The match for flow tables.
     pub fn criteria(&self) -> Criteria {
         Criteria::from_of10(&self.matching)
     }
 
-    /// What it does, for flow tables.
+    /// The instructions for flow tables.
     ///
-    /// # Errors
-    /// For ports that cannot be sent to.
+    /// For output ports that do not exist.
     pub fn instructions(&self) -> Result<Instructions, Unsupported> {
         Instructions::from_of10(&self.actions)
     }

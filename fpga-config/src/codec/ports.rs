@@ -1,9 +1,9 @@
-//! OpenFlow's port numbers and the card's queues. Ports are named, never counted: a plain NIC
-//! listed before the card's ports must not move their numbers.
+//! OpenFlow's port numbers and the card's queues. The map is explicit: a plain NIC listed before
+//! the card's ports must not shift their numbers.
 
 use std::fmt;
 
-/// The most ports of a card that source queues are made for.
+/// The most ports of a card with source queues.
 pub const CARD_PORTS: u8 = 4;
 
 /// A set of card ports, a bit each.
@@ -11,7 +11,7 @@ pub const CARD_PORTS: u8 = 4;
 pub struct CardPorts(pub u8);
 
 impl CardPorts {
-    /// One port.
+    /// The set of one port.
     pub const fn one(n: u8) -> CardPorts {
         CardPorts(1 << n)
     }
@@ -26,18 +26,18 @@ impl CardPorts {
         (0..CARD_PORTS).filter(move |n| self.has(*n))
     }
 
-    /// How many.
+    /// The number of ports.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
     }
 
-    /// True without any.
+    /// Whether it is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 }
 
-/// Where an OpenFlow port is.
+/// The place of an OpenFlow port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
     /// Port n of the card: queue 2n, its CPU queue 2n+1.
@@ -53,7 +53,7 @@ pub struct Port {
     pub number: u32,
     /// Its interface's name.
     pub name: String,
-    /// Where it is.
+    /// Its place.
     pub at: At,
     /// Part of FLOOD (without OFPPC_NO_FLOOD).
     pub flood: bool,
@@ -64,25 +64,25 @@ pub struct Port {
 }
 
 impl Port {
-    /// A port that does everything.
+    /// A port with all three flags set.
     pub fn new(number: u32, name: impl Into<String>, at: At) -> Port {
         Port { number, name: name.into(), at, flood: true, forward: true, receive: true }
     }
 }
 
-/// Why ports cannot be used.
+/// Why a list of ports is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
-    /// Two with one number.
+    /// Two ports have the same number.
     #[error("{0} and {1} have the same OpenFlow port number; give each port its own")]
     Number(String, String),
-    /// Two at one port of the card.
+    /// Two ports are at the same port of the card.
     #[error("{0} and {1} are the same port of the card; list each once")]
     Twice(String, String),
-    /// No such port.
+    /// The card has no such port.
     #[error("{0} is at port {1} of the card, which has ports 0 to {last}", last = CARD_PORTS - 1)]
     Missing(String, u8),
-    /// A number that OpenFlow keeps for itself.
+    /// A number that OpenFlow reserves.
     #[error("{0} cannot have OpenFlow port number {1}: ports have 1 to 65280")]
     Reserved(String, u32),
 }
@@ -93,15 +93,15 @@ pub struct PortMap {
     ports: Vec<Port>,
     by_card: [Option<u32>; CARD_PORTS as usize],
     ingress: CardPorts,
-    /// The host has interfaces at the card's CPU queues, so that packets can go through software.
+    /// The host has interfaces at the card's CPU queues, so that packets can be forwarded in
+    /// software.
     pub cpu_ports: bool,
 }
 
 impl PortMap {
     /// From the list of ports.
     ///
-    /// # Errors
-    /// When two are the same, or one cannot be.
+    /// # Errors When two are equal, or one is invalid.
     pub fn new(ports: Vec<Port>, cpu_ports: bool) -> Result<PortMap, PortError> {
         let mut map = PortMap {
             ports: Vec::new(),
@@ -164,7 +164,7 @@ impl PortMap {
         self.by_card.get(usize::from(n)).copied().flatten()
     }
 
-    /// The card's ports that packets are taken from.
+    /// The card's ports with OFPPC_NO_RECV clear.
     pub fn ingress(&self) -> CardPorts {
         self.ingress
     }
@@ -180,10 +180,11 @@ pub const fn cpu_queue(n: u8) -> u8 {
     2 * n + 1
 }
 
-/// Patterns of the source field, as value and bits looked at, that take in the queues of all ports
-/// of `wanted` and of none outside `allowed`. CPU queues are never taken in.
+/// Patterns of the source field, as value and compared bits, that together match the queues of all
+/// ports in `wanted` and of none outside `allowed`. They never match CPU queues.
 pub(super) fn sources(wanted: CardPorts, allowed: CardPorts) -> impl Iterator<Item = (u64, u64)> {
-    // All of two bits of a port's number: all four, those that share a bit, one.
+    // All sets of two bits of a port's number with don't-cares: all four ports, pairs that share a
+    // bit, single ports.
     const CUBES: [(u8, u8, u8); 9] = [
         (0, 0b00, 0b1111),
         (0, 0b01, 0b0101),

@@ -1,29 +1,29 @@
-//! What the card does to the bytes of a frame.
+//! The card's changes to the bytes of a frame.
 //!
-//! 1. The outer tag is taken off; everything else is done to what is behind it. So of a frame with
-//!    two tags only the Ethernet addresses are ever set: its type is that of the inner tag.
-//! 2. Addresses, type of service and ports are set at their places, in the words that the frame
-//!    has. A frame of fewer than 5 words keeps its Ethernet source's end and everything behind it;
-//!    one of fewer than 4 is not changed. Without a header length of 5 or more the ports are not
-//!    looked for.
-//! 3. Checksums are updated by what changed (RFC 1624), the transport's of TCP and UDP too, also
-//!    one of zero in a UDP datagram, which then is no more "none" (RFC 768) but wrong. Of a later
-//!    fragment the payload is changed where the transport header would be.
-//! 4. A tag is put in: the one that was taken off, with id and priority set; or, where there was
-//!    none, a new one when either is set, also together with taking it off.
+//! 1. The outer tag is removed; all other changes apply to the rest. So of a frame with two tags
+//!    only the Ethernet addresses can be set: its type is that of the inner tag.
+//! 2. Addresses, type of service and ports are set at their offsets, in the words that the frame
+//!    has. A frame of fewer than 5 words keeps the end of its Ethernet source and everything behind
+//!    it; one of fewer than 4 is unchanged. With a header length below 5 the ports are not set.
+//! 3. Checksums are updated by the difference (RFC 1624), those of TCP and UDP too, also a zero in
+//!    a UDP datagram, which then no longer means "none" (RFC 768) but is wrong. In a later fragment
+//!    the payload is changed in place of the transport header.
+//! 4. A tag is inserted: the one that was removed, with id and priority set; or, if there was none,
+//!    a new one when either is set, even together with a strip action.
 
 use super::action::Action;
 use super::carried::{Carried, TAG};
 
-/// Where IPv4 begins behind an Ethernet header.
+/// Offset of IPv4 behind an Ethernet header.
 const IP: usize = 14;
 
 impl Action {
-    /// Changes a frame (without FCS) as the card does. What the frame does not have is not changed.
+    /// Changes a frame (without FCS) as the card does. Fields that the frame does not have are not
+    /// set.
     pub fn apply(&self, frame: &mut Vec<u8>) {
         let carried = Carried::of(frame);
         let (tag, length, words) = (carried.tag(), carried.len(), carried.words());
-        // The last word is changed as a whole, with what lies in it behind the frame's end.
+        // The last word is changed as a whole, with its bytes behind the frame's end.
         let behind: [u8; 8] = std::array::from_fn(|n| carried.byte(length + n));
         if tag.is_some() {
             frame.drain(12..16);
@@ -43,7 +43,7 @@ impl Action {
         }
     }
 
-    /// The tag that a frame leaves with.
+    /// The tag of the frame that is sent.
     fn tag(&self, old: Option<u16>) -> Option<u16> {
         if old.is_some() && self.strip || old.is_none() && self.vid.is_none() && self.pcp.is_none() {
             return None;
@@ -57,7 +57,8 @@ impl Action {
         if let (Some(mac), Some(to)) = (self.dl_dst, frame.get_mut(0..6)) {
             to.copy_from_slice(&mac);
         }
-        // The source lies in two words, of which the second is changed with what is behind it.
+        // The source address spans two words; the second is changed together with what is behind
+        // it.
         let reach = if words >= 5 { 6 } else { 2 };
         for (to, from) in frame.iter_mut().skip(6).zip(self.dl_src.iter().flatten()).take(reach) {
             *to = *from;

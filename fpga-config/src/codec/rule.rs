@@ -1,23 +1,22 @@
-//! A flow as the card sees it: rows, or the reason why it stays in software.
+//! Translates a flow for the card: into rows, or into the reason why it stays in software.
 //!
-//! What is decided, and where a card differs from the flow tables in software:
-//! - A later fragment of an IP packet has no ports in software; the card takes its first bytes for
-//!   them. So by default a match on ports, or a change of addresses or ports (whose checksum lies
-//!   at a fixed place of the first fragment), stays in software, and everything is right.
-//!   [`Transport::Card`] allows them in the card: later fragments are then matched by, and may be
-//!   changed in, their payload.
-//! - The card knows tags of type 0x8100. A frame with a service tag (0x88a8) is untagged to it, and
-//!   of type 0x88a8.
-//! - The card reads ARP's fields from any hardware type and keeps 8 bits of the opcode; IPv4's from
-//!   any version and header length.
-//! - Everything else that it does not see (IPv6, ARP hardware addresses, ECN, metadata ...) is not
-//!   matched by it: such a rule stays in software.
+//! Where a card differs from the flow tables in software, and what follows:
+//! - A later fragment of an IP packet has no ports in software; the card takes its first bytes as
+//!   ports. So by default a flow stays in software if it matches ports, or changes addresses or
+//!   ports (whose checksum is at a fixed offset of the first fragment). [`Transport::Card`] allows
+//!   such flows on the card, which then matches, and may change, the payload of later fragments.
+//! - The card recognises tags of type 0x8100 only. For the card, a frame with a service tag
+//!   (0x88a8) is untagged and of type 0x88a8.
+//! - The card reads ARP's fields for any hardware type and keeps 8 bits of the opcode; it reads
+//!   IPv4's for any version and header length.
+//! - A flow that matches any other field that is not in the card's key (IPv6, ARP hardware
+//!   addresses, ECN, metadata ...) stays in software.
 //! - An 802.3 frame with a length has the type of its SNAP header in software, or 0x05ff (OF 1.0
-//!   table 4); to the card its length is its type. A rule for types below 0x0600 stays in software,
-//!   and no exact entry is made for such a frame. A rule for another type is in the card without
-//!   the frames that have it in a SNAP header: [`Rule::except`] says so.
-//! - The card updates the checksum of a UDP datagram that has none. A rule that changes addresses
-//!   or ports of what may be UDP stays in software.
+//!   table 4); for the card, its length is its type. A flow for a type below 0x0600 stays in
+//!   software, and such a frame gets no exact entry. A flow for another type is on the card, which
+//!   does not match its frames with a SNAP header: [`Rule::except`] says so.
+//! - The card updates the checksum of a UDP datagram that has none. A flow that changes addresses
+//!   or ports of packets that may be UDP stays in software.
 
 use super::action::Action;
 use super::entry::Row;
@@ -27,25 +26,26 @@ use super::reject_reason::RejectReason;
 use tandem_openflow::of13::port as reserved;
 use tandem_openflow::table::{Criteria, FieldId, Instructions, Op};
 
-/// Where rules that look at transport headers, or change what a transport checksum covers, may be.
+/// Where rules are executed that match transport headers, or change fields under a transport
+/// checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
-    /// In software: right for later fragments.
+    /// In software, which treats later fragments correctly.
     #[default]
     Software,
-    /// In the card: later fragments are taken for whole packets.
+    /// On the card, which treats later fragments as whole packets.
     Card,
-    /// As the registers can say it, whatever the card then does otherwise than a flow table: also
-    /// rules for types below 0x0600, and changes of what may be UDP. For whoever compiles a flow by
-    /// hand.
+    /// As the registers can express it, even where the card differs from a flow table: also rules
+    /// for types below 0x0600, and changes of packets that may be UDP. For flows that are compiled
+    /// by hand.
     Literal,
 }
 
-/// What a flow's actions are to the card: one change, and where to by the port it came in.
+/// A flow's actions on the card: one change, and the queues to send to, by the ingress port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     change: Action,
-    /// Queues by ingress.
+    /// Queues, by ingress port.
     to: [u16; CARD_PORTS as usize],
 }
 
@@ -58,8 +58,8 @@ impl Plan {
         }
     }
 
-    /// The same plan, unless it changes what a transport's checksum covers, and the card would get
-    /// that wrong.
+    /// The same plan, unless it changes fields under a transport checksum that the card would get
+    /// wrong.
     fn with_checksums(self, pattern: &Pattern, transport: Transport) -> Result<Plan, RejectReason> {
         let Action { nw_src, nw_dst, tp_src, tp_dst, .. } = self.change;
         let changes = nw_src.or(nw_dst).is_some() || tp_src.or(tp_dst).is_some();
@@ -76,20 +76,22 @@ impl Plan {
     }
 }
 
-/// A flow as the card sees it.
+/// A flow translated for the card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// What it matches, without the port it came in by. Where the card does not see all of it, more
-    /// than it matches.
+    /// Its match without the ingress port. If the card's key lacks some of the fields, it matches
+    /// more than the flow.
     pub pattern: Pattern,
-    /// The card's ports it may come from; none for a flow that no packet of the card matches.
+    /// The card's ports that its packets may come from; none for a flow that no packet on the card
+    /// matches.
     pub ingress: CardPorts,
-    /// An OpenFlow 1.0 match without wildcards: above all priorities, and one key.
+    /// It is an OpenFlow 1.0 match without wildcards, which has the highest priority and a single
+    /// key.
     pub exact: bool,
-    /// What is done, or why the card cannot.
+    /// Its actions, or why the card does not support them.
     pub plan: Result<Plan, RejectReason>,
-    /// What of the flow the card does not do, where it does the rest: frames that a flow table
-    /// would count to it, and the card does not.
+    /// The part of the flow that the card does not match although it has the rest: frames that a
+    /// flow table would match.
     pub except: Option<RejectReason>,
 }
 
@@ -131,14 +133,13 @@ impl Rule {
         rule
     }
 
-    /// The rows of the flow, to be kept in this order.
+    /// The rows of the flow, whose order has to be kept.
     ///
-    /// # Errors
-    /// With the reason why the card cannot.
+    /// With the reason why the card does not support it.
     pub fn rows(&self) -> Result<Vec<Row>, RejectReason> {
         let plan = self.plan.as_ref().map_err(Clone::clone)?;
-        // Ports of the same action share rows. A later group may take in the ports of an earlier
-        // one, whose rows win.
+        // Ports with the same action share rows. A later group may cover the ports of an earlier
+        // one, whose rows match first.
         let mut groups: Vec<(CardPorts, Action)> = Vec::with_capacity(CARD_PORTS.into());
         for n in self.ingress.iter() {
             let action = plan.action(n);
@@ -157,13 +158,12 @@ impl Rule {
         Ok(rows)
     }
 
-    /// Rows that send what it matches to software, each packet by the CPU queue of the port it came
-    /// in by.
+    /// Rows that send its packets to software, each by the CPU queue of its ingress port.
     pub fn punts(&self) -> impl Iterator<Item = Row> {
         self.ingress.iter().map(|n| self.row((queue(n).into(), 0xff), Action::to(1 << cpu_queue(n))))
     }
 
-    /// The one key of an OpenFlow 1.0 match without wildcards, and the card's port.
+    /// The single key of an OpenFlow 1.0 match without wildcards, and the card's port.
     pub fn key(&self) -> Option<(Key, u8)> {
         let ingress = self.ingress.iter().next().filter(|_| self.exact && self.ingress.len() == 1)?;
         let mut key = self.pattern.key;
@@ -171,7 +171,7 @@ impl Rule {
         Some((key, ingress))
     }
 
-    /// True when some packet of the card may match both, as far as the card sees.
+    /// Whether some packet on the card may match both, by the fields in the key.
     pub fn overlaps(&self, other: &Rule) -> bool {
         self.ingress.0 & other.ingress.0 != 0 && self.pattern.overlaps(&other.pattern)
     }
@@ -181,7 +181,7 @@ impl Rule {
     }
 }
 
-/// What is known of a packet's VLAN tag.
+/// What the match says about a packet's VLAN tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tag {
     Unknown,
@@ -196,7 +196,8 @@ struct Matched {
 }
 
 impl Matched {
-    /// Remembers the first reason; what the pattern does not say then only makes it match more.
+    /// Records the first reason against rows; a condition that the pattern lacks makes it match
+    /// more.
     fn blame(&mut self, why: RejectReason) {
         self.why.get_or_insert(why);
     }
@@ -215,19 +216,19 @@ impl Matched {
             let (v, m) = (value as u64, mask as u64);
             match field {
                 F::InPort => self.in_port(v, m, ports),
-                // The card has no logical ports: the physical one is the same.
+                // The card has no logical ports, so that both fields are equal.
                 F::InPhyPort => self.in_port(v, m, ports),
                 F::EthDst => self.rule.pattern.put(Field::ETH_DST, v, m),
                 F::EthSrc => self.rule.pattern.put(Field::ETH_SRC, v, m),
-                // The card takes the length for a type. What it does not see is not in the pattern,
-                // which then matches more.
+                // The card takes the length as a type. A condition that its key lacks is left out
+                // of the pattern, which then matches more.
                 F::EthType if v < u64::from(FIRST_TYPE) && transport != Transport::Literal => {
                     self.blame(RejectReason::Length);
                 }
                 F::EthType => self.rule.pattern.put(Field::ETH_TYPE, v, m),
                 F::VlanVid => self.vlan_id(v, m),
                 F::VlanPcp => {
-                    // Only a packet with a tag has it; bit 12 says so.
+                    // Only a tagged packet has a priority; bit 12 is the tag's presence.
                     self.rule.pattern.put(Field::VLAN, v << 13, (m & 7) << 13 | 0x1000);
                     if self.tag == Tag::Without {
                         self.rule.ingress = CardPorts(0);
@@ -268,16 +269,17 @@ impl Matched {
                         self.blame(RejectReason::Fragments(field));
                     }
                 }
-                // Both are 0 in every packet that comes in.
+                // Both are 0 in every received packet.
                 F::Metadata | F::TunnelId if value & mask == 0 => {}
                 F::Metadata | F::TunnelId => self.rule.ingress = CardPorts(0),
                 _ => self.blame(RejectReason::Field(field)),
             }
         }
-        // Whatever else there is to say, its key must be known whole.
+        // Whatever the reason against rows, an exact rule needs its complete key.
         self.rule.exact &= matches!(self.why, None | Some(RejectReason::Fragments(_)));
         if self.rule.exact {
-            // What an exact match does not have, its packets do not have: the card has zeros there.
+            // Fields without a condition in an exact match are not in its packets: they are zero in
+            // the key.
             for (_, field) in Field::ALL.iter().filter(|(_, f)| *f != Field::SOURCE) {
                 let look = self.rule.pattern.mask.get(*field);
                 self.rule.pattern.put(*field, 0, look);
@@ -304,8 +306,8 @@ impl Matched {
         }
     }
 
-    /// 0 without a tag, 0x1000 and the id with one; the card has bit 12 the other way round, and
-    /// all ones without a tag.
+    /// Translates VLAN_VID: 0 without a tag, 0x1000 and the id with one. In the card's key bit 12
+    /// is inverted, and an untagged packet has all ones.
     fn vlan_id(&mut self, value: u64, mask: u64) {
         let id = mask & 0xfff;
         match (mask & 0x1000 != 0, value & 0x1000 != 0) {
@@ -317,21 +319,21 @@ impl Matched {
                 self.rule.pattern.put(Field::VLAN, UNTAGGED.into(), 0xffff);
                 self.tag = Tag::Without;
             }
-            // An id without a tag: nothing is like that.
+            // An id without a tag matches no packet.
             (true, false) => self.rule.ingress = CardPorts(0),
-            // Asks only that there could be one.
+            // The condition is only that the field exists.
             (false, _) if id == 0 => {}
             (false, _) if value & id != 0 => {
                 self.rule.pattern.put(Field::VLAN, value & id, id | 0x1000);
                 self.tag = Tag::With;
             }
-            // Packets without a tag, and those with zeros there.
+            // Untagged packets, and tagged ones with these bits zero.
             (false, _) => self.blame(RejectReason::Field(FieldId::VlanVid)),
         }
     }
 }
 
-/// What the ports of a packet's way are, by its ingress.
+/// The actions, by the ingress port of a packet.
 fn plan(
     instructions: &Instructions,
     ingress: CardPorts,
@@ -355,7 +357,7 @@ fn plan(
         _ => 3,
     });
     let ops = instructions.apply.iter().chain(&set).copied();
-    // Changes after the last output are seen by nobody.
+    // Changes behind the last output have no effect.
     let last = ops.clone().enumerate().filter(|(_, op)| sends(*op)).map(|(at, _)| at).last();
     let mut sent = false;
     for op in ops.take(last.map_or(0, |at| at + 1)) {
@@ -392,14 +394,14 @@ fn plan(
             }
             Op::PushVlan(_) => return Err(RejectReason::Push),
             Op::Controller(_) => return Err(RejectReason::Reserved("the controller")),
-            // A second one would take an inner tag off.
+            // A second pop would remove an inner tag.
             Op::PopVlan if change.strip => return Err(RejectReason::Retag),
             Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
             Op::SetIpv4Src(address) => change.nw_src = Some(address),
             Op::SetIpv4Dst(address) => change.nw_dst = Some(address),
             Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(RejectReason::Ipv6Changed),
             Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
-            // Of IPv6, too, software changes the ports.
+            // Software would change the ports of IPv6 too.
             Op::SetL4Src(_) | Op::SetL4Dst(_) if matches!(kind, None | Some(0x86dd)) => {
                 return Err(RejectReason::Ipv6PortsChanged);
             }
@@ -411,12 +413,12 @@ fn plan(
     Ok(plan)
 }
 
-/// True for what makes a packet leave.
+/// Whether it is an output.
 fn sends(op: Op) -> bool {
     matches!(op, Op::Output(_) | Op::Controller(_) | Op::Group(_))
 }
 
-/// True when some packet may be sent to a port of the card.
+/// Whether some packet may be sent to a port of the card.
 fn into_card(instructions: &Instructions, ports: &PortMap) -> bool {
     let ops = instructions.apply.iter().chain(&instructions.write);
     let card = |number: u32| ports.get(number).is_some_and(|p| matches!(p.at, At::Card(_)));
@@ -427,8 +429,8 @@ fn into_card(instructions: &Instructions, ports: &PortMap) -> bool {
     })
 }
 
-/// Adds a port to the queues of each ingress; a packet does not go back where it came from, unless
-/// it is said so (OF 1.0 section 5.2.1).
+/// Adds an output port to the queues of each ingress port. A packet is not sent to its ingress
+/// port, except by OFPP_IN_PORT (OF 1.0 section 5.2.1).
 fn output(plan: &mut Plan, port: u32, ingress: CardPorts, ports: &PortMap) -> Result<(), RejectReason> {
     let mut add = |from: u8, number: u32, to: u8| {
         let bit = 1 << queue(to);

@@ -1,5 +1,4 @@
-//! Capture: what comes in at a port goes to its CPU port behind a header with the time of its
-//! arrival.
+//! Capture: frames received at a port go to its CPU port behind a header with their arrival time.
 //!
 //! The header is 24 bytes long: destination 00:00:00:00:00:01, source 00:00:00:00:00:02, type
 //! 0x9001, two bytes of zeros, and nanoseconds of the card's clock in 64 bits. Source:
@@ -15,18 +14,18 @@ pub const HEADER: usize = 24;
 /// All of the header but the time.
 const FIXED: [u8; 16] = [0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 2, 0x90, 0x01, 0, 0];
 
-/// What the card counted of the frames that came in at a port since its capture began.
+/// The card's counters of the frames received at a port since its capture began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Captured {
-    /// Frames, 32 bits that wrap.
+    /// Frames; a 32-bit counter that wraps.
     pub packets: u32,
-    /// Their bytes with FCS, 40 bits that wrap.
+    /// Their bytes with FCS; a 40-bit counter that wraps.
     pub bytes: u64,
     /// From the start of the first to the end of the last.
     pub during: Duration,
 }
 
-/// The header of a frame that came at this time of the card's clock.
+/// The header of a frame received at this time of the card's clock.
 pub fn header(at: Duration) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     let time = (at.as_nanos() as u64).to_be_bytes();
@@ -36,8 +35,8 @@ pub fn header(at: Duration) -> [u8; HEADER] {
     header
 }
 
-/// The time and the bytes of a captured frame; `None` for any other frame, such as one that came to
-/// the CPU port before its port captured.
+/// Time and bytes of a captured frame; `None` for any other frame, such as one that came to the CPU
+/// port before the capture began.
 pub fn split(frame: &[u8]) -> Option<(Duration, &[u8])> {
     let rest = frame.strip_prefix(&FIXED)?;
     let (time, bytes) = rest.split_first_chunk::<8>()?;
@@ -45,20 +44,18 @@ pub fn split(frame: &[u8]) -> Option<(Duration, &[u8])> {
 }
 
 impl Generator {
-    /// Whether the frames that come in at a port go to the CPU with their times.
+    /// Whether a port captures.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn is_capturing(&self, regs: &mut dyn Registers, port: u8) -> Result<bool, AccessError> {
         let (bit, drop) = Generator::bits(port);
         Ok(regs.read32(self.control)? & (bit | drop) == bit)
     }
 
-    /// Begins to capture at a port. Its counters begin at 0, unless it replays: the same bit does
-    /// both, and is then left on.
+    /// Begins to capture at a port. Its counters start at 0, unless it replays: both use the same
+    /// bit, which then stays on.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn capture(&self, regs: &mut dyn Registers, port: u8) -> Result<(), AccessError> {
         let (bit, drop) = Generator::bits(port);
         let control = regs.read32(self.control)?;
@@ -68,10 +65,9 @@ impl Generator {
         regs.write32(self.control, control & !drop | bit)
     }
 
-    /// Ends it. A port that replays goes on with that.
+    /// Ends the capture. A replay at the port goes on.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn end_capture(&self, regs: &mut dyn Registers, port: u8) -> Result<(), AccessError> {
         let (bit, drop) = Generator::bits(port);
         let control = regs.read32(self.control)?;
@@ -80,10 +76,9 @@ impl Generator {
         regs.write32(self.control, after)
     }
 
-    /// What was counted at a port; `None` when there is no such port.
+    /// The counters of a port; `None` if it does not exist.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn captured(&self, regs: &mut dyn Registers, port: u8) -> Result<Option<Captured>, AccessError> {
         let Some(at) = self.ports.get(usize::from(port)) else {
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The register writes of a replay: stopping, laying out, loading, starting, and what was sent.
+//! The register writes of a replay: stopping, layout of the SRAM, loading, starting, and progress.
 
 use super::{Plan, ReplayError};
 use crate::limiter::{LimitError, Setting};
@@ -8,20 +8,20 @@ use crate::registers::{AccessError, Registers};
 /// Bits of an address in the SRAM.
 const ADDRESS: u32 = (1 << 19) - 1;
 
-/// CTRL of a queue: it sends.
+/// CTRL of a queue: enables sending.
 const SEND: u32 = 1;
-/// CTRL of a queue: its counters go to 0, and it is read from its start.
+/// CTRL of a queue: resets its counters, and starts reading at its first word.
 const INITIALISE: u32 = 2;
 
-/// From a port's bit in the control register to the one that keeps its captured frames from the
-/// CPU.
+/// Distance from a port's bit in the control register to the bit that keeps its captured frames
+/// from the CPU.
 const DROP: u32 = 8;
 
-/// More than the shortest frames that fit into the 1024 words of a delay module: each write lets
-/// one go.
+/// More than the number of shortest frames in the 1024 words of a delay module: each write releases
+/// one frame.
 const DELAYED: usize = 128;
 
-/// How far a replay is.
+/// Progress of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Status {
     /// Frames that left the SRAM, of all iterations.
@@ -30,20 +30,20 @@ pub struct Status {
     pub of: u64,
     /// Whole iterations.
     pub iteration: u32,
-    /// All frames left the SRAM; the last may still wait for its time.
+    /// All frames have left the SRAM; the last one may still be delayed.
     pub done: bool,
 }
 
 impl Generator {
-    /// The bits of a port in the control register: replay and capture, and without captured frames
-    /// for the CPU.
+    /// The bits of a port in the control register: for replay and capture, and for keeping captured
+    /// frames from the CPU.
     pub(super) fn bits(port: u8) -> (u32, u32) {
-        // The bits of an eighth port would be those of another kind.
+        // For an eighth port the bits would overlap the other kind.
         let bit = if u32::from(port) < DROP { 1 << port } else { 0 };
         (bit, bit << DROP)
     }
 
-    /// A port's part of the card.
+    /// The registers of a port.
     ///
     /// # Errors
     /// When the bitfile has no such port.
@@ -52,19 +52,17 @@ impl Generator {
         self.ports.get(usize::from(port)).ok_or(ReplayError::NoSuchPort { port, ports })
     }
 
-    /// Whether the port replays or captures, as far as its registers say: a program that was killed
-    /// leaves them on.
+    /// Whether the port's registers are set for replay or capture: a program that was killed leaves
+    /// them set.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn is_on(&self, regs: &mut dyn Registers, port: u8) -> Result<bool, AccessError> {
         Ok(regs.read32(self.control)? & Generator::bits(port).0 != 0)
     }
 
-    /// Whether the port's queue is not read to its end as often as it is to be.
+    /// Whether the port's queue has iterations left.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn is_replaying(&self, regs: &mut dyn Registers, port: u8) -> Result<bool, AccessError> {
         let Some(at) = self.ports.get(usize::from(port)) else {
             return Ok(false);
@@ -74,8 +72,8 @@ impl Generator {
             && self.is_on(regs, port)?)
     }
 
-    /// First step of stopping: nothing leaves the SRAM any more, and the port's limiter holds
-    /// nothing back. What is on its way leaves; 10 ms are enough for it.
+    /// First step of stopping: no more frames leave the SRAM, and the port's limiter is off. Frames
+    /// in flight leave within 10 ms.
     ///
     /// # Errors
     /// When the card cannot be written, or the limiter stays on.
@@ -94,8 +92,8 @@ impl Generator {
         }
     }
 
-    /// Second step: frames that wait for their time go at once. At every port: the card has one
-    /// register for all.
+    /// Second step: delayed frames are sent at once. At every port: the card has one register for
+    /// all.
     ///
     /// # Errors
     /// When the card cannot be written.
@@ -103,17 +101,17 @@ impl Generator {
         (0..DELAYED).try_for_each(|_| regs.write32(self.delay_reset, 1))
     }
 
-    /// Third step: the port sends the other frames again, and captures nothing.
+    /// Third step: the port sends ordinary frames again, and captures nothing.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn release(&self, regs: &mut dyn Registers, port: u8) -> Result<(), AccessError> {
         let (bit, drop) = Generator::bits(port);
         let control = regs.read32(self.control)?;
         regs.write32(self.control, control & !(bit | drop))
     }
 
-    /// Moves what does not lie where this project lays it out. After a reset that is every queue.
+    /// Moves queues that are not at the place of this project's layout. After a reset that is every
+    /// queue.
     fn lay_out(&self, regs: &mut dyn Registers) -> Result<(), AccessError> {
         for queue in &self.others {
             if self.lies(regs, queue, queue.words)? {
@@ -136,7 +134,7 @@ impl Generator {
     }
 }
 
-/// Gives a queue its words and initialises it; it does not send.
+/// Assigns a queue its words and initialises it; it does not send.
 fn place(regs: &mut dyn Registers, queue: &SramQueue, words: u32) -> Result<(), AccessError> {
     regs.write32(queue.control, 0)?;
     regs.write32(queue.low, queue.first)?;
@@ -145,12 +143,11 @@ fn place(regs: &mut dyn Registers, queue: &SramQueue, words: u32) -> Result<(), 
 }
 
 impl Plan<'_> {
-    /// Lays the SRAM out and writes the frames. `progress` is given how many words are written, and
-    /// says whether to go on. The port must be stopped.
+    /// Lays the SRAM out and writes the frames. `progress` is called with the number of words
+    /// written, and returns whether to go on. The port must be stopped.
     ///
-    /// # Errors
-    /// When the card cannot be asked, what was written does not stay, or `progress` ended it. The
-    /// port is then stopped.
+    /// When the card does not answer, the words read back differ, or `progress` ended it. The port
+    /// is stopped then.
     pub fn load(
         &self,
         regs: &mut dyn Registers,
@@ -181,10 +178,9 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Starts. Captured frames go to the CPU only where the port captured before.
+    /// Starts the replay. Captured frames go to the CPU only if the port captured before.
     ///
-    /// # Errors
-    /// When the card cannot be written, or the limiter's setting does not stay.
+    /// # Errors When the card cannot be written, or the limiter's setting reads back differently.
     pub fn start(&self, regs: &mut dyn Registers, capturing: bool) -> Result<(), ReplayError> {
         if let Some((limiter, index, setting)) = self.limiter {
             limiter.set(regs, index, setting)?;
@@ -198,20 +194,19 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// How far it is.
+    /// The progress of the replay.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn status(&self, regs: &mut dyn Registers) -> Result<Status, AccessError> {
         let iteration = regs.read32(self.at.iteration)?;
         let packets = regs.read32(self.at.packets_removed)?;
         let frames = self.frames as u64;
         let whole = u64::from(iteration).saturating_mul(frames);
-        // The counter has 32 bits and wraps; the iterations say how often it did.
+        // The counter has 32 bits and wraps; the iterations tell how often.
         let more = packets.wrapping_sub(whole as u32);
         let of = u64::from(self.iterations).saturating_mul(frames);
         let done = iteration >= self.iterations;
-        // The last frame of an iteration may be counted a moment after the iteration.
+        // The last frame of an iteration may be counted shortly after the iteration.
         let sent = if u64::from(more) <= frames.saturating_mul(2) { whole + u64::from(more) } else { whole };
         Ok(Status { sent: sent.min(of), of, iteration, done })
     }

@@ -1,16 +1,15 @@
-//! Replay and capture by the packet generator bitfile: frames with times become words of the card's
-//! SRAM and register writes, and captured frames lose the header that the card puts ahead of them.
+//! Replay and capture with the packet generator bitfile: frames with times become words of the
+//! card's SRAM and register writes, and the card's header is removed from captured frames.
 //!
-//! 1. [`Plan::new`] checks everything and makes the words; nothing is written when something does
-//!    not fit.
-//! 2. What is left of an earlier replay is stopped ([`Generator::hold`], [`Generator::flush`],
-//!    [`Generator::release`], with waiting in between), also one whose program was killed.
-//! 3. [`Plan::load`] lays the SRAM out, writes the words and reads a part back; [`Plan::start`]
-//!    starts.
-//! 4. [`Plan::status`] says what was sent; when all was, the port is given back as in 2.
+//! 1. [`Plan::new`] checks everything and makes the words; if something does not fit, nothing is
+//!    written.
+//! 2. The rest of an earlier replay is stopped ([`Generator::hold`], [`Generator::flush`],
+//!    [`Generator::release`], with waits in between), also if its program was killed.
+//! 3. [`Plan::load`] lays the SRAM out, writes the words and reads part of them back;
+//!    [`Plan::start`] starts.
+//! 4. [`Plan::status`] returns the progress; at the end the port is released as in 2.
 //!
-//! Each port has its own quarter of the SRAM, so ports replay and capture independently of each
-//! other.
+//! Each port has its own quarter of the SRAM, so that ports replay and capture independently.
 //!
 //! [`Generator::hold`]: crate::profile::Generator::hold
 //! [`Generator::flush`]: crate::profile::Generator::flush
@@ -29,13 +28,13 @@ use std::time::Duration;
 use tandem_model::BitRate;
 use words::{GAP, Word};
 
-/// The most iterations: a bit less than the register has.
+/// The most iterations: one bit fewer than the register has.
 pub const ITERATIONS: u32 = 1 << 31;
 
-/// A frame that is to be replayed.
+/// A frame to replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timed {
-    /// When it was seen; only differences count.
+    /// Time of its capture; only differences matter.
     pub at: Duration,
     /// Its bytes, without FCS.
     pub bytes: Vec<u8>,
@@ -46,90 +45,91 @@ pub struct Timed {
 pub struct Options {
     /// The port, from 0.
     pub port: u8,
-    /// How often all of them are sent.
+    /// Number of iterations over all frames.
     pub iterations: u32,
-    /// With the gaps between their times; without, as fast as the port or `rate` lets them.
+    /// Keeps the gaps between their times; otherwise they are sent as fast as the port or `rate`
+    /// allows.
     pub gaps: bool,
-    /// A ceiling in layer-2 bits, FCS included.
+    /// A rate limit in layer-2 bits, FCS included.
     pub rate: Option<BitRate>,
 }
 
 /// Why frames cannot be replayed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReplayError {
-    /// There is no such port.
+    /// The port does not exist.
     #[error("port {port}: this bitfile replays and captures at ports 0 to {}", ports.saturating_sub(1))]
     NoSuchPort {
-        /// Asked for.
+        /// The port.
         port: u8,
-        /// How many there are.
+        /// Number of ports.
         ports: usize,
     },
-    /// There is nothing to send.
+    /// There are no frames.
     #[error("there is no frame to replay")]
     Empty,
-    /// The card cannot count so far.
+    /// More iterations than the card counts.
     #[error("{0} iterations: 1 to {ITERATIONS} can be had")]
     Iterations(u32),
-    /// A frame is longer than the card's queues take.
+    /// A frame is longer than the card's queues accept.
     #[error("frame {frame} has {bytes} bytes; the card replays frames of at most {longest}: leave it out")]
     TooLong {
-        /// Which, from 1.
+        /// Its number, from 1.
         frame: usize,
         /// Its length without FCS.
         bytes: usize,
-        /// The longest there can be.
+        /// The longest possible.
         longest: u16,
     },
-    /// A gap is longer than the card can wait.
+    /// A gap is longer than the card's delay can be.
     #[error(
         "frame {frame} comes {gap:?} after the one before; the card waits less than {GAP:?}: replay without gaps, or split the file"
     )]
     Gap {
-        /// Which, from 1.
+        /// The frame's number, from 1.
         frame: usize,
-        /// After the start of the one before.
+        /// Gap after the start of the frame before.
         gap: Duration,
     },
-    /// Not all of them fit into the port's SRAM.
+    /// The frames do not fit the port's SRAM.
     #[error(
         "{frames} frames do not fit: the port's SRAM has {words} words of 8 bytes, which hold the first {fit}; nothing was written. Send fewer, or the same more often"
     )]
     TooMany {
-        /// How many there are.
+        /// Number of frames.
         frames: usize,
-        /// How many would fit.
+        /// Number of frames that fit.
         fit: usize,
-        /// What there is for them.
+        /// Words of the port's SRAM.
         words: u32,
     },
     /// The bitfile has no rate limiter for this port.
     #[error("port {0} has no rate limiter: replay without a rate")]
     NoLimiter(u8),
-    /// The rate cannot be had, or did not stay.
+    /// The rate is not possible, or its setting reads back differently.
     #[error(transparent)]
     Limit(#[from] LimitError),
-    /// What was written did not stay.
+    /// A word reads back differently.
     #[error(
         "0x{address:07x} was set to 0x{wrote:08x} and then read as 0x{read:08x}; is the packet generator's bitfile loaded?"
     )]
     NotKept {
-        /// Where.
+        /// Its address.
         address: u32,
-        /// What was written.
+        /// The value written.
         wrote: u32,
-        /// What it is.
+        /// The value read.
         read: u32,
     },
-    /// It was stopped before it began.
+    /// It was stopped before it started.
     #[error("stopped while the frames were loaded; none was sent")]
     Stopped,
-    /// The card could not be asked.
+    /// The card did not answer.
     #[error(transparent)]
     Access(#[from] AccessError),
 }
 
-/// A replay that fits, ready to be written.
+/// A replay that was checked, ready to be written.
 #[derive(Debug, Clone)]
 pub struct Plan<'a> {
     generator: &'a Generator,
@@ -144,10 +144,9 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Checks frames and makes the words for them.
+    /// Checks frames and makes their words.
     ///
-    /// # Errors
-    /// With the first thing that cannot be done. No card is touched.
+    /// # Errors With the first thing that is not possible. No card is accessed.
     pub fn new(
         generator: &'a Generator,
         limiter: Option<&'a RateLimiter>,
@@ -189,22 +188,23 @@ impl<'a> Plan<'a> {
         self.frames
     }
 
-    /// How many of them are padded to the shortest that Ethernet has.
+    /// Number of them that are padded to Ethernet's minimum length.
     pub const fn padded(&self) -> usize {
         self.padded
     }
 
-    /// How long the last frame may be on its way when the card says that all have left the SRAM.
+    /// The longest time that the last frame is delayed after the card has reported that all have
+    /// left the SRAM.
     pub const fn tail(&self) -> Duration {
         self.tail
     }
 
-    /// What the port's limiter is set to.
+    /// The rate that the port's limiter is set to.
     pub fn rate(&self) -> Option<BitRate> {
         self.limiter.and_then(|(_, _, setting)| setting.rate())
     }
 
-    /// The words as they are written.
+    /// The words to write.
     pub fn words(&self) -> &[Word] {
         &self.words
     }
@@ -242,7 +242,7 @@ fn check(
     }
 }
 
-/// What the last frame may take behind the SRAM: its gap, and the limiter's time for the one
+/// The delay of the last frame behind the SRAM: its gap, and the limiter's time for the frame
 /// before.
 fn tail(frames: &[Timed], gap: Duration, rate: Option<BitRate>) -> Duration {
     let longest = frames.iter().map(|f| f.bytes.len()).max().unwrap_or_default() as u64 + 24;

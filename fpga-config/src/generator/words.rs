@@ -1,16 +1,16 @@
-//! Frames as words of the SRAM, and back.
+//! Encodes frames as words of the SRAM, and decodes them.
 //!
-//! A frame is a length word (control 0xff), a delay word (0xfe) where it is to wait, and its bytes,
-//! eight a word, with control 0 but for the last: there one bit says which byte is the frame's
-//! last. Source: `remove_pkt.v`, `delay.v` and the verification scripts of the packet generator's
-//! project.
+//! A frame consists of a length word (control 0xff), a delay word (0xfe) if it has a gap, and its
+//! bytes, eight in each word, with control 0 except in the last word, where one bit marks the
+//! frame's last byte. Source: `remove_pkt.v`, `delay.v` and the verification scripts of the packet
+//! generator's project.
 
 use std::time::Duration;
 
 /// The shortest frame without FCS (IEEE 802.3 clause 4.2.3.3).
 pub const SHORTEST: usize = 60;
 
-/// Gaps are below this: the card compares 40 bits of nanoseconds, and takes the upper half for the
+/// Gaps are below this: the card compares 40 bits of nanoseconds, and takes the upper half as the
 /// past.
 pub const GAP: Duration = Duration::from_nanos(1 << 39);
 
@@ -22,14 +22,14 @@ const DELAY: u8 = 0xfe;
 /// A word: 8 control bits and 64 of data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Word {
-    /// 0 within a frame.
+    /// 0 inside a frame.
     pub control: u8,
-    /// Bytes in network order, or what the control bits say.
+    /// Bytes in network order, or a value as the control bits define it.
     pub data: u64,
 }
 
 impl Word {
-    /// As the three parts that are written: control, upper and lower half.
+    /// The three parts that are written: control, upper and lower half.
     pub const fn parts(self) -> [u32; 3] {
         [self.control as u32, (self.data >> 32) as u32, self.data as u32]
     }
@@ -44,33 +44,33 @@ impl Word {
 /// A frame in the SRAM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
-    /// From the start of the frame before to its own start, at least; 0 for as soon as it can.
+    /// The least time from the start of the frame before to its own start; 0 for none.
     pub gap: Duration,
     /// Its bytes, without FCS.
     pub bytes: Vec<u8>,
 }
 
-/// What stands in a queue and is no frame.
+/// A word of a queue that does not belong to a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("word {word} of the queue is {found:?}: {wanted} is needed there")]
 pub struct WordError {
-    /// Which word, from 0.
+    /// Its number, from 0.
     pub word: usize,
-    /// What it is; `None` behind the queue's end.
+    /// The word; `None` behind the queue's end.
     pub found: Option<Word>,
-    /// What it should be.
+    /// What was expected.
     pub wanted: &'static str,
 }
 
-/// How many words a frame of so many bytes takes.
+/// Number of words for a frame of this length.
 pub const fn needed(bytes: usize, gap: Duration) -> usize {
     let bytes = if bytes < SHORTEST { SHORTEST } else { bytes };
     1 + !gap.is_zero() as usize + bytes.div_ceil(8)
 }
 
 /// Appends a frame that is replayed by the output queue `queue`. A shorter one than Ethernet has is
-/// padded with zeros. Its length must fit into 16 bits, and the gap be below [`GAP`], or the card
-/// sees less of them.
+/// padded with zeros. The length has to fit 16 bits, and the gap has to be below [`GAP`], or the
+/// card truncates them.
 pub fn encode(frame: &[u8], gap: Duration, queue: u8, words: &mut Vec<Word>) {
     let length = frame.len().max(SHORTEST);
     let count = length.div_ceil(8);
@@ -98,8 +98,7 @@ const fn last(length: usize) -> u8 {
 
 /// The frames in a queue.
 ///
-/// # Errors
-/// With the frames before the first word that belongs to none.
+/// With the frames before the first word that does not belong to one.
 pub fn decode(words: &[Word]) -> Result<Vec<Stored>, (Vec<Stored>, WordError)> {
     let mut frames = Vec::new();
     let mut at = 0;
@@ -115,7 +114,7 @@ pub fn decode(words: &[Word]) -> Result<Vec<Stored>, (Vec<Stored>, WordError)> {
     Ok(frames)
 }
 
-/// The frame that begins at a word, and the word behind it.
+/// The frame that begins at a word, and the index of the next word.
 fn frame(words: &[Word], start: usize) -> Result<(Stored, usize), WordError> {
     let wrong = |word: usize, wanted| WordError { word, found: words.get(word).copied(), wanted };
     let head = words.get(start).filter(|w| w.control == LENGTH);

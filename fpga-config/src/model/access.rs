@@ -1,4 +1,4 @@
-//! The card's registers, read and written.
+//! Reads and writes of the card's registers.
 
 use super::Model;
 use super::bus::Deed;
@@ -17,7 +17,7 @@ const WATCHDOG: u32 = 0x3fff_ffff;
 /// The bits of an output queue's word count: a full queue of 2048 words reads as 0.
 const WORDS: u32 = 0x7ff;
 
-/// Where the user FPGA's addresses begin: below, address bits 26:22 are 0 and the bus FPGA answers.
+/// First address of the user FPGA: below, address bits 26:22 are 0 and the bus FPGA answers.
 const USER_FPGA: u32 = 0x40_0000;
 
 impl Registers for Model {
@@ -59,7 +59,7 @@ impl Registers for Model {
             Wrote::Elsewhere => {}
             Wrote::Done => return Ok(()),
             Wrote::Row(row) => {
-                // A committed row was seen now.
+                // Committing a row sets its time of the last hit.
                 let second = self.second();
                 if let Some(place) = self.places.last_seen {
                     self.put(place + row, second);
@@ -89,7 +89,7 @@ impl Model {
             return self.second();
         }
         if Some(place) == self.places.watchdog.map(|w| w + 1) {
-            // It counts only while the watchdog is on.
+            // The counter runs only while the watchdog is on.
             let on = self.places.watchdog.is_some_and(|w| self.value(w) & 1 == 1);
             let ticks = self.now.since(self.kicked).as_nanos() / TICK.as_nanos();
             self.kick(place);
@@ -139,7 +139,7 @@ impl Model {
             if let Some(busy) = self.busy.get_mut(port) {
                 *busy = true;
             }
-            // The reset bit clears itself, and takes everything else along.
+            // The reset bit clears itself, and resets the other bits.
             let value = if value & 0x8000 != 0 { PHY_CONTROL } else { value & 0xffff };
             self.put(place, value);
             return;

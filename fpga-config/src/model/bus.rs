@@ -1,10 +1,10 @@
-//! The bus FPGA (CPCI) of the model: its registers, and how it programs the user FPGA.
+//! The bus FPGA (CPCI) of the model: its registers, and the programming of the user FPGA.
 //!
-//! Programming: PROG_CTRL 1 empties the user FPGA and the FIFO; INIT is high for the next 10 ms.
-//! Then PROG_DATA takes words, 8 of which fit into the FIFO; they are on their way into the FPGA by
-//! the time that somebody can ask for the status. A ninth without asking overflows: the FIFO is
-//! reset, the error is kept, INIT rises. DONE rises when a whole configuration of the part that
-//! starts with its synchronisation word went in.
+//! Programming: PROG_CTRL 1 clears the user FPGA and the FIFO; INIT is high for the next 10 ms.
+//! Then PROG_DATA takes words, 8 of which fit the FIFO; by the next read of the status they have
+//! moved into the FPGA. A ninth word without such a read overflows: the FIFO is reset, the error is
+//! kept, INIT rises. DONE rises when a whole configuration of the part, with its synchronisation
+//! word first, was written.
 
 use crate::bitfile::SYNC;
 use crate::registers::UNMAPPED;
@@ -21,7 +21,7 @@ const ERROR_PROGRAMMING: u32 = 1 << 16;
 const ERROR_OVERFLOW: u32 = 1 << 17;
 const ERROR_READ_TIMEOUT: u32 = 1 << 25;
 
-/// What the rest of the card must do after a write.
+/// The effect of a write on the rest of the card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Deed {
     None,
@@ -30,13 +30,13 @@ pub(super) enum Deed {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Programming {
-    /// Nothing in the user FPGA.
+    /// The user FPGA is not programmed.
     Empty,
-    /// INIT is high until then.
+    /// INIT is high until that time.
     Initialising(Time),
-    /// So many words went in.
+    /// This many words were written.
     Filling(u32),
-    /// What went in is no configuration; INIT is high.
+    /// The words were not a configuration; INIT is high.
     Failed,
     Done,
 }
@@ -52,12 +52,12 @@ pub(super) struct Bus {
     prog_control: u32,
     state: Programming,
     fifo: u8,
-    /// Words of a configuration.
+    /// Length of a configuration in words.
     words: u32,
 }
 
 impl Bus {
-    /// With a user FPGA that is programmed, whose configuration has so many words.
+    /// With a programmed user FPGA, whose configuration has this many words.
     pub(super) fn loaded(id: u32, words: u32) -> Bus {
         Bus {
             id,
@@ -163,7 +163,7 @@ impl Bus {
             }
             return;
         };
-        // The first two words synchronise.
+        // The first two words have to synchronise.
         let right =
             SYNC.as_chunks::<4>().0.get(count as usize).is_none_or(|w| value == u32::from_le_bytes(*w));
         self.state = match count + 1 {

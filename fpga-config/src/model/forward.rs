@@ -1,29 +1,29 @@
-//! What becomes of a frame: it is received, sent on by the input arbiter, looked up, changed, and
-//! sent to queues.
+//! The way of a frame: it is received, passed on by the input arbiter, looked up, changed, and sent
+//! to queues.
 
 use super::table::Verdict;
 use super::{Model, Sent, words};
 use crate::codec::{Action, Carried, Key};
 use tandem_model::Time;
 
-/// The bits of a frame's length that the look-up counts.
+/// The bits of a frame's length in the look-up's byte counters.
 const LENGTH: usize = 0xfff;
 
-/// A frame's length as the look-up counts it.
+/// A frame's length in the look-up's byte counters.
 pub(super) const fn counted(bytes: usize) -> u32 {
     (bytes & LENGTH) as u32
 }
 
 impl Model {
-    /// A frame (without FCS) from queue `queue` (2n: port n, 2n+1: CPU port n) goes through the
-    /// look-up, and everything comes to rest; what left the card, in the order of queues. Frames
-    /// that were held in queues that drain again leave first.
+    /// Passes a frame (without FCS) from queue `queue` (2n: port n, 2n+1: CPU port n) through the
+    /// card until nothing moves; returns the frames that left, in the order of queues. Frames held
+    /// in queues that drain again leave first.
     pub fn packet(&mut self, queue: u8, frame: &[u8], now: Time) -> Vec<Sent> {
         self.burst(&[(queue, frame)], now)
     }
 
-    /// The same for frames that follow each other as closely as the card takes them, from any
-    /// queues.
+    /// The same for frames from any queues that follow each other as closely as the card accepts
+    /// them.
     pub fn burst(&mut self, frames: &[(u8, &[u8])], now: Time) -> Vec<Sent> {
         self.set_time(now);
         let mut sent = Vec::new();
@@ -40,7 +40,7 @@ impl Model {
             }
         }
         self.run(&mut sent);
-        // Of each queue in the order in which they left.
+        // Frames of a queue stay in the order in which they left.
         sent.sort_by_key(|(queue, _)| *queue);
         sent
     }
@@ -53,13 +53,13 @@ impl Model {
         }
     }
 
-    /// The input arbiter sent a frame on: it counts it, and keeps its first two words.
+    /// The input arbiter has passed a frame on: it counts the frame, and keeps its first two words.
     pub(super) fn arbitrated(&mut self, frame: &[u8]) {
         let Some(arbiter) = self.places.arbiter else { return };
         self.count(Some(arbiter), 1);
         let half =
             |at: usize| (at..at + 4).fold(0, |n, i| n << 8 | u32::from(frame.get(i).copied().unwrap_or(0)));
-        // A last word says by a bit where its last byte is.
+        // In a last word, a control bit marks the last byte.
         let control = |at: usize| match frame.len().checked_sub(at) {
             Some(left @ 1..=8) => 0x100 >> left,
             _ => 0,
@@ -69,23 +69,23 @@ impl Model {
         }
     }
 
-    /// What the input arbiter says of itself: whether it is within a frame, and whether what is
-    /// behind it takes words.
+    /// Sets the input arbiter's state: whether it is inside a frame, and whether the stage behind
+    /// it accepts words.
     pub(super) fn arbiter_stands(&mut self, within: bool, ready: bool) {
         if let Some(arbiter) = self.places.arbiter {
             self.put(arbiter + 7, u32::from(ready) << 1 | u32::from(within));
         }
     }
 
-    /// Looks a key up, and counts; what is done, nothing where nothing matches. `None` for a
-    /// bitfile without a flow table.
+    /// Looks a key up, and counts; an empty action if nothing matches. `None` for a bitfile without
+    /// a flow table.
     pub(super) fn decide(&mut self, key: &Key, bytes: u32) -> Option<Action> {
         let (clearing, second) = (self.is_clearing(), self.second());
         let Verdict { exact, row, action } = self.tables.as_mut()?.look_up(key, bytes, second, clearing);
         let lookup = self.places.lookup;
         self.count(lookup.map(|l| l + if exact { 3 } else { 2 }), 1);
         match row {
-            // Also where an exact entry decides.
+            // Counted also when an exact entry decides.
             None => self.count(lookup, 1),
             Some(row) if !exact => {
                 self.count(lookup.map(|l| l + 1), 1);
@@ -100,13 +100,12 @@ impl Model {
         Some(action.unwrap_or_default())
     }
 
-    /// Does what was decided to a frame. Without any port it is dropped, and counted by the queue
-    /// that its key says it came from; with none that there is (bits above 7) it is gone without
-    /// being counted.
+    /// Applies the action to a frame. Without any port it is dropped, and counted for the source
+    /// queue in its key; with only ports that do not exist (bits above 7) it vanishes uncounted.
     pub(super) fn carry_out(&mut self, action: Action, source: u8, frame: &[u8], sent: &mut Vec<Sent>) {
         let carried = Carried::of(frame);
-        // A frame in a queue has a word of its own ahead of it, the tag that was taken off, and
-        // what the last frame left behind.
+        // In a queue, a frame is preceded by a word of its own, the tag that was removed, and a
+        // word left over from the last frame.
         let ahead = 1 + u32::from(action.strip && carried.tag().is_some()) + u32::from(self.rest);
         self.rest = carried.leaves_rest();
         if action.ports == 0 {
@@ -123,7 +122,7 @@ impl Model {
         }
     }
 
-    /// Counts a frame that comes in; false when it does not.
+    /// Counts a received frame; false when it is not received.
     fn received(&mut self, queue: u8, length: usize) -> bool {
         let port = usize::from(queue / 2);
         let counts = if queue % 2 == 1 {
@@ -135,7 +134,7 @@ impl Model {
             let Some(place) = self.places.mac.get(port).copied().flatten() else {
                 return false;
             };
-            // RX queue off, MAC in reset, MAC RX off, or no cable.
+            // RX queue off, MAC in reset, MAC RX off, or no link.
             if self.value(place) & 0b1_0110 != 0 || !self.is_up(port) {
                 return false;
             }

@@ -1,26 +1,26 @@
-//! A card in memory, at the level of its registers: it does what the Verilog of the OpenFlow switch
-//! bitfile does, wherever a driver can tell. The packet generator replays and captures
-//! (`replay.rs`); other bitfiles have their registers here, and forward nothing.
+//! A card in memory, at the level of its registers: it behaves like the Verilog of the OpenFlow
+//! switch bitfile wherever a driver can see a difference. The packet generator replays and captures
+//! (`replay.rs`); other bitfiles have registers only, and forward nothing.
 //!
-//! - Rows are built in staging registers and committed by a write of their number; the lowest that
-//!   matches wins; an exact entry beats them (`table.rs`). Frames are looked up, changed and sent
-//!   (`forward.rs`), and wait in output queues that do not drain (`queues.rs`).
-//! - What is not mapped reads as 0xdeadbeef, and so does the exact table during the 4.2 ms after a
-//!   reset in which it is cleared; writes are then lost in silence. The PHY answers "busy" once
-//!   after a write (`access.rs`).
+//! - Rows are written to staging registers and committed by a write of their number; the lowest
+//!   that matches wins; an exact entry beats them (`table.rs`). Frames are looked up, changed and
+//!   sent (`forward.rs`), and wait in output queues that do not drain (`queues.rs`).
+//! - Unmapped addresses read as 0xdeadbeef, and so does the exact table while it is cleared in the
+//!   4.2 ms after a reset; writes are lost silently then. The PHY answers "busy" once after a write
+//!   (`access.rs`).
 //! - Counters wrap at 32 bits. Those of rows accumulate; those of exact entries are cleared by
 //!   reading, except the time and bit 24 of the packets; that of the input arbiter is cleared by
 //!   any access.
-//! - The watchdog flushes. The bus FPGA programs the user FPGA (`bus.rs`): a FIFO of 8 words that
-//!   must not overflow, INIT, DONE.
-//! - The bitfile's known faults: an IPv4 header length below 5 always gives the key that it gives
-//!   on a card. The two that disturb other frames are there [`Model::with_faults`] only
-//!   (`path.rs`); without it, a frame that ends before all its fields are found has zeros in the
-//!   others and disturbs nobody, and frames may follow each other as closely as they like.
+//! - The watchdog clears the tables. The bus FPGA programs the user FPGA (`bus.rs`): a FIFO of 8
+//!   words that must not overflow, INIT, DONE.
+//! - The bitfile's known faults: an IPv4 header length below 5 always gives the same key as on a
+//!   card. The two that disturb other frames occur [`Model::with_faults`] only (`path.rs`); without
+//!   it, a frame that ends before all its fields has zeros in the others and disturbs no other
+//!   frame, and frames may follow each other at any distance.
 //!
-//! Time is passed in ([`Model::set_time`], [`Model::packet`]); accesses take none. The exact table
-//! takes memory only for the entries that were written. Not modelled: packets that wait in a MAC's
-//! queue, collisions of CPU and port traffic, DMA.
+//! The caller passes in the time ([`Model::set_time`], [`Model::packet`]); accesses take no time.
+//! The exact table takes memory only for the entries that were written. Not modelled: packets that
+//! wait in a MAC's queue, collisions of CPU and port traffic, DMA.
 
 mod access;
 mod bus;
@@ -46,13 +46,13 @@ use std::time::Duration;
 use table::Tables;
 use tandem_model::Time;
 
-/// How long the exact table is cleared after a reset.
+/// How long the exact table is being cleared after a reset.
 pub const CLEARING: Duration = Duration::from_micros(4_200);
 
 /// A frame, and the queue that it leaves by.
 pub type Sent = (u8, Vec<u8>);
 
-/// A card.
+/// A card in memory.
 #[derive(Debug, Clone)]
 pub struct Model {
     /// Shared by the copies of a card.
@@ -62,25 +62,25 @@ pub struct Model {
     values: Vec<u32>,
     tables: Option<Tables>,
     bus: Bus,
-    /// What the bitfile says about itself; `None` for one without that block.
+    /// The bitfile's device id block; `None` for one without.
     device_id: Option<DeviceId>,
     links: [bool; 4],
-    /// Per PHY: it still works on what was written.
+    /// For each PHY, whether it is still busy with a write.
     busy: [bool; 4],
     now: Time,
     /// The user FPGA's last reset.
     reset: Time,
-    /// The last access that the watchdog noticed.
+    /// The last access that restarted the watchdog.
     kicked: Time,
     /// Frames in output queues that do not drain.
     held: [VecDeque<Vec<u8>>; 8],
     clears_rows: bool,
-    /// A word that the last frame left behind its end; it goes on with the next.
+    /// A word is left over behind the end of the last frame; it precedes the next.
     rest: bool,
-    /// The way of frames to the look-up word by word, where the faults that disturb other frames
-    /// are wanted.
+    /// The pass of frames to the look-up word by word, if the faults that disturb other frames are
+    /// enabled.
     path: Option<Path>,
-    /// Replay and capture, where the bitfile has them.
+    /// Replay and capture, if the bitfile has them.
     generator: Option<Box<Engine>>,
 }
 
@@ -120,14 +120,14 @@ impl Model {
         model
     }
 
-    /// The same card before any bitfile was loaded; after programming it has the profile's.
+    /// The same card without a loaded bitfile; after programming it has the profile's.
     #[must_use]
     pub fn unloaded(mut self) -> Model {
         self.bus.unload();
         self
     }
 
-    /// The same card with a bitfile that says this about itself, or nothing.
+    /// The same card with this device id block, or without one.
     #[must_use]
     pub fn saying(mut self, device_id: Option<DeviceId>) -> Model {
         self.device_id = device_id;
@@ -135,7 +135,7 @@ impl Model {
         self
     }
 
-    /// With row counters that are cleared by reading, as the simulated Verilog has them; the card's
+    /// With row counters that are cleared by reading, as in the simulated Verilog; the card's
     /// accumulate.
     #[must_use]
     pub fn clearing_row_counters(mut self) -> Model {
@@ -143,10 +143,9 @@ impl Model {
         self
     }
 
-    /// With the faults that its bitfile is known to have ([`Profile::faults`]): frames whose
-    /// headers are longer than they are make the look-up lag or stop, and so does a short frame
-    /// close behind a tagged one of a certain length ([`Model::burst`]). A reset of the user FPGA
-    /// makes it forward again.
+    /// With the known faults of its bitfile ([`Profile::faults`]): a frame with headers beyond its
+    /// end makes the look-up lag or stop, and so does a short frame close behind a tagged one of a
+    /// certain length ([`Model::burst`]). A reset of the user FPGA makes it forward again.
     #[must_use]
     pub fn with_faults(mut self) -> Model {
         let has = |kind| self.profile.fault(kind).is_some();
@@ -155,18 +154,17 @@ impl Model {
         self
     }
 
-    /// What bitfile it has.
+    /// The profile of its bitfile.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// How many rows of the exact table take memory: 128 bytes each, and what the map of them
-    /// needs.
+    /// Number of rows of the exact table that take memory: 128 bytes each, plus the map's overhead.
     pub fn exact_rows_in_memory(&self) -> usize {
         self.tables.as_ref().map_or(0, Tables::exact_rows_in_memory)
     }
 
-    /// Its clock. It never goes back.
+    /// Sets its clock, which never goes back.
     pub fn set_time(&mut self, now: Time) {
         self.now = self.now.max(now);
         if let Some(watchdog) = self.profile.watchdog
@@ -179,7 +177,7 @@ impl Model {
         self.replay();
     }
 
-    /// Plugs a cable in or out.
+    /// Sets a port's link up or down.
     pub fn set_link(&mut self, port: u8, up: bool) {
         if let Some(link) = self.links.get_mut(usize::from(port)) {
             *link = up;
@@ -222,7 +220,7 @@ impl Model {
         }
     }
 
-    /// True when nothing answers at an address of the user FPGA.
+    /// Whether nothing answers at an address of the user FPGA.
     fn is_silent(&mut self, address: u32) -> bool {
         let in_exact = self.tables.as_ref().is_some_and(|t| t.has(address));
         let silent = !self.bus.is_loaded() || in_exact && self.is_clearing();

@@ -1,15 +1,15 @@
-//! The header parser of the look-up, word by word. It goes on until it has found all fields of a
-//! frame's key, whether the frame has as many words or not: it then takes words of the frame behind
-//! for them. That is where the bitfile's fault with headers longer than their frame is.
+//! The header parser of the look-up, word by word. It goes on until it has all fields of a frame's
+//! key, even beyond the frame's last word: then it takes words of the next frame. This is the
+//! bitfile's fault with headers longer than their frame.
 
 use crate::codec::{Field, Key};
 
-/// What a word is, by its control bits.
+/// The kind of a word, by its control bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A tag that was taken off, in the low 16 bits.
+    /// A tag that was removed, in the low 16 bits.
     Tag,
-    /// Ahead of every frame: bytes in bits 15:0, source queue in 31:16, words in 47:32.
+    /// The word before every frame: bytes in bits 15:0, source queue in 31:16, words in 47:32.
     Queue,
     /// 8 bytes of a frame.
     Data,
@@ -21,13 +21,13 @@ pub(super) enum Kind {
 enum State {
     /// Between frames.
     Ahead,
-    /// In a frame, this word of it being next. The fourth is said as often as there are words of
-    /// IPv4 options.
+    /// Inside a frame, with the index of its next word. The fourth repeats for each word of IPv4
+    /// options.
     Fields(u8),
-    /// The key is complete, the frame is not.
+    /// The key is complete, but the frame has not ended.
     Behind,
-    /// The key was completed by a frame's last word, or by one ahead of the next frame: for one
-    /// word no frame begins.
+    /// The key was completed by a frame's last word, or by one before the next frame: the following
+    /// word does not begin a frame.
     Again,
 }
 
@@ -40,10 +40,10 @@ pub(super) struct Parser {
     after_tag: bool,
     ip: bool,
     arp: bool,
-    /// TCP or UDP.
+    /// The transport is TCP or UDP.
     ports: bool,
     icmp: bool,
-    /// Words of 4 bytes that the IPv4 header still has, 4 bits.
+    /// Remaining words of 4 bytes in the IPv4 header, 4 bits.
     length: u8,
 }
 
@@ -62,7 +62,7 @@ impl Parser {
         }
     }
 
-    /// Takes a word; gives a key and the bytes that go with it when it is complete.
+    /// Takes a word; returns the key and its byte count once the key is complete.
     pub(super) fn word(&mut self, kind: Kind, data: u64) -> Option<(Key, u32)> {
         match self.state {
             State::Again => {
@@ -109,7 +109,7 @@ impl Parser {
         }
     }
 
-    /// A word within a frame; true when the key is complete.
+    /// Takes a word inside a frame; true when the key is complete.
     fn fields(&mut self, at: u8, kind: Kind, data: u64) -> bool {
         let key = &mut self.key;
         let mut next = at + 1;
@@ -165,7 +165,7 @@ impl Parser {
         false
     }
 
-    /// A word from the end of the IPv4 addresses on, 8 bytes of which are 2 of the header's length.
+    /// Takes a word behind the IPv4 addresses; its 8 bytes are 2 words of the header's length.
     fn options(&mut self, kind: Kind, data: u64) -> bool {
         let key = &mut self.key;
         let left = self.length;

@@ -1,5 +1,5 @@
-//! The way of frames from the input arbiter to the look-up, word by word, with the faults that the
-//! bitfile has there.
+//! The pass of frames from the input arbiter to the look-up, word by word, with the bitfile's
+//! faults in it.
 //!
 //! ```text
 //! frames -> arbiter -> [9 words] tag remover -> header parser, [17 words] -> changed and sent
@@ -7,17 +7,17 @@
 //! ```
 //!
 //! Frames and decisions are paired by their order alone: the first decision is for the first frame.
-//! So a frame that makes no decision, because the parser took it for the end of the one before,
-//! makes every later frame wait for the decision of the next; and one that waits while the words
-//! behind it fill both buffers stops everything. Nothing here looks for that: it follows from the
-//! words.
+//! So after a frame without a decision, because the parser took it as the end of the one before,
+//! every later frame waits for the decision of the next one; and if the words behind a waiting
+//! frame fill both buffers, everything stops. There is no code for these faults: they follow from
+//! the words.
 //!
 //! There is no clock. Words move as far as they can; a decision takes no time. The other fault is a
 //! race, so it is a rule here: when a tagged frame fills the second buffer to its last word, and a
-//! frame that fits into the first buffer whole follows it in the same burst ([`Model::burst`]), the
+//! frame that fits the first buffer completely follows in the same burst ([`Model::burst`]), the
 //! tag remover misses that frame's beginning, and waits for ever.
 //!
-//! A reset of the user FPGA empties everything.
+//! A reset of the user FPGA clears everything.
 
 use super::forward::counted;
 use super::parser::{Kind, Parser};
@@ -25,24 +25,24 @@ use super::{Model, Sent};
 use crate::codec::{Action, Carried, Key};
 use std::collections::VecDeque;
 
-/// Words that wait ahead of the tag remover.
+/// Words in the buffer before the tag remover.
 const FIRST: usize = 9;
-/// Words that wait behind the header parser for a decision.
+/// Words in the buffer behind the header parser, which wait for a decision.
 const SECOND: usize = 17;
-/// The shortest frame that gets in, in bytes: three words. A MAC drops what is shorter, and so does
-/// the driver.
+/// The shortest frame that is received, in bytes: three words. A MAC and the driver drop shorter
+/// ones.
 const SHORTEST: usize = 17;
-/// Bytes of frames that wait ahead of the arbiter, when nothing goes on; what comes then is lost.
+/// Bytes of frames that wait before the arbiter when nothing moves; later frames are lost.
 const WAITING: usize = 16 << 10;
 
-/// A frame on its way.
+/// A frame inside the card.
 #[derive(Debug, Clone)]
 struct Frame {
     queue: u8,
     bytes: Vec<u8>,
-    /// Words that came from the arbiter.
+    /// Words received from the arbiter.
     arrived: usize,
-    /// Words that the parser saw.
+    /// Words that the parser has read.
     parsed: usize,
 }
 
@@ -51,23 +51,23 @@ impl Frame {
         Carried::of(&self.bytes)
     }
 
-    /// Words that the arbiter sends: one ahead, then the frame's.
+    /// Words that the arbiter sends: one before the frame, then the frame's.
     fn coming(&self) -> usize {
         1 + self.bytes.len().div_ceil(8)
     }
 
-    /// Words that the tag remover makes of them: the tag goes ahead.
+    /// Words behind the tag remover, with the tag first.
     fn going(&self) -> usize {
         self.coming() + usize::from(self.carried().tag().is_some())
     }
 
-    /// Words that the tag remover needs before it begins: up to where a tag is.
+    /// Words that the tag remover needs before it starts: up to the place of a tag.
     fn begins(&self) -> usize {
         let needs = if self.carried().tag().is_some() { 4 } else { 3 };
         needs.min(self.coming())
     }
 
-    /// A word as the parser sees it.
+    /// A word as the parser reads it.
     fn word(&self, at: usize) -> (Kind, u64) {
         let carried = self.carried();
         let at = match (carried.tag(), at) {
@@ -89,14 +89,14 @@ pub(super) struct Path {
     lags: bool,
     stops: bool,
     parser: Parser,
-    /// In the order in which they came.
+    /// Frames in the order of their arrival.
     frames: VecDeque<Frame>,
-    /// What was decided, and the queue that the key says the frame came from.
+    /// Decisions, each with the source queue in its key.
     decided: VecDeque<(Action, u8)>,
-    /// The tag remover waits for the beginning of a frame that it missed; as many frames are still
-    /// ahead of that one.
+    /// The tag remover waits for the beginning of a frame that it missed; the number of frames
+    /// still before that one.
     missed: Option<usize>,
-    /// The first frame that came since everything was at rest.
+    /// The first frame that came since nothing moved.
     burst: usize,
 }
 
@@ -117,9 +117,9 @@ impl Path {
         Path::new(self.lags, self.stops)
     }
 
-    /// A frame comes to the arbiter.
+    /// A frame arrives at the arbiter.
     pub(super) fn take(&mut self, queue: u8, frame: &[u8]) {
-        // What comes in one burst is taken as long as something went on before it.
+        // A whole burst is accepted if something moved before it.
         let before = self.frames.iter().take(self.burst);
         let waiting: usize = before.filter(|f| f.arrived == 0).map(|f| f.bytes.len()).sum();
         if frame.len() >= SHORTEST && waiting + frame.len() <= WAITING {
@@ -127,12 +127,13 @@ impl Path {
         }
     }
 
-    /// Words behind the parser that wait for a decision, without what an earlier frame left over.
+    /// Words behind the parser that wait for a decision, without one left over from an earlier
+    /// frame.
     fn undecided(&self) -> usize {
         self.frames.iter().skip(self.decided.len()).map(|f| f.parsed).sum()
     }
 
-    /// The next word behind the tag remover, where there is one and there is room for it.
+    /// The next word behind the tag remover, if there is one and room for it.
     fn next(&mut self, rest: usize) -> Option<(Kind, u64)> {
         let undecided = self.undecided();
         let at = self.frames.iter().position(|f| f.parsed < f.going())?;
@@ -158,8 +159,8 @@ impl Path {
         Some((Key::of_frame(&frame.bytes, frame.queue), counted(frame.bytes.len())))
     }
 
-    /// A word comes from the arbiter, where there is one and there is room for it; gives the frame
-    /// when it was its last.
+    /// Moves a word from the arbiter, if there is one and room for it; returns the frame when it
+    /// was its last.
     fn arrive(&mut self) -> Option<Option<usize>> {
         let ahead: usize = self.frames.iter().map(|f| f.arrived - f.parsed.min(f.arrived)).sum();
         if ahead >= FIRST {
@@ -180,13 +181,13 @@ impl Path {
         Some((action, source, self.frames.pop_front()?.bytes))
     }
 
-    /// Looks for the race in the frames that came together: which frame's beginning is missed.
+    /// Looks for the race among the frames of a burst: which frame's beginning is missed.
     fn race(&mut self, rest: usize) {
         let before = self.undecided() + rest;
         let new = self.frames.iter().enumerate().skip(self.burst);
         let mut pairs = new.clone().zip(new.skip(1));
         let found = pairs.find(|((_, tagged), (_, short))| {
-            // The tag remover stands with its last word in its hand, and what follows fits into its
+            // The tag remover still holds the tagged frame's last word, and the next frame fits its
             // buffer.
             let full = tagged.carried().tag().is_some() && before + tagged.going() == SECOND + 1;
             full && short.coming() <= FIRST
@@ -196,7 +197,7 @@ impl Path {
         }
     }
 
-    /// Whether the arbiter is within a frame, and whether there is room behind it.
+    /// Whether the arbiter is inside a frame, and whether there is room behind it.
     fn stands(&self) -> (bool, bool) {
         let ahead: usize = self.frames.iter().map(|f| f.arrived - f.parsed.min(f.arrived)).sum();
         let within = self.frames.iter().any(|f| f.arrived > 0 && f.arrived < f.coming());
@@ -205,7 +206,7 @@ impl Path {
 }
 
 impl Model {
-    /// Moves words until nothing moves any more.
+    /// Moves words until none can move.
     pub(super) fn run(&mut self, sent: &mut Vec<Sent>) {
         let Some(mut path) = self.path.take() else { return };
         path.race(usize::from(self.rest));

@@ -1,4 +1,4 @@
-//! Output queues: 2048 words of 8 bytes each, which a register keeps from draining; and the MACs
+//! Output queues of 2048 words of 8 bytes each, whose draining a register can stop; and the MACs
 //! and CPU queues behind them.
 
 use super::{Model, Sent, words};
@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 const QUEUE_WORDS: u32 = 2048;
 /// The bits of a frame's length that are counted.
 const LENGTH: usize = 0x7ff;
-/// The bits of a frame's length in words that are looked at for room.
+/// The bits of a frame's length in words that are compared with the room.
 const LENGTH_WORDS: u32 = 0xff;
 
 impl Model {
-    /// Into an output queue, and out of it unless it does not drain. `ahead` is how many words go
-    /// ahead of the frame's own.
+    /// Puts a frame into an output queue, and takes it out unless the queue does not drain. `ahead`
+    /// is the number of words before the frame's own.
     pub(super) fn enqueue(&mut self, queue: u8, frame: Vec<u8>, ahead: u32, sent: &mut Vec<Sent>) {
         let q = usize::from(queue);
         let place = self.places.queues.map(|p| p + 4 * q);
@@ -37,7 +37,7 @@ impl Model {
         self.transmit(queue, frame, sent);
     }
 
-    /// What queues that drain again hold, leaves.
+    /// Sends the frames held in queues that drain again.
     pub(super) fn drain(&mut self, sent: &mut Vec<Sent>) {
         for queue in 0..8u8 {
             let q = usize::from(queue);
@@ -55,7 +55,7 @@ impl Model {
         }
     }
 
-    /// Out of the card; through its MAC where it is a port's.
+    /// Sends a frame out of the card, through a port's MAC or to the CPU.
     fn transmit(&mut self, queue: u8, frame: Vec<u8>, sent: &mut Vec<Sent>) {
         let port = usize::from(queue / 2);
         if queue % 2 == 1 {
@@ -70,7 +70,7 @@ impl Model {
             return;
         };
         let control = self.value(place);
-        // TX queue off, MAC in reset, MAC TX off, or no cable: it does not leave.
+        // TX queue off, MAC in reset, MAC TX off, or no link: it is not sent.
         let off = control & 0b1101 != 0 || !self.is_up(port);
         self.count(Some(place + 9), 1);
         self.count(Some(place + 11), words(frame.len()) as usize);

@@ -1,17 +1,18 @@
-//! The packet generator's data path in the model: queues in SRAM that are replayed, capture, and
-//! frames straight between a port and its CPU port.
+//! The packet generator's data path in the model: replay of queues in SRAM, capture, and frames
+//! passed between a port and its CPU port.
 //!
-//! - A replay begins when the port's bit, its queue's CTRL and MAX_ITER say so, and reads the SRAM
-//!   and the limiter then: what is written there later counts from the next start on. Whatever of
-//!   the SRAM is no frame ends a queue.
-//! - **Times** are computed from the clock that is passed in, to the nanosecond (`schedule.rs`): a
-//!   frame begins no earlier than the one before plus its delay word, plus what the limiter takes
-//!   for the one before (its bytes with FCS), and plus that one's time on a wire of 1 Gbit/s (with
-//!   preamble and gap). What the card itself adds is not modelled.
-//! - Frames that left wait until somebody asks for frames, [`WAITING`] at most; more are counted,
-//!   and gone. With a cable ([`Model::cable`]) they come in at another port of the card instead.
+//! - A replay starts when the port's bit, its queue's CTRL and MAX_ITER are set, and reads the SRAM
+//!   and the limiter then: later writes apply to the next start. A word of the SRAM that does not
+//!   belong to a frame ends a queue.
+//! - **Times** are computed to the nanosecond from the caller's clock (`schedule.rs`): a frame
+//!   begins no earlier than the one before plus its delay word, plus what the limiter takes for the
+//!   one before (its bytes with FCS), and plus that one's time on a wire of 1 Gbit/s (with preamble
+//!   and gap). The card's own delay is not modelled.
+//! - Frames that left wait until the caller fetches frames, at most [`WAITING`]; further ones are
+//!   counted and dropped. With a cable ([`Model::cable`]) they come in at another port of the card
+//!   instead.
 //! - Not modelled: pad words, frames of other queues that wait while their port replays (they are
-//!   gone), and the words that a stopped replay leaves in the card's FIFOs.
+//!   dropped), and the words that a stopped replay leaves in the card's FIFOs.
 
 use super::schedule::{BYTE, Batch, FCS, Run};
 use super::{Model, Sent, words};
@@ -22,28 +23,28 @@ use crate::profile::{Generator, GeneratorPort};
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The most frames that wait to be asked for.
+/// The most frames that wait to be fetched.
 pub const WAITING: usize = 32_768;
 
-/// The most bytes of them.
+/// Their most bytes.
 const WAITING_BYTES: usize = 16 << 20;
 
-/// What a packet generator has besides its registers.
+/// The state of a packet generator besides its registers.
 #[derive(Debug, Clone)]
 pub(super) struct Engine {
     map: Generator,
-    /// Empty until something is written.
+    /// Empty until the first write.
     sram: Vec<[u32; 3]>,
     players: Vec<Player>,
-    /// Per port the one that it is cabled to.
+    /// For each port, the port that it is cabled to.
     cables: Vec<Option<u8>>,
-    /// Per port: the next captured frame is the first.
+    /// For each port, whether the next captured frame is the first.
     first: Vec<bool>,
     waiting: VecDeque<Sent>,
     waiting_bytes: usize,
 }
 
-/// A port's replay.
+/// The replay of a port.
 #[derive(Debug, Clone, Default)]
 struct Player {
     /// Frames that left since the queue was initialised.
@@ -65,14 +66,14 @@ impl Engine {
         }
     }
 
-    /// A part of a word; `None` elsewhere.
+    /// A part of a word; `None` outside of the SRAM.
     pub(super) fn read(&self, address: u32) -> Option<u32> {
         let (word, part) = self.map.part(address)?;
         let word = self.sram.get(word as usize).copied().unwrap_or_default();
         word.get(part).copied()
     }
 
-    /// True when the address is a word's.
+    /// Writes a part of a word; false outside of the SRAM.
     pub(super) fn write(&mut self, address: u32, value: u32) -> bool {
         let Some((word, part)) = self.map.part(address) else {
             return false;
@@ -81,7 +82,7 @@ impl Engine {
             self.sram.resize(self.map.sram_words as usize, [0; 3]);
         }
         if let Some(to) = self.sram.get_mut(word as usize).and_then(|w| w.get_mut(part)) {
-            // Eight control bits.
+            // A word has eight control bits.
             *to = if part == 0 { value & 0xff } else { value };
         }
         true
@@ -116,8 +117,8 @@ impl Engine {
 }
 
 impl Model {
-    /// Cables a port to another of the same card, both ways: what one sends comes in at the other.
-    /// Nothing for a bitfile that neither replays nor captures.
+    /// Cables two ports of the card together: frames sent by one are received by the other. No
+    /// effect with a bitfile that neither replays nor captures.
     pub fn cable(&mut self, one: u8, other: u8) {
         if let Some(engine) = &mut self.generator {
             for (from, to) in [(one, other), (other, one)] {
@@ -157,7 +158,7 @@ impl Model {
         }
     }
 
-    /// What a write does besides being kept.
+    /// The effects of a write besides storing the value.
     pub(super) fn generator_written(&mut self, address: u32, before: u32, value: u32) {
         let Some(engine) = &self.generator else { return };
         let map = &engine.map;
@@ -181,10 +182,10 @@ impl Model {
         }
     }
 
-    /// A queue begins anew: its counters are 0.
+    /// Initialises a queue: its counters are 0.
     fn initialise(&mut self, control: u32, ports: &[GeneratorPort]) {
-        // From the first counter behind CTRL to the last one ahead of the addresses, which profiles
-        // list in this order.
+        // From the first counter behind CTRL to the last one before the addresses, in the order of
+        // profiles.
         for offset in 1..8 {
             self.put_at(control + 4 * offset, 0);
         }
@@ -241,7 +242,7 @@ impl Model {
         }
     }
 
-    /// What was to leave until now leaves.
+    /// Sends the frames that are due.
     pub(super) fn replay(&mut self) {
         let ports = self.generator.as_ref().map_or(0, |e| e.players.len());
         for port in 0..ports {
@@ -260,7 +261,7 @@ impl Model {
         }
     }
 
-    /// The frames of a port that begin until now.
+    /// The frames of a port that are due.
     fn due(&mut self, port: usize) -> Option<(Batch, GeneratorPort)> {
         let now = self.now;
         let at = self.generator.as_ref()?.map.ports.get(port).copied()?;
@@ -283,10 +284,10 @@ impl Model {
         Some((batch, at))
     }
 
-    /// Out of a port's MAC; by its cable into another, where it has one.
+    /// Sends frames out of a port's MAC; through a cable into another, if there is one.
     fn leave(&mut self, port: usize, batch: Batch, sent: &mut Vec<Sent>) {
         let Some(place) = self.places.mac.get(port).copied().flatten() else { return };
-        // TX queue off, MAC in reset, MAC TX off, or no cable: it does not leave.
+        // TX queue off, MAC in reset, MAC TX off, or no link: it is not sent.
         let off = self.value(place) & 0b1101 != 0 || !self.is_up(port);
         for (offset, by) in [(9, batch.packets), (11, batch.words), (12, batch.bytes)] {
             self.count(Some(place + offset), by as usize);
@@ -304,7 +305,7 @@ impl Model {
         }
     }
 
-    /// Into a port's MAC by a cable.
+    /// Receives frames from a cable at a port's MAC.
     fn arrive(&mut self, port: usize, batch: Batch, sent: &mut Vec<Sent>) {
         let Some(place) = self.places.mac.get(port).copied().flatten() else { return };
         if self.value(place) & 0b1_0110 != 0 || !self.is_up(port) {
@@ -316,7 +317,8 @@ impl Model {
         self.hand_up(port, batch, sent);
     }
 
-    /// To the CPU port; behind a header with the time, and counted, where the port captures.
+    /// Passes frames to the CPU port; if the port captures, behind a header with the time, and
+    /// counted.
     fn hand_up(&mut self, port: usize, batch: Batch, sent: &mut Vec<Sent>) {
         let Some(at) = self.generator.as_ref().and_then(|e| e.map.ports.get(port).copied()) else { return };
         let control = self.generator.as_ref().map_or(0, |e| self.at(e.map.control));
@@ -365,8 +367,8 @@ impl Model {
         }
     }
 
-    /// A frame that was put into a queue: from a port to its CPU port, and back. While a port
-    /// replays, frames from its CPU port do not leave.
+    /// Passes a frame from a port to its CPU port or back. While a port replays, frames from its
+    /// CPU port are not sent.
     pub(super) fn pass(&mut self, queue: u8, frame: &[u8], sent: &mut Vec<Sent>) {
         let port = usize::from(queue / 2);
         let end = self.now.0.saturating_add((frame.len() as u64 + FCS) * BYTE);
@@ -385,7 +387,7 @@ impl Model {
         }
     }
 
-    /// What waited to be asked for.
+    /// Fetches the waiting frames.
     pub(super) fn waited(&mut self) -> Vec<Sent> {
         let Some(engine) = &mut self.generator else { return Vec::new() };
         engine.waiting_bytes = 0;

@@ -1,4 +1,4 @@
-//! Where the model finds the registers that it changes itself, and what they are after a reset.
+//! The registers that the model changes itself, and their values after a reset.
 
 use super::Model;
 use super::access::limiter_widths;
@@ -9,7 +9,7 @@ use crate::profile::Profile;
 /// CONTROL of a PHY after its reset: autonegotiation, full duplex, 1000 Mbit/s.
 pub(super) const PHY_CONTROL: u32 = 0x1140;
 
-/// Places in [`Model::values`] of the first register of each block that counts by itself.
+/// Indexes in [`Model::values`] of the first register of each block that counts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Places {
     pub(super) mac: [Option<usize>; 4],
@@ -20,7 +20,7 @@ pub(super) struct Places {
     pub(super) seconds: Option<usize>,
     pub(super) arbiter: Option<usize>,
     pub(super) disable: Option<usize>,
-    /// Bytes, packets, dropped, words per queue.
+    /// Bytes, packets, drops and words of each queue.
     pub(super) queues: Option<usize>,
     /// ENABLE_FLG, then COUNTER.
     pub(super) watchdog: Option<usize>,
@@ -28,12 +28,12 @@ pub(super) struct Places {
     pub(super) packets_hit: Option<usize>,
     pub(super) last_seen: Option<usize>,
     rows: usize,
-    /// Per limiter its first register.
+    /// For each limiter its first register.
     limiters: Vec<usize>,
     device_id: Option<usize>,
 }
 
-/// Registers of a PHY that profiles list.
+/// Registers of a PHY in the profiles.
 const PHY_REGISTERS: usize = 7;
 
 impl Places {
@@ -65,15 +65,14 @@ impl Places {
         }
     }
 
-    /// Which PHY's which register a place is.
+    /// The PHY and the register at an index.
     pub(super) fn of_phy(&self, place: usize) -> Option<(usize, usize)> {
         let found = |first: &Option<usize>| first.is_some_and(|f| (f..f + PHY_REGISTERS).contains(&place));
         let port = self.phy.iter().position(found)?;
         Some((port, place - self.phy.get(port).copied().flatten()?))
     }
 
-    /// True for the registers whose accesses keep the watchdog calm: the input arbiter's and its
-    /// own.
+    /// Whether an access to the register restarts the watchdog: the input arbiter's and its own do.
     pub(super) fn kicks(&self, place: usize) -> bool {
         self.arbiter.is_some_and(|a| (a..a + 8).contains(&place))
             || self.watchdog.is_some_and(|w| (w..w + 2).contains(&place))
@@ -87,7 +86,7 @@ impl Places {
             .any(|first| (*first..first + self.rows).contains(&place))
     }
 
-    /// True for the registers that say how many words are in an output queue.
+    /// Whether the register is the number of words in an output queue.
     pub(super) fn counts_words(&self, place: usize) -> bool {
         self.queues.is_some_and(|q| (q..q + 32).contains(&place) && (place - q) % 4 == 3)
     }
@@ -104,7 +103,7 @@ fn place(profile: &Profile, address: u32) -> Option<usize> {
 }
 
 impl Model {
-    /// The user FPGA's reset: counters, rows, everything.
+    /// Resets the user FPGA: counters, rows, everything.
     pub(super) fn reset_user(&mut self) {
         self.values.fill(0);
         self.reset = self.now;
@@ -130,8 +129,8 @@ impl Model {
         self.reset_generator();
     }
 
-    /// What the watchdog does: the tables are as after a reset, everything else goes on. The rows
-    /// count as seen now, as after a commit.
+    /// The watchdog's effect: the tables are as after a reset, all else is unchanged. The rows
+    /// count as hit now, as after a commit.
     pub(super) fn flush(&mut self) {
         let second = self.second();
         if let Some(first) = self.places.last_seen {

@@ -1,22 +1,22 @@
-//! When the frames of a replay leave, as arithmetic: an hour of them costs as little as a second.
+//! Computes when the frames of a replay leave: the cost does not depend on the time that passes.
 
 use super::words;
 use crate::generator::words::Stored;
 use crate::limiter::Setting;
 use tandem_model::Time;
 
-/// Nanoseconds that a byte takes on a wire.
+/// Nanoseconds of a byte on the wire.
 pub(super) const BYTE: u64 = 8;
 /// FCS of a frame, in bytes.
 pub(super) const FCS: u64 = 4;
-/// Preamble and gap between frames, in bytes.
+/// Preamble and inter-frame gap, in bytes.
 const BETWEEN: u64 = 20;
 
-/// A replay on its way.
+/// A running replay.
 #[derive(Debug, Clone)]
 pub(super) struct Run {
     frames: Vec<Stored>,
-    /// Per frame: nanoseconds from an iteration's start, and bytes and words before it.
+    /// For each frame: nanoseconds from an iteration's start, and bytes and words before it.
     starts: Vec<(u64, u64, u64)>,
     /// Nanoseconds, bytes and words of an iteration.
     whole: (u64, u64, u64),
@@ -25,7 +25,7 @@ pub(super) struct Run {
     base: u64,
 }
 
-/// Frames that go the same way at the same time; those that are not in `frames` are only counted.
+/// Frames that leave by the same port together; those that are not in `frames` are only counted.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) packets: u64,
@@ -65,7 +65,7 @@ impl Run {
         self.frames.len() as u64
     }
 
-    /// Nanoseconds, bytes and words before frame `index` of all iterations.
+    /// Nanoseconds, bytes and words before frame `index`, counted over all iterations.
     pub(super) fn before(&self, index: u64) -> (u64, u64, u64) {
         let (whole, rest) = (index / self.count(), (index % self.count()) as usize);
         let (at, bytes, words) = self.starts.get(rest).copied().unwrap_or_default();
@@ -78,7 +78,7 @@ impl Run {
         self.since.0.saturating_add(self.before(index).0.saturating_sub(self.before(self.base).0))
     }
 
-    /// How many frames have begun.
+    /// Number of frames that have begun.
     pub(super) fn due(&self, now: Time) -> u64 {
         let passed = now.since(self.since).as_nanos() as u64;
         let passed = passed.saturating_add(self.before(self.base).0);
@@ -91,7 +91,7 @@ impl Run {
         self.frames.get((index % self.count()) as usize)
     }
 
-    /// Frames `from` to `to`, of which the first `room` with their bytes.
+    /// Frames `from` to `to`, the first `room` of them with their bytes.
     pub(super) fn batch(&self, from: u64, to: u64, room: usize) -> Batch {
         let (before, after) = (self.before(from), self.before(to));
         let last = to.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! The model's look-up: wildcard rows behind staging registers, and the exact table in SRAM, kept
+//! The model's look-up: wildcard rows behind staging registers, and the exact table in SRAM, stored
 //! sparsely.
 
 use crate::codec::{Action, Key, Mask, Pattern, hash};
@@ -21,11 +21,11 @@ struct Row {
     action: [u32; ACTION],
 }
 
-/// As after a reset: an all-zero key that must match exactly.
+/// A row after a reset: an all-zero key that must match exactly.
 const ZERO: Row = Row { pattern: Pattern { key: Key([0; 8]), mask: Mask([0; 8]) }, action: [0; ACTION] };
 
 impl Row {
-    /// What of the staging registers a row holds.
+    /// The bits of the staging registers that a row stores.
     fn held(mut self) -> Row {
         self.pattern.key.0[7] &= TOP;
         self.pattern.mask.0[7] &= TOP;
@@ -33,25 +33,25 @@ impl Row {
     }
 }
 
-/// What a write did.
+/// The effect of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrote {
-    /// The address is none of the tables'.
+    /// The address does not belong to the tables.
     Elsewhere,
-    /// It is.
+    /// The register was written.
     Done,
     /// This row was committed.
     Row(usize),
 }
 
-/// What the look-up decided.
+/// The result of a look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Verdict {
     /// An exact entry decided.
     pub(super) exact: bool,
     /// The row that matches; it decided unless an exact entry did.
     pub(super) row: Option<usize>,
-    /// What is done; `None` when nothing matched.
+    /// The action; `None` when nothing matched.
     pub(super) action: Option<Action>,
 }
 
@@ -60,9 +60,9 @@ pub(super) struct Tables {
     map: FlowMap,
     rows: Vec<Row>,
     staging: Row,
-    /// What was written to READ_ADDR last. WRITE_ADDR keeps nothing.
+    /// The last value of READ_ADDR. WRITE_ADDR stores nothing.
     read_row: u32,
-    /// Rows of 32 words that are not all zero. A row of SRAM takes memory once it was written.
+    /// Rows of 32 words that are not all zero. A row of SRAM takes memory once written.
     exact: BTreeMap<u16, Box<[u32; 32]>>,
     /// When the clearing of the exact table began.
     pub(super) cleared: Time,
@@ -80,7 +80,7 @@ impl Tables {
         }
     }
 
-    /// Everything is as after a reset, and the exact table is being cleared from `now` on.
+    /// Resets everything, and starts clearing the exact table at `now`.
     pub(super) fn flush(&mut self, now: Time) {
         *self = Tables { cleared: now, ..Tables::new(&self.map) };
     }
@@ -89,7 +89,7 @@ impl Tables {
         self.exact.len()
     }
 
-    /// Which place of the exact table an address is.
+    /// The row and word of the exact table at an address.
     fn exact_place(&self, address: u32) -> Option<(u16, usize)> {
         let offset = address.checked_sub(self.map.exact)?;
         let row = offset / self.map.exact_stride;
@@ -103,8 +103,8 @@ impl Tables {
         self.exact_place(address).is_some()
     }
 
-    /// Which row a number written to READ_ADDR or WRITE_ADDR means: as many bits are looked at as
-    /// there are rows for.
+    /// The row for a number written to READ_ADDR or WRITE_ADDR: only as many bits are used as there
+    /// are rows.
     fn row(&self, value: u32) -> usize {
         value as usize % self.rows.len().max(1)
     }
@@ -129,8 +129,8 @@ impl Tables {
             };
             let to = words.get_mut(word)?;
             let value = *to;
-            // The counters' address is compared without its highest bit, and the byte with the time
-            // stays.
+            // The address of the counters is compared without its highest bit, and the byte with
+            // the time is kept.
             match word {
                 8 | 24 => *to &= 0xff00_0000,
                 9 | 25 => *to = 0,
@@ -181,8 +181,8 @@ impl Tables {
         }
     }
 
-    /// Decides about a frame of so many bytes by its key, and counts in the exact entry. While the
-    /// exact table is cleared it has no entry.
+    /// Looks up a frame of this length by its key, and counts in the exact entry. While the exact
+    /// table is being cleared it has no entries.
     pub(super) fn look_up(&mut self, key: &Key, bytes: u32, second: u32, clearing: bool) -> Verdict {
         let row = self.rows.iter().position(|r| r.pattern.matches(key));
         if !clearing && !self.exact.is_empty() {

@@ -1,4 +1,4 @@
-//! A card that was reset: what it counted is read before, everything is written anew after.
+//! Resets: the card's counts are read before, and everything is written again after.
 
 use super::{CounterDelta, Offload, OffloadError, Report, Seen, find};
 use crate::codec::entry::Exact;
@@ -7,16 +7,15 @@ use crate::offload::select::Choice;
 use crate::registers::Registers;
 use tandem_model::Time;
 
-/// How many of the exact entries that packets have caused are written anew at once, the last used
-/// ones. The others come with their next packet, as they did before. Each takes 20 register writes.
+/// The most exact entries of packets that are written again at once: those used last. The others
+/// follow with their next packet. Each takes 20 register writes.
 const AGAIN: usize = 512;
 
 impl Offload {
-    /// Reads all that was counted and not yet given to a sweep: two registers per row and one or
-    /// two per exact entry. Call it before a reset.
+    /// Reads all counts that no sweep has read: two registers per row and one or two per exact
+    /// entry. To be called before a reset.
     ///
-    /// # Errors
-    /// When the card cannot be asked; what was read before is given by the next sweep.
+    /// When the card does not answer; counts that were read before are in the next sweep.
     pub fn sweep_all(
         &mut self,
         now: Time,
@@ -26,9 +25,9 @@ impl Offload {
         self.sweep_flows(&flows, now, card)
     }
 
-    /// The card was reset: no row and no exact entry is what was written. The next `sync` reads its
-    /// rows and writes everything again, with the exact entries that packets caused and used last.
-    /// Which rules get rows is decided by what was used before.
+    /// The card was reset and has lost its rows and exact entries. The next `sync` reads its rows
+    /// and writes everything again, with the exact entries of packets that were used last. Earlier
+    /// use decides which rules get rows.
     pub fn was_reset(&mut self) {
         let mut loose: Vec<(Time, Key)> =
             self.entries.iter().filter(|(_, live)| !live.permanent).map(|(key, l)| (l.used, *key)).collect();
@@ -40,7 +39,7 @@ impl Offload {
         self.generation = None;
     }
 
-    /// After everything else: the entries that are still right.
+    /// After all other writes: the entries that are still right.
     pub(super) fn write_again(
         &mut self,
         now: Time,
@@ -56,7 +55,7 @@ impl Offload {
         Ok(())
     }
 
-    /// Makes an exact entry for a key that a rule without a row decides.
+    /// Makes an exact entry for a key that matches a rule without a row.
     pub(super) fn make(
         &mut self,
         key: Key,

@@ -1,9 +1,9 @@
-//! The exact table's entries: where they lie, what they counted.
+//! The entries of the exact table: their rows and their counts.
 //!
-//! An entry beats every row, so it is kept only while it does what the whole flow table would do to
-//! its key. There are two kinds: those of OpenFlow 1.0 matches without wildcards, which are there
-//! as long as their flow, and those of packets that were seen in software and whose rule has no
-//! row, which go when nothing uses them.
+//! An entry beats every row, so it is kept only while its action is that of the whole flow table
+//! for its key. There are two kinds: entries for OpenFlow 1.0 matches without wildcards, which stay
+//! as long as their flow; and entries for packets that software has forwarded by a rule without a
+//! row, which are removed when they are idle.
 
 use crate::codec::entry::{Exact, exact_counters};
 use crate::codec::{Action, Key};
@@ -19,18 +19,19 @@ use tandem_model::Time;
 pub(super) struct Live {
     /// Its row.
     pub row: u16,
-    /// What it does.
+    /// Its action.
     pub action: Action,
-    /// Whose packets it counts; `None` for one that was found, or that sends to software.
+    /// The flow that its packets count for; `None` for one that was found on the card, or that
+    /// sends to software.
     pub flow: Option<u64>,
-    /// Stays while its flow does.
+    /// It stays as long as its flow.
     pub permanent: bool,
-    /// When it was used last, or made.
+    /// Time of its last use, or of its making.
     pub used: Time,
     counter: ExactCounter,
 }
 
-/// What an entry counted since it was read last.
+/// The counts of an entry since the last reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Delta {
     pub packets: u64,
@@ -44,7 +45,7 @@ pub(super) struct Delta {
 pub(super) struct Entries {
     by_key: BTreeMap<Key, Live>,
     by_row: BTreeMap<u16, Key>,
-    /// The row after which the next sweep goes on.
+    /// The row after which the next sweep continues.
     cursor: Option<u16>,
 }
 
@@ -69,14 +70,14 @@ impl Entries {
         *self = Entries::default();
     }
 
-    /// The row that an entry for this key can have: a free one, the first of both.
+    /// A free row for an entry with this key, the first of both if possible.
     pub(super) fn free(&self, entry: &Exact, map: &FlowMap) -> Option<u16> {
         let there = |row: &u16| u32::from(*row) < map.exact_rows;
         entry.rows().into_iter().filter(there).find(|row| !self.by_row.contains_key(row))
     }
 
-    /// An entry that may go for another of this key: one that nobody asked for, used the longest
-    /// ago.
+    /// An entry that may be replaced by one with this key: the least recently used one that belongs
+    /// to a packet.
     pub(super) fn dispensable(&self, entry: &Exact) -> Option<Key> {
         let held = entry.rows().into_iter().filter_map(|row| self.by_row.get(&row));
         let loose =
@@ -104,7 +105,7 @@ impl Entries {
         Ok(())
     }
 
-    /// Remembers an entry that was found in the card. Its counters are read, which clears them.
+    /// Records an entry found on the card. Its counters are read, which clears them.
     pub(super) fn found(
         &mut self,
         entry: &Exact,
@@ -114,7 +115,7 @@ impl Entries {
         card: &mut dyn Registers,
     ) -> Result<(), AccessError> {
         if self.by_key.contains_key(&entry.key) {
-            // Both rows hold the key: an entry was being replaced. One is enough.
+            // Both rows have the key: an entry was being replaced. One is enough.
             return entry.delete(map, row, card);
         }
         let mut live = Live {
@@ -132,7 +133,7 @@ impl Entries {
         Ok(())
     }
 
-    /// Makes an entry not valid, and gives what it counted.
+    /// Invalidates an entry, and returns its counts.
     pub(super) fn delete(
         &mut self,
         key: &Key,
@@ -149,8 +150,7 @@ impl Entries {
         Ok(Some((live, delta)))
     }
 
-    /// Makes another row's copy of an entry not valid: one that was replaced by [`Entries::write`]
-    /// in its other row.
+    /// Invalidates an entry's copy in its other row, after [`Entries::write`] has replaced it.
     pub(super) fn delete_row(
         old: &mut Live,
         key: &Key,
@@ -161,7 +161,7 @@ impl Entries {
         old.read(map, card)
     }
 
-    /// The keys of the next `most` entries in the order of rows, going round.
+    /// The keys of the next `most` entries in the order of rows, cyclically.
     pub(super) fn next(&mut self, most: usize) -> Vec<Key> {
         let after = self.cursor.map_or(0, |row| row.saturating_add(1));
         let round = self.by_row.range(after..).chain(self.by_row.range(..after));
@@ -174,8 +174,7 @@ impl Entries {
 }
 
 impl Live {
-    /// Reads the counters, which clears them: one register where nothing was counted, two
-    /// otherwise.
+    /// Reads the counters, which clears them: one register if nothing was counted, two otherwise.
     pub(super) fn read(
         &mut self,
         map: &FlowMap,
@@ -192,14 +191,14 @@ impl Live {
     }
 }
 
-/// When a packet was seen, as a time: never before it was, at most two seconds after.
+/// The time of an entry's last packet: never too early, at most two seconds too late.
 pub(super) fn when(now: Time, clock: u32, seen: u32) -> Time {
-    // Both are whole seconds, so the true age is more than their difference less one.
+    // Both are whole seconds, so that the true age is more than their difference minus one.
     let age = u64::from(clock.saturating_sub(seen).saturating_sub(1));
     Time(now.0.saturating_sub(u64::try_from(Duration::from_secs(age).as_nanos()).unwrap_or(u64::MAX)))
 }
 
-/// The second in which an entry was used last, from its 7 bits.
+/// The second of an entry's last use, from its 7 bits.
 pub(super) fn second(clock: u32, low: u32) -> u32 {
     last_seen(clock, low as u8 & 0x7f)
 }

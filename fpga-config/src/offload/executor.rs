@@ -1,5 +1,5 @@
-//! Carries out the plan of an offload: rows are committed after their counters were read, exact
-//! entries are written and reviewed, and counters are swept.
+//! Executes the plan of an offload: commits rows after reading their counters, writes and reviews
+//! exact entries, and sweeps counters.
 
 use super::exact::{Delta, Entries, second, when};
 use super::row_plan::{Owner, Step};
@@ -14,10 +14,10 @@ use std::time::Duration;
 use tandem_model::Time;
 use tandem_openflow::table::FlowTable;
 
-/// The least part of the exact entries that a sweep reads.
+/// The fewest exact entries that a sweep reads.
 const LEAST: usize = 256;
-/// Sweeps that read every exact entry once: at one a second, often enough for their 25 bits of
-/// packets (22 s) and 32 of bytes (34 s).
+/// Sweeps over which every exact entry is read once: at one a second, often enough for its 25 bits
+/// of packets (22 s) and 32 of bytes (34 s).
 const SWEEPS: usize = 8;
 
 /// A row's counters.
@@ -28,7 +28,7 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// As they stand, counted for nobody.
+    /// The present values, counted for no flow.
     pub(super) fn read(map: &FlowMap, row: usize, card: &mut dyn Registers) -> Result<Counters, AccessError> {
         let row = row as u32;
         Ok(Counters {
@@ -37,8 +37,8 @@ impl Counters {
         })
     }
 
-    /// What was counted since the last reading: packets and bytes, the latter read only where there
-    /// were packets.
+    /// The counts since the last reading: packets and bytes, the latter read only if there were
+    /// packets.
     fn take(
         &mut self,
         map: &FlowMap,
@@ -68,7 +68,7 @@ impl Offload {
         delta.last_used = delta.last_used.max(used);
     }
 
-    /// Reads a row's counters for its owner; `clock` is read at most once, when it is needed.
+    /// Reads a row's counters for its owner; `clock` is read at most once, when needed.
     fn settle(
         &mut self,
         at: usize,
@@ -110,8 +110,8 @@ impl Offload {
         Ok(used)
     }
 
-    /// Carries out one step. A row that is deleted counts no more, one that comes to another flow
-    /// counts for it from here on.
+    /// Executes one step. A deleted row no longer counts; one that changes its flow counts for the
+    /// new one from here on.
     pub(super) fn step(
         &mut self,
         step: &Step,
@@ -129,7 +129,7 @@ impl Offload {
         Ok(())
     }
 
-    /// A row for a new entry; one that nobody asked for goes if it must.
+    /// A row for a new entry; if necessary an entry of a packet is removed.
     pub(super) fn room_for(
         &mut self,
         entry: &Exact,
@@ -153,8 +153,8 @@ impl Offload {
         Ok(true)
     }
 
-    /// Makes sure of an entry that must be there; false when it finds no place. One that does
-    /// something else is replaced in its other row before it goes.
+    /// Writes a permanent entry unless it is there; false when it finds no row. An entry with
+    /// another action is replaced in its other row before it is removed.
     pub(super) fn write_permanent(
         &mut self,
         key: Key,
@@ -188,7 +188,7 @@ impl Offload {
             row = self.entries.free(&entry, &self.map);
         }
         if row.is_none() && replaced.take().is_some() {
-            // Both rows are taken, one by itself: for a moment its packets meet the rows.
+            // Both rows are taken, one by itself: for a moment its packets are matched by the rows.
             self.delete_entry(&key, now, card)?;
             report.gaps += 1;
             row = self.entries.free(&entry, &self.map);
@@ -205,8 +205,8 @@ impl Offload {
         Ok(true)
     }
 
-    /// Looks at the entries that a change of the table may have made wrong: those of flows that
-    /// went or changed, those that a new or changed flow may match, and those that were found.
+    /// Reviews the entries that a change of the table may have made wrong: those of flows that were
+    /// removed or changed, those that a new or changed flow may match, and those found on the card.
     pub(super) fn review(
         &mut self,
         permanent: &BTreeMap<Key, (Action, Option<u64>)>,
@@ -252,8 +252,8 @@ impl Offload {
                     }
                 }
                 _ => {
-                    // Its packets meet the rows now, which are right; one that comes to software
-                    // makes it anew.
+                    // Its packets are matched by the rows now, which are right; one that comes to
+                    // software makes the entry again.
                     report.exact_deleted += usize::from(self.delete_entry(&key, now, card)?);
                 }
             }
@@ -261,12 +261,11 @@ impl Offload {
         Ok(())
     }
 
-    /// Reads what was counted since the last sweep: of a row with a flow one register, three where
-    /// it was used; of an exact entry one or two, an eighth of them at a time (256 at least); the
-    /// clock once. Entries that are idle go. Call it more often than counters wrap (34 s).
+    /// Reads the counts since the last sweep: one register for a row of a flow, three if it was
+    /// used; one or two for an exact entry, an eighth of them at a time (at least 256); the clock
+    /// once. Idle entries are removed. To be called more often than counters wrap (34 s).
     ///
-    /// # Errors
-    /// When the card cannot be asked; what was read before is given by the next sweep.
+    /// When the card does not answer; counts that were read before are in the next sweep.
     pub fn sweep(&mut self, now: Time, card: &mut dyn Registers) -> Result<Vec<CounterDelta>, OffloadError> {
         let mut clock = None;
         for at in 0..self.card.len() {
@@ -294,11 +293,10 @@ impl Offload {
         Ok(std::mem::take(&mut self.deltas).into_values().collect())
     }
 
-    /// The same for one flow, to be called before it is deleted or its counters are reported: all
-    /// its rows and entries.
+    /// The same for all rows and entries of one flow, to be called before it is deleted or its
+    /// counters are reported.
     ///
-    /// # Errors
-    /// When the card cannot be asked; what was read before is given by the next sweep.
+    /// When the card does not answer; counts that were read before are in the next sweep.
     pub fn sweep_flow(
         &mut self,
         flow: u64,
@@ -308,11 +306,10 @@ impl Offload {
         Ok(self.sweep_flows(&BTreeSet::from([flow]), now, card)?.pop())
     }
 
-    /// The same for all flows whose time is up as far as the table knows, to be called before they
-    /// are timed out: an exact entry that the last sweeps did not come to may know better.
+    /// The same for all flows that have expired by the table's counters, to be called before they
+    /// are removed: an exact entry that the last sweeps did not read may have been used.
     ///
-    /// # Errors
-    /// When the card cannot be asked; what was read before is given by the next sweep.
+    /// When the card does not answer; counts that were read before are in the next sweep.
     pub fn sweep_due(
         &mut self,
         table: &FlowTable,
@@ -354,12 +351,11 @@ impl Offload {
         Ok(flows.iter().filter_map(|flow| self.deltas.remove(flow)).collect())
     }
 
-    /// Reads one row back, another one each time; false when the card does not hold what was
-    /// written (it was reset, or flushed by its watchdog). The next `sync` then reads all of it and
-    /// writes what is missing.
+    /// Reads one row back, another one with each call; false when the card does not have what was
+    /// written (it was reset, or cleared by its watchdog). The next `sync` then reads all rows and
+    /// writes those that are missing.
     ///
-    /// # Errors
-    /// When the card cannot be asked.
+    /// When the card does not answer.
     pub fn verify(&mut self, card: &mut dyn Registers) -> Result<bool, OffloadError> {
         let rows = self.card.len().max(1);
         let next = (1..=rows)

@@ -1,29 +1,29 @@
-//! One flow table kept in a card, so that card and software together decide every packet like the
-//! table alone.
+//! Keeps a flow table on a card, so that card and software together decide every packet as the
+//! table alone would.
 //!
-//! 1. [`Offload::start`] reads what the card holds. Rows that are right are kept, so that traffic
-//!    does not stop for a restart.
-//! 2. [`Offload::sync`] compares the table with the card and writes what differs: [`select`] says
-//!    which rules get rows, [`row_plan`] in which order rows are written, so that no packet meets a
-//!    wrong one on the way. OpenFlow 1.0 matches without wildcards go to the exact table.
+//! 1. [`Offload::start`] reads the card's rows. Right ones are kept, so that traffic does not stop
+//!    for a restart.
+//! 2. [`Offload::sync`] compares the table with the card and writes the differences: [`select`]
+//!    decides which rules get rows, [`row_plan`] in which order rows are written, so that no packet
+//!    meets a wrong one in between. OpenFlow 1.0 matches without wildcards go to the exact table.
 //! 3. [`Offload::packet_seen`], called for packets that came to software, makes exact entries for
-//!    rules that got no row.
-//! 4. [`Offload::sweep`] reads what rows and entries counted, no register twice. Only what the card
-//!    did itself is counted, never what it sent to software. Rows that move are read when they do,
-//!    so that a flow's counts are complete whatever happens to its rows.
-//! 5. [`Offload::verify`] finds out that the watchdog has flushed the card; the next `sync` writes
-//!    everything again. So it does after [`Offload::was_reset`].
+//!    rules without a row.
+//! 4. [`Offload::sweep`] reads the counts of rows and entries, each register once. Only packets
+//!    that the card forwarded are counted, never those it sent to software. Rows that move are read
+//!    before, so that a flow's counts are complete whatever happens to its rows.
+//! 5. [`Offload::verify`] detects that the watchdog has cleared the card; the next `sync` writes
+//!    everything again, as it does after [`Offload::was_reset`].
 //!
-//! What the card cannot do stays in software, with a reason ([`Offload::place`]). Where the card
-//! has no CPU ports, there is no software: such rules are reported as rejected, and the card
+//! Rules that the card does not support stay in software, with a reason ([`Offload::place`]).
+//! Without CPU ports there is no software path: such rules are reported as rejected, and the card
 //! behaves as if they were not in the table; packets that nothing matches are dropped.
 //!
-//! Where the bitfile makes one key of frames with a broken header from any port
-//! ([`FlowMap::guard`]), the first row drops that key, no flow has that row, and no exact entry has
-//! that key: such a frame never leaves by a port, whatever the flows are.
+//! If the bitfile makes one key of frames with a broken header from any port ([`FlowMap::guard`]),
+//! the first row drops that key, belongs to no flow, and no exact entry has that key: such a frame
+//! is never forwarded, whatever the flows are.
 //!
-//! Two packets that meet between the reading of a row's counter and its commit may be counted for
-//! the row's next flow.
+//! Packets that match between the reading of a row's counter and its commit may be counted for the
+//! row's next flow.
 
 mod anew;
 mod exact;
@@ -51,7 +51,7 @@ use tandem_openflow::table::{Criteria, FlowTable, Instructions};
 /// The type of a frame with a service tag (IEEE 802.1ad).
 const SERVICE_TAG: u64 = 0x88a8;
 
-/// A flow as it was when it was translated.
+/// A flow as it was translated.
 #[derive(Debug, Clone)]
 struct Known {
     criteria: Criteria,
@@ -59,7 +59,7 @@ struct Known {
     packets: u64,
 }
 
-/// A flow's place by its id.
+/// Index of a flow by its id.
 fn find(index: &[(u64, usize)], id: u64) -> Option<usize> {
     index.binary_search_by_key(&id, |(id, _)| *id).ok().and_then(|at| index.get(at)).map(|(_, at)| *at)
 }
@@ -81,43 +81,43 @@ pub fn admits(
     rule.plan.err().and_then(RejectReason::without_software).map_or(Ok(()), Err)
 }
 
-/// Keeps a card's rows and exact entries equal to a flow table, as far as the card can.
+/// Keeps a card's rows and exact entries equal to a flow table, as far as the card supports its
+/// flows.
 #[derive(Debug, Clone)]
 pub struct Offload {
     map: FlowMap,
     ports: PortMap,
     options: Options,
-    /// What is in the card's rows.
+    /// The contents of the card's rows.
     card: Vec<Option<Slot>>,
     counters: Vec<executor::Counters>,
     entries: Entries,
-    /// The table's flows, in its order, and what is kept of each.
+    /// The table's flows in order, with the state of each.
     rules: Vec<Candidate>,
     known: Vec<Known>,
     choices: Vec<Choice>,
-    /// Where each flow stands, by its id.
+    /// Index of each flow, by its id.
     index: Vec<(u64, usize)>,
-    /// Counted, and not yet given to a sweep.
+    /// Counts that no sweep has returned yet.
     deltas: BTreeMap<u64, CounterDelta>,
     generation: Option<u64>,
-    /// The ports are others than those that rules were translated for.
+    /// The ports have changed since the rules were translated.
     other_ports: bool,
     considered: Time,
     aged: Time,
-    /// What is in the card is not known for sure.
+    /// The contents of the card are uncertain.
     lost: bool,
-    /// It was reset: its exact table is empty, and need not be read.
+    /// The card was reset: its exact table is empty, and need not be read.
     emptied: bool,
-    /// Keys of exact entries to be written again.
+    /// Keys of exact entries to write again.
     again: Vec<Key>,
     verified: usize,
 }
 
 impl Offload {
-    /// Reads what a card holds: 26 registers per row and at least one per exact entry.
+    /// Reads a card's contents: 26 registers per row and at least one per exact entry.
     ///
-    /// # Errors
-    /// When the card cannot be asked, or its exact table does not answer.
+    /// When the card or its exact table does not answer.
     pub fn start(
         map: FlowMap,
         ports: PortMap,
@@ -150,7 +150,7 @@ impl Offload {
         Ok(offload)
     }
 
-    /// Takes what is in the card for what was written.
+    /// Takes over the contents of the card.
     fn adopt(&mut self, now: Time, card: &mut dyn Registers) -> Result<(), OffloadError> {
         self.lost = true;
         self.generation = None;
@@ -161,7 +161,7 @@ impl Offload {
             self.counters[at] = executor::Counters::read(&self.map, at, card)?;
         }
         self.entries.clear();
-        // An empty one is asked for one row only: whether it answers.
+        // Of an empty table only one row is read, to check that it answers.
         let rows = if self.emptied { self.map.exact_rows.min(1) } else { self.map.exact_rows };
         for row in 0..rows.min(1 << 15) as u16 {
             let address = self.map.exact + u32::from(row) * self.map.exact_stride + 28;
@@ -176,17 +176,17 @@ impl Offload {
         Ok(())
     }
 
-    /// What the first row is kept for, where it is.
+    /// The row that the first one is reserved for, if it is.
     fn guard(&self) -> Option<Row> {
         self.map.guard.map(Row::guard)
     }
 
-    /// Rows that no flow has.
+    /// Number of rows that flows cannot have.
     fn kept(&self) -> usize {
         usize::from(self.map.guard.is_some()).min(self.card.len())
     }
 
-    /// Other ports: everything is translated anew at the next `sync`.
+    /// Changes the ports: all flows are translated again at the next `sync`.
     pub fn set_ports(&mut self, ports: PortMap) {
         if self.ports != ports {
             self.ports = ports;
@@ -200,9 +200,9 @@ impl Offload {
         &self.ports
     }
 
-    /// Whether this switch can do a flow, before it is added: with CPU ports always, because
-    /// software can; without them, what the card cannot is to be refused. That there are rows for
-    /// it is known after [`Offload::sync`] only.
+    /// Whether this switch supports a flow, called before it is added: with CPU ports always, as
+    /// software does; without, only if the card does. Whether there are rows for it is known after
+    /// [`Offload::sync`].
     ///
     /// # Errors
     /// With the reason why not.
@@ -210,7 +210,7 @@ impl Offload {
         admits(&self.ports, self.options.transport, criteria, instructions)
     }
 
-    /// Brings the card to the table.
+    /// Writes the differences between table and card.
     ///
     /// # Errors
     /// When the card cannot be read or written; it is read again at the next `sync`.
@@ -237,13 +237,13 @@ impl Offload {
         Ok(report)
     }
 
-    /// Takes over the table's flows; says which are new or changed.
+    /// Takes over the table's flows; returns which are new or changed.
     fn translate(&mut self, table: &FlowTable, now: Time) -> Vec<bool> {
         let rules = std::mem::take(&mut self.rules);
         let mut old: Vec<Option<(Candidate, Known)>> =
             rules.into_iter().zip(std::mem::take(&mut self.known)).map(Some).collect();
         let index = std::mem::take(&mut self.index);
-        // Most flows stand where they stood, so the next one is looked at before it is searched.
+        // Most flows keep their index, so that is tried before a search.
         let mut next = 0;
         let mut take = |id: u64| {
             let here = old.get(next).and_then(Option::as_ref).is_some_and(|(r, _)| r.id == id);
@@ -268,7 +268,7 @@ impl Offload {
                     let rule =
                         Rule::new(&flow.criteria, &flow.instructions, &self.ports, self.options.transport);
                     let rows = rule.rows();
-                    // After a restart: what is in the card stays in the card.
+                    // After a restart, rules with rows on the card keep them.
                     let found = |row: &Row| {
                         self.card.iter().flatten().any(|s| s.owner == Owner::Found && s.row == *row)
                     };
@@ -298,7 +298,7 @@ impl Offload {
         fresh
     }
 
-    /// Writes what differs.
+    /// Writes the differences.
     fn carry_out(
         &mut self,
         fresh: &[bool],
@@ -307,8 +307,8 @@ impl Offload {
         card: &mut dyn Registers,
     ) -> Result<Report, OffloadError> {
         let mut report = Report::default();
-        // 1. Exact entries that must be there: they stand above all rows, so they may come before
-        //    them. A rule whose entry finds no place is treated like one with wildcards.
+        // 1. Permanent exact entries: they match before all rows, so they may be written first. A
+        //    rule whose entry finds no row is treated like one with wildcards.
         let mut without = BTreeSet::new();
         let (permanent, wanted) = loop {
             let keys = self.exact_rules(&without);
@@ -330,7 +330,7 @@ impl Offload {
         }
         if !self.ports.cpu_ports {
             let rejected = self.rules.iter().zip(&self.choices).filter_map(|(r, c)| match c {
-                // Between plain NICs it needs no card.
+                // Packets between plain NICs need no card.
                 Choice::None(RejectReason::FromOutside(_) | RejectReason::NotReceived(_)) => None,
                 Choice::None(why) => Some((r.id, why.clone())),
                 _ => None,
@@ -339,8 +339,8 @@ impl Offload {
         }
         // 2. Rows.
         let kept = self.kept();
-        // The guard comes first, unless a flow of somebody else's is there: that one's packets must
-        // have their new row before.
+        // The guard comes first, unless a foreign flow has its row: the packets of that flow need
+        // their new row before.
         let empty = |slot: &Slot| slot.row == Row::after_reset();
         let early = self.card.first().is_some_and(|slot| slot.as_ref().is_none_or(empty));
         report.commits += if early { self.put_guard(now, card)? } else { 0 };
@@ -351,14 +351,14 @@ impl Offload {
             report.commits += usize::from(step.write);
         }
         report.commits += self.put_guard(now, card)?;
-        // 3. Exact entries that are no more what the table says.
+        // 3. Exact entries that no longer agree with the table.
         if changed {
             self.review(&permanent, fresh, now, card, &mut report)?;
         }
         Ok(report)
     }
 
-    /// Makes sure of the guard in the first row; how many rows that took.
+    /// Writes the guard into the first row if it is not there; returns the number of rows written.
     fn put_guard(&mut self, now: Time, card: &mut dyn Registers) -> Result<usize, OffloadError> {
         let Some(row) = self.guard() else { return Ok(0) };
         let slot = Slot { owner: Owner::Guard, row };
@@ -374,7 +374,7 @@ impl Offload {
         self.choices = select::choose(&self.rules, room, self.ports.cpu_ports);
     }
 
-    /// Marks the rules that go to the exact table, one per key: the first of the table wins.
+    /// Marks the rules for the exact table, one per key: the table's first one.
     fn exact_rules(&mut self, without: &BTreeSet<u64>) -> BTreeMap<Key, usize> {
         let mut keys = BTreeMap::new();
         let guarded = self.map.guard.map(Key::of_fault);
@@ -390,8 +390,8 @@ impl Offload {
         keys
     }
 
-    /// The exact entries that must be there. One that sends to software is needed only above rows
-    /// that its packets would meet.
+    /// The permanent exact entries. One that sends to software is needed only if rows would match
+    /// its packets.
     fn permanent(
         &self,
         keys: &BTreeMap<Key, usize>,
@@ -412,9 +412,9 @@ impl Offload {
             .collect()
     }
 
-    /// The first rule that may match a key, as far as the card sees.
+    /// The first rule that may match a key, by the fields in it.
     fn decide(&self, key: &Key, ingress: u8) -> Option<&Candidate> {
-        // Without software, what has no row is as if it were not there.
+        // Without software, a rule without a row counts as absent.
         let there = |choice: &Choice| self.ports.cpu_ports || !matches!(choice, Choice::None(_));
         let mut rules = self.rules.iter().zip(&self.choices);
         let found =
@@ -422,8 +422,7 @@ impl Offload {
         found.map(|(r, _)| r)
     }
 
-    /// What an entry for a key would do, and whose it would be; `None` where it would be wrong, or
-    /// is of no use.
+    /// The action of an entry for a key, and its flow; `None` if it would be wrong or useless.
     fn entry_for(&self, key: &Key, ingress: u8) -> Option<(Action, u64)> {
         if self.map.guard.map(Key::of_fault) == Some(*key) {
             return None;
@@ -433,8 +432,8 @@ impl Offload {
         Some((plan.action(ingress), rule.id))
     }
 
-    /// A packet came to software from a port: if a rule without a row decides it, an exact entry is
-    /// made. Call it after `sync`.
+    /// Handles a packet that came to software from a port: if it matches a rule without a row, an
+    /// exact entry is made. To be called after `sync`.
     ///
     /// # Errors
     /// When the card cannot be written.
@@ -446,13 +445,12 @@ impl Offload {
         card: &mut dyn Registers,
     ) -> Result<Seen, OffloadError> {
         let Some(At::Card(ingress)) = self.ports.get(in_port).map(|p| p.at) else { return Ok(Seen::Nothing) };
-        // What the card and software see differently gets no entry.
+        // A frame whose key differs between card and software gets no entry.
         let (key, Header::Whole) = Key::read(frame, queue(ingress)) else { return Ok(Seen::Nothing) };
         if self.lost || self.entries.get(&key).is_some() {
             return Ok(Seen::Nothing);
         }
-        // What is behind a length or a service tag decides in software, and the card does not see
-        // it.
+        // Behind a length or a service tag, software matches fields that the card's key lacks.
         let kind = key.get(Field::ETH_TYPE);
         if kind < u64::from(FIRST_TYPE) || kind == SERVICE_TAG {
             return Ok(Seen::Nothing);
@@ -460,7 +458,7 @@ impl Offload {
         self.make(key, ingress, now, card)
     }
 
-    /// Where a flow lives; `None` for one that was not there at the last `sync`.
+    /// The place of a flow; `None` for one that did not exist at the last `sync`.
     pub fn place(&self, flow: u64) -> Option<Place> {
         let at = find(&self.index, flow)?;
         let entries = || self.entries.iter().filter(|(_, live)| live.flow == Some(flow)).count();
@@ -480,20 +478,19 @@ impl Offload {
         })
     }
 
-    /// What of a flow the card does not do though it has it in rows or entries, where there is such
-    /// a thing.
+    /// The part of a flow that the card does not match although it has the rest, if there is one.
     pub fn except(&self, flow: u64) -> Option<&RejectReason> {
         let at = find(&self.index, flow)?;
         let there = matches!(self.place(flow)?, Place::Rows(_) | Place::Exact(_));
         self.rules.get(at).filter(|_| there)?.rule.except.as_ref()
     }
 
-    /// Exact entries in the card.
+    /// Number of exact entries on the card.
     pub fn exact_entries(&self) -> usize {
         self.entries.len()
     }
 
-    /// What is in the card's rows, as it was written.
+    /// The card's rows as written.
     pub fn rows(&self) -> &[Option<Slot>] {
         &self.card
     }

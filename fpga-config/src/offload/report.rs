@@ -1,4 +1,4 @@
-//! What an offload is given and what it reports: options, errors, reports, places, counts.
+//! Types of the offload's interface: options, errors, reports, places, counts.
 
 use crate::codec::{RejectReason, Transport};
 use crate::profile::RowCounters;
@@ -10,14 +10,14 @@ use tandem_model::Time;
 /// How a card is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// What becomes of rules on transport ports.
+    /// Where rules on transport ports are executed.
     pub transport: Transport,
-    /// What reading a row's counters does, where that is not what the profile says: behind a
-    /// simulation of the Verilog they are cleared.
+    /// The effect of reading a row's counters, if it differs from the profile's: in a simulation of
+    /// the Verilog it clears them.
     pub row_counters: Option<RowCounters>,
-    /// An exact entry that was made for a packet goes when it was not used for so long.
+    /// Idle time after which an exact entry of a packet is removed.
     pub idle: Duration,
-    /// How often it is looked whether other rules are used more than those in rows.
+    /// How often it is checked whether other rules are used more than those with rows.
     pub reconsider: Duration,
 }
 
@@ -35,37 +35,37 @@ impl Default for Options {
 /// Why a card cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OffloadError {
-    /// It could not be read or written. What it holds is read again at the next `sync`.
+    /// It could not be read or written. Its contents are read again at the next `sync`.
     #[error(transparent)]
     Access(#[from] AccessError),
-    /// Nothing answers where the exact table should be.
+    /// The exact table does not answer.
     #[error(
         "the exact table does not answer at 0x{0:07x}: the card is clearing it (4.2 ms after a reset), or has another bitfile; try again, then look at the bitfile"
     )]
     NoAnswer(u32),
 }
 
-/// What [`Offload::sync`](super::Offload::sync) did.
+/// The changes of a [`Offload::sync`](super::Offload::sync).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Row commits, deletions among them.
+    /// Row commits, with deletions.
     pub commits: usize,
     /// Exact entries written.
     pub exact_written: usize,
-    /// Exact entries made not valid.
+    /// Exact entries invalidated.
     pub exact_deleted: usize,
-    /// Rows that went to software for a moment to make room. Without software they matched nothing
-    /// for that moment.
+    /// Rows that were moved to software for a moment to make room. Without software they matched
+    /// nothing for that moment.
     pub gaps: usize,
-    /// Flows that neither the card nor any software does, because there are no CPU ports: they are
-    /// to be refused.
+    /// Flows that neither the card nor software can execute, since there are no CPU ports: they
+    /// have to be refused.
     pub rejected: Vec<(u64, RejectReason)>,
 }
 
-/// Where a rule lives.
+/// The place of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In these rows; none where no packet can match.
+    /// In these rows; empty if no packet can match.
     Rows(Vec<usize>),
     /// In this many exact entries, the rest in software.
     Exact(usize),
@@ -91,7 +91,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What the card counted for a flow since the last sweep.
+/// The card's counts of a flow since the last sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CounterDelta {
     /// The flow's id.
@@ -100,17 +100,17 @@ pub struct CounterDelta {
     pub packets: u64,
     /// Bytes.
     pub bytes: u64,
-    /// When it was used last: never too early, at most two seconds too late.
+    /// Time of its last use: never too early, at most two seconds too late.
     pub last_used: Option<Time>,
 }
 
-/// What [`Offload::packet_seen`](super::Offload::packet_seen) did.
+/// The result of [`Offload::packet_seen`](super::Offload::packet_seen).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// There is an entry now.
+    /// An entry was made.
     Made,
-    /// There is no need: the card has it, or cannot.
+    /// None is needed: the card has the rule, or does not support it.
     Nothing,
-    /// Both of its rows in the exact table are taken by entries that must stay.
+    /// Both of its rows in the exact table are taken by permanent entries.
     Full,
 }

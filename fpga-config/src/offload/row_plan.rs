@@ -1,28 +1,28 @@
-//! Which rows are written, in which order, to come from what is in the card to what is wanted,
-//! without a moment of a wrong match.
+//! Plans which rows are written, in which order, to change the card's rows into the wanted ones
+//! without a wrong match in between.
 //!
-//! Rows have an order, the lowest that matches wins, and a commit replaces one row at once. Of both
-//! the written and the wanted rows the order is kept, rows that are in both stay where they are,
-//! and at every moment a packet meets its old row, its new row, or one that sends it to software
-//! (which decides anew, rightly):
-//! 1. A wanted row is put in when all wanted rows above it are in: a packet that meets it has none
-//!    above.
-//! 2. A row that is no more wanted goes when, below it, its packets meet the wanted row that is
-//!    theirs, or none at all.
-//! 3. Where there is no room at the right place, the rows up to the nearest free one move by one,
-//!    the farthest first: each is twice in the card for a moment, never absent.
-//! 4. Where there is no room at all, the lowest row goes first: its packets go to software until it
-//!    is written again.
+//! Rows have an order, the lowest that matches wins, and a commit replaces one row at once. The
+//! plan keeps the order of the written and of the wanted rows, rows that are in both stay in place,
+//! and at every moment a packet matches its old row, its new row, or one that sends it to software
+//! (which decides rightly):
+//! 1. A wanted row is written when all wanted rows above it are there, so that a packet that
+//!    matches it matches none above.
+//! 2. A row that is no longer wanted is removed when, below it, its packets match their wanted row,
+//!    or none at all.
+//! 3. If there is no room at the right place, the rows up to the nearest free one move by one, the
+//!    farthest first: each is on the card twice for a moment, and never absent.
+//! 4. If there is no room at all, the lowest row is removed first: its packets go to software until
+//!    it is written again.
 
 use crate::codec::Row;
 use crate::codec::ports::CARD_PORTS;
 
-/// Whose a row is.
+/// The owner of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// A flow's: it does what the flow does.
+    /// A flow: the row has the flow's action.
     Flow(u64),
-    /// Sends to software what a flow there matches.
+    /// A flow in software: the row sends its packets there.
     Punt(u64),
     /// From a CPU queue to its port, or from a port to its CPU queue.
     Base,
@@ -36,14 +36,14 @@ pub enum Owner {
 /// A row and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Slot {
-    /// Whose.
+    /// Its owner.
     pub owner: Owner,
-    /// What.
+    /// Its contents.
     pub row: Row,
 }
 
 impl Slot {
-    /// True when it leaves the decision to software, or carries software's.
+    /// Whether it sends packets to software, or those of software to a port.
     fn defers(&self) -> bool {
         const CPU: u16 = 0xaaaa & ((1 << (2 * CARD_PORTS)) - 1);
         matches!(self.owner, Owner::Punt(_) | Owner::Base)
@@ -51,23 +51,23 @@ impl Slot {
     }
 }
 
-/// One step.
+/// One step of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     /// The row.
     pub at: usize,
-    /// What is in it from now on; `None` deletes.
+    /// Its new contents; `None` deletes it.
     pub slot: Option<Slot>,
-    /// False when the card has it already, and only its owner is another.
+    /// False when the card has the contents already, and only the owner changes.
     pub write: bool,
 }
 
-/// How to get there.
+/// The steps to the wanted rows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RowPlan {
-    /// In this order.
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// Rows that went for a moment to make room (4).
+    /// Rows that were removed for a moment to make room (4).
     pub gaps: usize,
 }
 
@@ -75,7 +75,7 @@ pub struct RowPlan {
 enum Held {
     Wanted(usize),
     Old(Slot),
-    /// A second copy, below the first: it matches nothing, and its place is free.
+    /// A second copy below the first: it matches nothing, and its row counts as free.
     Copy(Slot),
 }
 
@@ -86,8 +86,8 @@ struct Planner<'a> {
     plan: RowPlan,
 }
 
-/// Plans the way from the rows in the card to the wanted ones, which must not be more than there
-/// are rows.
+/// Plans the steps from the card's rows to the wanted ones, of which there must not be more than
+/// rows.
 pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> RowPlan {
     let wanted = &wanted[..wanted.len().min(card.len())];
     let mut p = Planner {
@@ -101,8 +101,8 @@ pub fn plan(card: &[Option<Slot>], wanted: &[Slot]) -> RowPlan {
     while let Some(next) = p.next() {
         tries += 1;
         if tries > 4 * card.len() {
-            // Rows that make room for each other: from the bottom up all go, and come again from
-            // the top down.
+            // Rows that need each other's place: all are removed from the bottom up, and written
+            // from the top down.
             for at in (0..p.at.len()).rev() {
                 if p.at[at].is_some() && !p.is_base(at) {
                     p.evict(at);
@@ -127,7 +127,7 @@ impl Planner<'_> {
             card.iter().enumerate().filter_map(|(at, s)| s.map(|s| (at, s))).collect();
         let (n, m) = (rows.len(), self.wanted.len());
         let mut best = vec![0u32; (n + 1) * (m + 1)];
-        // A row that stays with its owner is worth a little more than one that changes it.
+        // A row that keeps its owner is worth slightly more than one that changes it.
         let worth = |i: usize, j: usize| -> u32 {
             let (have, want) = (&rows[i].1, &self.wanted[j]);
             if have.row == want.row { 64 + u32::from(have.owner == want.owner) } else { 0 }
@@ -166,8 +166,8 @@ impl Planner<'_> {
         }
     }
 
-    /// The wanted row that comes next: those that leave the decision to software may come at any
-    /// time, so they come first.
+    /// The next wanted row to write: those that send to software may be written at any time, so
+    /// they come first.
     fn next(&self) -> Option<usize> {
         let pending = || (0..self.wanted.len()).filter(|w| self.place[*w].is_none());
         pending().find(|w| self.wanted[*w].defers()).or_else(|| pending().next())
@@ -193,7 +193,7 @@ impl Planner<'_> {
         self.plan.steps.push(Step { at, slot, write: true });
     }
 
-    /// Takes a row out for a moment, or for good if it is not wanted.
+    /// Removes a row, for a moment or, if it is not wanted, for good.
     fn evict(&mut self, at: usize) {
         if let Some(Held::Wanted(w)) = self.at[at] {
             self.place[w] = None;
@@ -202,11 +202,11 @@ impl Planner<'_> {
         self.set(at, None);
     }
 
-    /// Whether an old row may go now, when `coming` is put in at once.
+    /// Whether an old row may be removed now, when `coming` is written at once.
     fn may_go(&self, at: usize, coming: Option<usize>) -> bool {
         let Some(Held::Old(old)) = self.at[at] else { return false };
         let pattern = &old.row.pattern;
-        // One that another stands before matches nothing anyway.
+        // A row that is covered by one above matches nothing.
         if self.at[..at].iter().flatten().any(|above| self.slot(*above).row.pattern.covers(pattern)) {
             return true;
         }
@@ -216,7 +216,7 @@ impl Planner<'_> {
                 continue;
             }
             let below_at = match *held {
-                // What it does, another one does for all of its packets.
+                // Another row has the same action for all of its packets.
                 Held::Old(other) if other.row == old.row => return true,
                 Held::Wanted(w) => w,
                 _ => return false,
@@ -238,15 +238,15 @@ impl Planner<'_> {
     fn put(&mut self, w: usize) {
         let low = (0..w).rev().find_map(|above| self.place[above]).map_or(0, |at| at + 1);
         let high = (w + 1..self.wanted.len()).find_map(|below| self.place[below]).unwrap_or(self.at.len());
-        // In the place of its own former one.
+        // In place of its own former row.
         let pattern = self.wanted[w].row.pattern;
         let mine = |at: &usize| matches!(self.at[*at], Some(Held::Old(old)) if old.row.pattern == pattern);
         let goes = |at: &usize| self.may_go(*at, Some(w));
         if let Some(at) = (low..high).filter(mine).find(goes) {
             return self.set(at, Some(Held::Wanted(w)));
         }
-        // In the place of one that goes, or in a free one, so that all that are still to come
-        // between the neighbours have one, evenly spread.
+        // In place of a row that is removed, or in a free one, chosen so that all rows that are
+        // still to come between the neighbours find room, evenly spread.
         let before = (0..w).rev().take_while(|w| self.place[*w].is_none()).count();
         let after = (w + 1..self.wanted.len()).take_while(|w| self.place[*w].is_none()).count();
         let all = before + 1 + after;
@@ -256,7 +256,7 @@ impl Planner<'_> {
         }
         if let Some(last) = room.last() {
             let at = if self.wanted[w].owner == Owner::Base {
-                // Nothing ever comes below them.
+                // No row ever comes below them.
                 room.len().saturating_sub(1 + after)
             } else {
                 before + (before + 1) * room.len().saturating_sub(all) / (all + 1)
@@ -264,11 +264,11 @@ impl Planner<'_> {
             let at = room.get(at).copied().unwrap_or(*last);
             return self.set(at, Some(Held::Wanted(w)));
         }
-        // By moving the neighbours, for all that are still to come here at once.
+        // By moving the neighbours, for all rows that are still to come here at once.
         let open = |at: &usize| self.is_free(*at) || self.may_go(*at, None);
         let down: Vec<usize> = (high..self.at.len()).filter(open).take(1 + after).collect();
         let up: Vec<usize> = (0..low).rev().filter(open).take(1 + after).collect();
-        // Towards the side with more of the room that is needed, then where less has to move.
+        // Towards the side with more of the needed room, then the one with fewer rows to move.
         let by_down = (down.len(), std::cmp::Reverse(down.last().map_or(0, |at| at - high)));
         let by_up = (up.len(), std::cmp::Reverse(up.last().map_or(0, |at| low - at)));
         match (down.last(), up.last()) {
@@ -278,7 +278,7 @@ impl Planner<'_> {
                     self.set(to, self.at[at]);
                     to -= 1;
                 }
-                // What is left above are first copies, in order: they go from the bottom up.
+                // The rows above are first copies, in order: they are removed from the bottom up.
                 for at in (high + 1..=to).rev().filter(|at| self.at[*at].is_some()).collect::<Vec<_>>() {
                     self.set(at, None);
                 }

@@ -1,47 +1,47 @@
-//! Which rules get rows. The most-used come first, while rows last; whatever a rule in a row needs
-//! to be right comes with it: a rule of a higher priority that may match the same packets and stays
-//! in software needs rows that send its packets there (punt rows).
+//! Selects the rules that get rows: the most-used first, while rows last. A rule in a row needs
+//! those above it for correctness: a rule of a higher priority that may match the same packets and
+//! stays in software needs rows that send its packets there (punt rows).
 
 use super::row_plan::{Owner, Slot};
 use crate::codec::ports::{At, PortMap, cpu_queue, queue};
 use crate::codec::{Action, Field, Pattern, RejectReason, Row, Rule};
 
-/// What a rule gets.
+/// The selection for a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
     /// Rows.
     Rows,
-    /// Rows that send to software, for this reason.
+    /// Rows that send its packets to software, for this reason.
     Punt(RejectReason),
-    /// None, for this reason.
+    /// No rows, for this reason.
     None(RejectReason),
     /// It is in the exact table, above all rows.
     Exact,
 }
 
-/// A flow as selection sees it. In the order in which they are tried.
+/// A flow in the selection, in the order of the table.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// Whose.
+    /// The flow's id.
     pub id: u64,
-    /// As the card sees it.
+    /// The flow translated for the card.
     pub rule: Rule,
-    /// Its rows, or why there are none.
+    /// Its rows, or why it has none.
     pub rows: Result<Vec<Row>, RejectReason>,
-    /// How much it is used, in any unit.
+    /// Its use, in any unit.
     pub used: u64,
     /// It had rows before.
     pub had: bool,
-    /// The exact table holds it.
+    /// It is in the exact table.
     pub exact: bool,
 }
 
-/// How much better a rule must be used to take the place of one that has it: twice.
+/// How many times more a rule must be used to replace one with rows.
 const STICKY: u64 = 2;
-/// Rules in a row that do not fit before no more are tried.
+/// After this many rules that do not fit, no further ones are tried.
 const PATIENCE: usize = 64;
 
-/// Chooses, for `room` rows.
+/// Selects rules for `room` rows.
 pub fn choose(rules: &[Candidate], room: usize, cpu_ports: bool) -> Vec<Choice> {
     let mut c = Chooser { rules, choice: vec![None; rules.len()], taken: 0, room };
     let mut order: Vec<usize> = (0..rules.len())
@@ -50,7 +50,7 @@ pub fn choose(rules: &[Candidate], room: usize, cpu_ports: bool) -> Vec<Choice> 
     order.sort_by_key(|i| {
         let r = &rules[*i];
         let used = if r.had { r.used.saturating_mul(STICKY).saturating_add(1) } else { r.used };
-        // Without software a rule that is in is never given up for another.
+        // Without software a rule with rows is never replaced by another.
         let used = if cpu_ports { used } else { u64::from(r.had) };
         (std::cmp::Reverse(used), *i)
     });
@@ -114,14 +114,14 @@ impl Chooser<'_> {
         }
     }
 
-    /// Gives a rule rows, with what it needs; else says how many that would be at least.
+    /// Gives rows to a rule and to those it needs; otherwise returns a lower bound of their number.
     fn add(&mut self, i: usize, cpu_ports: bool) -> Result<(), usize> {
         let mut least = usize::MAX;
-        // Rules above that are as cheap in rows of their own as in punt rows get them; if that
-        // takes too much, punt rows.
+        // Rules above get rows of their own if these are not more than their punt rows; if that
+        // takes too many, punt rows.
         for all_punts in [false, true] {
             let mut got: Vec<(usize, Got)> = vec![(i, Got::Rows)];
-            // What it took before is free again; from there it only grows.
+            // The rule's present rows count as free; from there the number only grows.
             let free = self.room - self.taken + self.cost(i, self.choice[i]);
             let mut new = self.cost(i, Some(Got::Rows));
             let mut at = 0;
@@ -164,8 +164,8 @@ impl Chooser<'_> {
     }
 }
 
-/// Rows that are always there where the host has interfaces at the CPU queues: from them to their
-/// ports, and from ports to them what nothing else matches.
+/// Rows that are always written if the host has interfaces at the CPU queues: from these to their
+/// ports, and from ports to them for packets that nothing else matches.
 pub fn base(ports: &PortMap) -> Vec<Slot> {
     let from = |from: u8, to: u8| Slot {
         owner: Owner::Base,
@@ -183,7 +183,7 @@ pub fn base(ports: &PortMap) -> Vec<Slot> {
     out.chain(up).collect()
 }
 
-/// The rows of all choices, in the order in which they must match.
+/// The rows of all selections, in the order in which they have to match.
 pub fn wanted(rules: &[Candidate], choices: &[Choice], ports: &PortMap) -> Vec<Slot> {
     let mut slots = Vec::new();
     for (r, choice) in rules.iter().zip(choices) {

@@ -1,9 +1,8 @@
-//! The profiles and boards that come with this crate. A test reads each of them; what is listed
-//! here is what there is.
+//! The profiles and boards that are part of this crate. A test parses each of them.
 
 use super::{Profile, ProfileError};
 
-/// Per board file its text.
+/// The text of each board file.
 pub(super) const BOARDS: &[&str] = &[
     include_str!("../../profiles/boards/netfpga-1g.toml"),
     include_str!("../../profiles/boards/netfpga-10g.toml"),
@@ -11,7 +10,7 @@ pub(super) const BOARDS: &[&str] = &[
     include_str!("../../profiles/boards/netfpga-plus.toml"),
 ];
 
-/// Per profile its name and its text, in the order in which a card is probed for them.
+/// The name and text of each profile, in the order in which a card is probed for them.
 pub const PROFILES: &[(&str, &str)] = &[
     ("openflow-switch", include_str!("../../profiles/openflow-switch.toml")),
     ("openflow-switch-alternate", include_str!("../../profiles/openflow-switch-alternate.toml")),
@@ -37,10 +36,9 @@ pub fn named(name: &str) -> Result<Profile, ProfileError> {
     }
 }
 
-/// All of them.
+/// All profiles.
 ///
-/// # Errors
-/// When one of them is not right, which a test of this crate excludes.
+/// When one of them is invalid, which a test of this crate rules out.
 pub fn all() -> Result<Vec<Profile>, ProfileError> {
     PROFILES.iter().map(|(name, text)| Profile::parse(name, text)).collect()
 }

@@ -1,4 +1,4 @@
-//! A profile as written becomes one that can be trusted: everything that is wrong is said at once.
+//! Checks a profile after parsing, and reports all faults at once.
 
 use super::file::{Block, BoardFile, ProfileFile};
 use super::{
@@ -10,30 +10,30 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// The most registers of a profile; one with more is a mistake in a `count`.
+/// The most registers of a profile; more are a mistake in a `count`.
 const MOST: u32 = 16_384;
 
-/// What is wrong with a profile.
+/// A fault of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// It is no TOML of the right form.
+    /// It is not TOML of the right form.
     #[error("{0}")]
     Unreadable(String),
-    /// No profile is called so.
+    /// No profile has this name.
     #[error("no such profile; there are {}, or give a file's path", known.join(", "))]
     NoSuchProfile {
-        /// Those there are.
+        /// The names of all profiles.
         known: Vec<String>,
     },
-    /// No board is called so.
+    /// No board has this name.
     #[error("no board is called \"{board}\"; there are {}", known.join(", "))]
     NoSuchBoard {
-        /// As it is written.
+        /// The name in the profile.
         board: String,
-        /// Those there are.
+        /// The names of all boards.
         known: Vec<String>,
     },
-    /// Two registers have one name.
+    /// Two registers have the same name.
     #[error("two registers are called {name}: 0x{first:07x} and 0x{second:07x}")]
     SameName {
         /// Their name.
@@ -43,36 +43,36 @@ pub enum Fault {
         /// The second's address.
         second: u32,
     },
-    /// Two registers have one address.
+    /// Two registers have the same address.
     #[error("{first} and {second} have the same address 0x{address:07x}")]
     SameAddress {
         /// The address.
         address: u32,
-        /// One's name.
+        /// The name of one register.
         first: String,
-        /// The other's name.
+        /// The name of the other register.
         second: String,
     },
-    /// It is outside the card or not aligned.
+    /// An address is outside of the card or not aligned.
     #[error("{name}: {address} is no multiple of 4 below 0x8000000")]
     BadAddress {
-        /// Which register.
+        /// The register.
         name: String,
-        /// Its address, or where it would be.
+        /// Its address.
         address: String,
     },
-    /// Several things with one name.
+    /// A `count` above 1 without `{}` in the name, or the reverse.
     #[error("{name}: count is {count}, so its name needs a {{}} for the number, and only then")]
     Numbering {
-        /// As it is written.
+        /// The name in the profile.
         name: String,
-        /// As it is written.
+        /// The count in the profile.
         count: u32,
     },
     /// More registers than any bitfile has.
     #[error("more than {MOST} registers; look at the counts")]
     TooMany,
-    /// A part of it needs a register that is not there.
+    /// A part of the profile needs a register that does not exist.
     #[error("[{part}] needs the register {name}")]
     Missing {
         /// The TOML table.
@@ -80,22 +80,22 @@ pub enum Fault {
         /// The register's name.
         name: String,
     },
-    /// A part of it says something impossible.
+    /// A part of the profile has impossible values.
     #[error("[{part}] {why}")]
     Part {
         /// The TOML table.
         part: &'static str,
-        /// What.
+        /// The reason, as text.
         why: String,
     },
 }
 
-/// A profile that cannot be used.
+/// A profile that is invalid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileError {
-    /// The file or the name that was asked for.
+    /// The requested file or name.
     pub file: String,
-    /// All that is wrong.
+    /// All its faults.
     pub faults: Vec<Fault>,
 }
 
@@ -176,7 +176,7 @@ pub(super) fn profile(written: ProfileFile) -> Result<Profile, Vec<Fault>> {
     })
 }
 
-/// The board of this name, as it is written.
+/// The board of this name, before its check.
 fn board(name: &str) -> Result<BoardFile, Fault> {
     let mut known = Vec::new();
     for text in builtin::BOARDS {
@@ -231,7 +231,7 @@ fn flatten(block: &Block, into: &mut Vec<Register>, faults: &mut Vec<Fault>) {
     }
 }
 
-/// Looks up what the parts of a profile are made of.
+/// Looks up the registers of a profile's parts.
 pub(super) struct Parts<'a> {
     registers: &'a [Register],
     by_name: &'a BTreeMap<String, usize>,
@@ -249,7 +249,7 @@ impl Parts<'_> {
         }
     }
 
-    /// The first of `count` registers that follow each other word by word.
+    /// The first of `count` consecutive registers.
     fn array(&mut self, part: &'static str, stem: &str, count: u16) -> u32 {
         let first = self.find(part, format!("{stem}_0"));
         for i in 1..count {
@@ -335,7 +335,7 @@ impl Parts<'_> {
         Some((address, mask?))
     }
 
-    /// Checks what a profile says of its faults; gives the key that the first row is kept for.
+    /// Checks the faults in a profile; returns the key of the guard row.
     fn known_faults(&mut self, known: &[KnownFault], flow_table: bool, data_path: bool) -> Option<FaultKey> {
         let mut guard = None;
         for (at, fault) in known.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What is known to be wrong with a bitfile, as its profile says it.
+//! Known faults of a bitfile, as its profile describes them.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,37 +6,36 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownFault {
-    /// A short name, the only one of its profile.
+    /// A short name, unique in its profile.
     pub id: String,
-    /// What code that knows it calls it; `None` for one that only people are told of.
+    /// The kind that the code handles; `None` for a fault that is only documented.
     pub kind: Option<FaultKind>,
-    /// One line for people.
+    /// A description of one line.
     pub title: String,
-    /// Which frames bring it about.
+    /// The frames that trigger it.
     pub trigger: String,
-    /// What the card does then.
+    /// The card's behaviour then.
     pub effect: String,
-    /// Whether the registers show that it happened.
+    /// Whether the registers show it.
     pub detect: Detect,
-    /// What helps.
+    /// The remedy.
     pub remedy: Remedy,
     /// The remedy, as text.
     pub advice: String,
-    /// The key that the look-up sees instead of the frame's.
+    /// The key that the look-up gets instead of the frame's.
     pub key: Option<FaultKey>,
 }
 
-/// Faults that code knows: the model can have them, and the agent looks for them.
+/// Faults that the code handles: the model can simulate them, and the agent detects them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum FaultKind {
-    /// A frame that ends before its header parser has found all fields makes the look-up lag, or
-    /// stop.
+    /// A frame that ends before its header parser has all fields makes the look-up lag or stop.
     #[serde(rename = "header beyond frame")]
     HeaderBeyondFrame,
     /// A short frame close behind a tagged one of a certain length stops the data path.
     #[serde(rename = "tagged then short")]
     TaggedThenShort,
-    /// An IPv4 header length below 5 gives a key that is not the frame's.
+    /// An IPv4 header length below 5 gives a wrong key.
     #[serde(rename = "short header")]
     ShortHeader,
 }
@@ -52,16 +51,16 @@ pub enum Detect {
     No,
 }
 
-/// What helps against a fault.
+/// The remedy against a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Remedy {
-    /// A reset of the user FPGA, after which everything must be written again.
+    /// A reset of the user FPGA, after which everything has to be written again.
     #[serde(rename = "reset")]
     Reset,
     /// The first wildcard row drops [`KnownFault::key`].
     #[serde(rename = "guard row")]
     GuardRow,
-    /// Nothing.
+    /// There is none.
     #[serde(rename = "none")]
     None,
 }
@@ -70,7 +69,7 @@ pub enum Remedy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultKey {
-    /// The queue it seems to come from.
+    /// The source queue in the key.
     pub source: u8,
     /// The VLAN field.
     pub vlan: u16,

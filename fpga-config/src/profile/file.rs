@@ -1,8 +1,8 @@
-//! Profiles and boards as they are written in `profiles/*.toml`.
+//! The form of profiles and boards in `profiles/*.toml`.
 //!
-//! A block has registers at offsets from its base. `count` makes several of a block or a register,
-//! `stride` bytes apart (4 where it is not said), and `{}` in the name is where the number goes. A
-//! profile has its board's blocks too.
+//! A block has registers at offsets from its base. `count` repeats a block or a register, `stride`
+//! bytes apart (4 by default), and `{}` in the name is replaced by the number. A profile has its
+//! board's blocks too.
 
 use super::faults::KnownFault;
 use super::generator::GeneratorFile;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct ProfileFile {
     /// Its name.
     pub name: String,
-    /// One line for people.
+    /// A description of one line.
     pub about: String,
     /// The board's name.
     pub board: String,
@@ -30,7 +30,7 @@ pub struct ProfileFile {
     pub watchdog: Option<WatchdogFile>,
     /// Its replay and capture.
     pub generator: Option<GeneratorFile>,
-    /// What shows that its data path lags.
+    /// The registers that show whether its data path lags.
     pub data_path: Option<DataPathFile>,
     /// Its known faults.
     #[serde(default, rename = "fault")]
@@ -46,15 +46,15 @@ pub struct ProfileFile {
 pub struct BoardFile {
     /// Its name.
     pub name: String,
-    /// One line for people.
+    /// A description of one line.
     pub about: String,
     /// Ethernet ports.
     pub ports: u8,
-    /// How it is found.
+    /// Its PCI id.
     pub pci: Option<PciId>,
-    /// How its driver is asked.
+    /// How its driver is called.
     pub ioctl: Ioctl,
-    /// What its bitfiles are made for.
+    /// The FPGA that its bitfiles are made for.
     pub user_fpga: Option<UserFpga>,
     /// Its bus FPGA.
     pub bus_fpga: Option<BusFpga>,
@@ -63,11 +63,11 @@ pub struct BoardFile {
     pub blocks: Vec<Block>,
 }
 
-/// Registers that belong together.
+/// Registers of a common base.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Block {
-    /// With `{}` for its number where there are several.
+    /// Its name, with `{}` for the number if it is repeated.
     pub name: String,
     /// Byte address.
     pub base: u32,
@@ -77,15 +77,15 @@ pub struct Block {
     /// Bytes between two.
     #[serde(default)]
     pub stride: u32,
-    /// What is in each.
+    /// The registers in each repetition.
     pub registers: Vec<RegisterFile>,
 }
 
-/// A register, or several alike.
+/// A register, or several of the same kind.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterFile {
-    /// With `{}` for its number where there are several.
+    /// Its name, with `{}` for the number if it is repeated.
     pub name: String,
     /// Bytes from the block's base.
     pub at: u32,
@@ -95,12 +95,12 @@ pub struct RegisterFile {
     /// Bytes between two.
     #[serde(default = "four")]
     pub stride: u32,
-    /// What may be done with it.
+    /// The allowed accesses.
     #[serde(default)]
     pub access: Mode,
-    /// What it counts.
+    /// Its unit.
     pub is: Option<Meaning>,
-    /// For people.
+    /// A remark for people.
     pub note: Option<String>,
 }
 
@@ -116,10 +116,10 @@ fn four() -> u32 {
     4
 }
 
-/// What may be done with a register.
+/// The allowed accesses of a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Mode {
-    /// Read; writing it does nothing.
+    /// Read only; a write has no effect.
     #[default]
     #[serde(rename = "r")]
     Read,
@@ -129,34 +129,34 @@ pub enum Mode {
     /// Only written.
     #[serde(rename = "w")]
     Write,
-    /// Read, which sets it to 0.
+    /// Read only; reading resets it to 0.
     #[serde(rename = "clears")]
     Clears,
-    /// Read; reading and writing it both set it to 0.
+    /// Read only; both reading and writing reset it to 0.
     #[serde(rename = "clears on access")]
     ClearsOnAccess,
 }
 
 impl Mode {
-    /// True for a register that reading sets to 0: what one reader took, no other sees.
+    /// Whether reading resets it to 0: what one reader has read, no other reads again.
     pub const fn clears(self) -> bool {
         matches!(self, Mode::Clears | Mode::ClearsOnAccess)
     }
 }
 
-/// What reading the counters of wildcard rows does to them.
+/// The effect of reading the counters of wildcard rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum RowCounters {
-    /// Nothing: they accumulate, and wrap.
+    /// None: they accumulate, and wrap.
     #[default]
     #[serde(rename = "accumulate")]
     Accumulate,
-    /// It sets them to 0.
+    /// It resets them to 0.
     #[serde(rename = "clear on read")]
     ClearOnRead,
 }
 
-/// What a register is a number of. The first five grow and wrap after 2^32.
+/// The unit of a register. The first five are cumulative and wrap after 2^32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Meaning {
     /// Packets so far.
@@ -183,13 +183,13 @@ pub enum Meaning {
 }
 
 impl Meaning {
-    /// True for what only grows (and wraps).
+    /// Whether it is cumulative.
     pub const fn grows(self) -> bool {
         matches!(self, Meaning::Packets | Meaning::Bytes | Meaning::Words | Meaning::Events)
     }
 }
 
-/// How a board is found on the PCI bus.
+/// The PCI id and BAR of a board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PciId {
@@ -201,7 +201,7 @@ pub struct PciId {
     pub bar_bytes: u32,
 }
 
-/// What the driver's ioctl takes.
+/// The argument of the driver's ioctl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Argument {
@@ -212,13 +212,13 @@ pub enum Argument {
     U64,
 }
 
-/// How a board's driver is asked. The numbers of the boards collide: 0x89F0 is a read on one only.
+/// How a board's driver is called. The numbers of the boards collide: 0x89F0 is a read on one only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ioctl {
     /// The first card's network interface or device file.
     pub device: String,
-    /// What is passed.
+    /// The form of the argument.
     pub argument: Argument,
     /// Number of a read.
     pub read: u16,
@@ -226,7 +226,7 @@ pub struct Ioctl {
     pub write: u16,
 }
 
-/// What a bitfile must be made for.
+/// The FPGA that a bitfile has to be made for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserFpga {
@@ -244,13 +244,13 @@ pub struct BusFpga {
     pub part: String,
     /// Length of its configuration.
     pub bytes: u32,
-    /// The version that this was written for.
+    /// The version that this project was written for.
     pub version: u32,
     /// Its revision.
     pub revision: u8,
 }
 
-/// Where the flow table is.
+/// The registers of the flow table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowTableFile {
@@ -266,27 +266,27 @@ pub struct FlowTableFile {
     pub exact_stride: u32,
     /// Exact entries.
     pub exact_rows: u32,
-    /// What reading a row's counters does.
+    /// The effect of reading a row's counters.
     #[serde(default)]
     pub row_counters: RowCounters,
 }
 
-/// Which registers say whether the data path decides about all frames that enter it.
+/// The registers that show whether the data path decides all frames that enter it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataPathFile {
-    /// The register that counts frames in.
+    /// The register that counts frames that enter.
     pub entered: String,
-    /// Those that together count decisions.
+    /// The registers whose sum counts decisions.
     pub decided: Vec<String>,
-    /// The register that says whether the data path takes words.
+    /// The register that shows whether the data path accepts words.
     pub ready: Option<String>,
-    /// Which bit of it.
+    /// The bit of that register.
     #[serde(default)]
     pub ready_bit: u8,
 }
 
-/// Which output queues there are.
+/// The output queues.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QueuesFile {
@@ -308,7 +308,7 @@ pub enum QueueKind {
     Sram,
 }
 
-/// Which rate limiters there are.
+/// The rate limiters.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimiterFile {
@@ -318,7 +318,7 @@ pub struct RateLimiterFile {
     pub block: String,
     /// How many.
     pub count: u8,
-    /// From one port's limiter to the next's; those between are not a port's.
+    /// Distance from one port's limiter to the next's; those in between do not belong to ports.
     #[serde(default = "one_step")]
     pub step: u8,
 }
@@ -339,6 +339,6 @@ pub enum LimiterKind {
 pub struct WatchdogFile {
     /// Name of its block.
     pub block: String,
-    /// How long it waits.
+    /// How long it waits for an access, in milliseconds.
     pub milliseconds: u64,
 }

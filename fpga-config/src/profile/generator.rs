@@ -1,14 +1,12 @@
-//! What a packet generator bitfile replays from and captures by: queues in SRAM and their
-//! registers.
+//! The queues in SRAM and the registers by which a packet generator bitfile replays and captures.
 
 use super::check::{Fault, Parts};
 use serde::Deserialize;
 
-/// Words of SRAM that a port's replay queue has at least: a length, a delay, and the shortest
-/// frame.
+/// The fewest words of SRAM for a port's replay queue: a length, a delay, and the shortest frame.
 const FEWEST: u32 = 16;
 
-/// Replay and capture as they are written in a profile.
+/// Replay and capture in a profile.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GeneratorFile {
@@ -16,47 +14,47 @@ pub struct GeneratorFile {
     pub queue: String,
     /// The queue that port 0 replays from; the next is port 1's.
     pub first_queue: u8,
-    /// Name of the register with a bit per port for replay and capture, and above it 8 bits higher
-    /// one to keep captured frames from the CPU.
+    /// Name of the register with a bit per port for replay and capture, and 8 bits higher one that
+    /// keeps captured frames from the CPU.
     pub control: String,
     /// Name of the block with a port's capture counters.
     pub capture: String,
-    /// Name of the register that lets delayed frames go.
+    /// Name of the register that releases delayed frames.
     pub delay_reset: String,
     /// Address of the SRAM's first word.
     pub sram: u32,
     /// Words of the SRAM.
     pub sram_words: u32,
-    /// Words that each port's queue of other frames has.
+    /// Words of each port's queue for other frames.
     pub port_words: u32,
-    /// Words that each CPU port's queue has.
+    /// Words of each CPU port's queue.
     pub cpu_words: u32,
     /// The longest frame in bytes, without FCS.
     pub longest: u16,
 }
 
-/// Words of SRAM from one to the next: 16 bytes of addresses, of which the last twelve hold
-/// something.
+/// Bytes from one word of SRAM to the next: 16, of which the last twelve are used.
 pub const WORD_STRIDE: u32 = 16;
 
 /// A queue in SRAM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct SramQueue {
-    /// Its number, and that of the bit by which frames are sent to it.
+    /// Its number, and that of its bit in a frame's destination.
     pub number: u8,
-    /// Address of CTRL: bit 0 sends, bit 1 initialises (counters to 0, reading from the start).
+    /// Address of CTRL: bit 0 enables sending, bit 1 initialises (resets the counters, and reads
+    /// from the start).
     pub control: u32,
     /// Address of the register with its first word.
     pub low: u32,
     /// Address of the register with its last word.
     pub high: u32,
-    /// Its first word, as this project lays the SRAM out.
+    /// Its first word in this project's layout of the SRAM.
     pub first: u32,
-    /// Its words.
+    /// Number of its words.
     pub words: u32,
 }
 
-/// What a port replays from and captures by. All but the numbers of bits and limiters are
+/// The registers by which a port replays and captures. All but the numbers of bits and limiters are
 /// addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct GeneratorPort {
@@ -66,9 +64,9 @@ pub struct GeneratorPort {
     pub packets_removed: u32,
     /// Their bytes without FCS.
     pub bytes_removed: u32,
-    /// Times that the queue was read to its end.
+    /// Number of iterations done.
     pub iteration: u32,
-    /// Times that it is to be read.
+    /// Number of iterations requested.
     pub iterations: u32,
     /// Captured frames.
     pub captured: u32,
@@ -82,7 +80,7 @@ pub struct GeneratorPort {
 pub struct Generator {
     /// Address of the register with a bit per port; see [`GeneratorFile::control`].
     pub control: u32,
-    /// Address of the register that lets delayed frames go.
+    /// Address of the register that releases delayed frames.
     pub delay_reset: u32,
     /// Address of the SRAM's first word.
     pub sram: u32,
@@ -90,9 +88,9 @@ pub struct Generator {
     pub sram_words: u32,
     /// The longest frame in bytes, without FCS.
     pub longest: u16,
-    /// Per port.
+    /// The registers of each port.
     pub ports: Vec<GeneratorPort>,
-    /// The queues of all other frames, which must not lie where a port replays from.
+    /// The queues of all other frames, which must not overlap the replay queues.
     pub others: Vec<SramQueue>,
 }
 
@@ -104,7 +102,7 @@ impl Generator {
         if word < self.sram_words { self.sram.checked_add(at) } else { None }
     }
 
-    /// Which word, and which of its three parts (0 control, 1 upper, 2 lower half), an address is.
+    /// The word, and its part (0 control, 1 upper, 2 lower half), at an address.
     pub fn part(&self, address: u32) -> Option<(u32, usize)> {
         let from = address.checked_sub(self.sram)?;
         let (word, at) = (from / WORD_STRIDE, from % WORD_STRIDE / 4);
@@ -114,8 +112,8 @@ impl Generator {
 }
 
 impl Parts<'_> {
-    /// The SRAM is shared out in the order of ports: the queue to the MAC, that to the CPU, and of
-    /// what is left an equal part for replay, so that no port's replay moves another's.
+    /// Lays the SRAM out in the order of ports: the queue to the MAC, that to the CPU, and an equal
+    /// part of the rest for replay, so that no port's replay moves another's.
     pub(super) fn generator(&mut self, g: &GeneratorFile, ports: u8) -> Generator {
         let part = "generator";
         let each = g.sram_words.checked_div(ports.into()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! What a bitfile's registers are, and what it can do: one file per bitfile, because addresses
-//! belong to the bitfile. The same sources of the OpenFlow switch give either of two maps.
+//! A bitfile's registers and capabilities: one file per bitfile, because addresses depend on the
+//! bitfile. The same sources of the OpenFlow switch give either of two maps.
 //!
 //! The files are in `profiles/`, their form in [`mod@file`]; those built in are listed in
 //! [`builtin`]. A profile is read, checked as a whole (all [`Fault`]s at once, in `check.rs`) and
@@ -7,7 +7,7 @@
 //! ([`FlowMap`], [`Queues`], [`RateLimiter`], [`Watchdog`]) hold addresses.
 //!
 //! Names are those of the public register definitions without the ending `_REG`, e.g.
-//! `MAC_GRP_0_CONTROL`, so that what is known about the cards elsewhere can be used here.
+//! `MAC_GRP_0_CONTROL`, so that other documentation of the cards applies.
 
 pub mod builtin;
 mod check;
@@ -26,22 +26,22 @@ pub use generator::{Generator, GeneratorPort, SramQueue};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A board: what does not depend on the bitfile.
+/// The properties of a board, which do not depend on the bitfile.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Board {
     /// Its name in profiles.
     pub name: String,
-    /// One line for people.
+    /// A description of one line.
     pub about: String,
-    /// How many Ethernet ports it has.
+    /// Number of its Ethernet ports.
     pub ports: u8,
-    /// How it is found on the PCI bus, where that is known.
+    /// Its PCI id, if known.
     pub pci: Option<PciId>,
-    /// How its driver is asked.
+    /// How its driver is called.
     pub ioctl: Ioctl,
-    /// What a bitfile of it must be made for, where that is known.
+    /// The FPGA that its bitfiles have to be made for, if known.
     pub user_fpga: Option<UserFpga>,
-    /// Its bus FPGA (CPCI), where it has one.
+    /// Its bus FPGA (CPCI), if it has one.
     pub bus_fpga: Option<BusFpga>,
 }
 
@@ -52,16 +52,16 @@ pub struct Register {
     pub name: String,
     /// Its byte address in BAR 0.
     pub address: u32,
-    /// What may be done with it.
+    /// The allowed accesses.
     pub mode: Mode,
-    /// What it counts; `None` for what is no number of anything.
+    /// Its unit; `None` if it is not a number of anything.
     pub is: Option<Meaning>,
-    /// Its bits, or what is surprising about it.
+    /// Its bits, or a remark on its behaviour.
     pub note: Option<String>,
 }
 
-/// Where the wildcard rows and the exact entries of an OpenFlow switch bitfile are. Addresses of
-/// arrays are those of their first word.
+/// Addresses of the wildcard rows and the exact entries of an OpenFlow switch bitfile. The address
+/// of an array is that of its first word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct FlowMap {
     /// Wildcard rows; the lowest that matches wins.
@@ -80,7 +80,7 @@ pub struct FlowMap {
     pub bytes_hit: u32,
     /// Packets that hit, a word per row.
     pub packets_hit: u32,
-    /// When the row was hit last, in seconds of [`FlowMap::seconds`], a word per row.
+    /// Time of the row's last hit, in seconds of [`FlowMap::seconds`], a word per row.
     pub last_seen: u32,
     /// The first exact entry.
     pub exact: u32,
@@ -100,10 +100,9 @@ pub struct FlowMap {
     pub dropped: u32,
     /// The card's clock, seconds since its reset.
     pub seconds: u32,
-    /// What reading a row's counters does.
+    /// The effect of reading a row's counters.
     pub row_counters: RowCounters,
-    /// The key that the first row is kept for, to drop it: a fault of the bitfile makes it of other
-    /// ports' frames.
+    /// The key that the first row drops: a fault of the bitfile makes it of other ports' frames.
     pub guard: Option<FaultKey>,
 }
 
@@ -119,7 +118,7 @@ impl FlowMap {
 pub struct Queues {
     /// In block RAM (OpenFlow switch) or in SRAM (reference designs).
     pub kind: QueueKind,
-    /// How many.
+    /// Number of queues.
     pub count: u8,
 }
 
@@ -128,69 +127,69 @@ pub struct Queues {
 pub struct RateLimiter {
     /// Their arithmetic.
     pub kind: LimiterKind,
-    /// From one port's limiter to the next's.
+    /// Distance from one port's limiter to the next's.
     pub step: u8,
-    /// Per limiter the address of its first register.
+    /// Address of each limiter's first register.
     pub at: Vec<u32>,
 }
 
 /// The watchdog of a bitfile: without an access to its block or to the input arbiter for
-/// [`Watchdog::period`], all rows and the exact table are flushed.
+/// [`Watchdog::period`], all rows and the exact table are cleared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Watchdog {
-    /// 1 = it watches.
+    /// 1 turns it on.
     pub enable: u32,
-    /// Reading it is an access that keeps it calm.
+    /// Reading it is an access that restarts the watchdog.
     pub counter: u32,
-    /// How long it waits.
+    /// How long it waits for an access.
     pub period: Duration,
 }
 
-/// What shows that the data path lags or stands still: after a moment without frames, all that
-/// entered are decided. A difference that stays is a frame that the look-up lost (see
+/// The registers that show whether the data path lags or has stopped: shortly after the last frame,
+/// all that entered are decided. A difference that stays is a frame that the look-up lost (see
 /// [`FaultKind::HeaderBeyondFrame`] and [`FaultKind::TaggedThenShort`]).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct DataPath {
     /// Address of the register that counts frames that entered the data path.
     pub entered: u32,
-    /// Reading or writing that register sets it to 0, so one reader sums what it reads, and nobody
-    /// else may read.
+    /// Reading or writing that register resets it to 0, so that one reader sums its readings, and
+    /// no other may read it.
     pub entered_clears: bool,
-    /// Addresses of the registers that together count the frames that were decided: 32 bits each,
-    /// they wrap.
+    /// Addresses of the registers whose sum is the number of decided frames: 32 bits each, which
+    /// wrap.
     pub decided: Vec<u32>,
-    /// Address and mask of the bit that is set while the data path takes words. Clear in every one
-    /// of several readings, while nothing is decided, it stands still; a frame that is stuck
-    /// half-way is not counted as entered, so the counts alone may not show it.
+    /// Address and mask of the bit that is set while the data path accepts words. If it is clear in
+    /// several readings while nothing is decided, the data path has stopped; a frame that is stuck
+    /// half-way does not count as entered, so the counts alone may not show it.
     pub ready: Option<(u32, u32)>,
 }
 
-/// A bitfile: its board, registers and abilities.
+/// A bitfile: its board, registers and capabilities.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Profile {
     /// Its name.
     pub name: String,
-    /// One line for people.
+    /// A description of one line.
     pub about: String,
     /// The board it is for.
     pub board: Board,
-    /// The directory that its device id block names; what a card is recognised by.
+    /// The directory in its device id block, by which a card is recognised.
     pub directory: Option<String>,
     /// All registers in the order of their addresses.
     pub registers: Vec<Register>,
-    /// The flow table, where it has one.
+    /// The flow table, if it has one.
     pub flow_table: Option<FlowMap>,
-    /// The output queues that are known.
+    /// The output queues, if known.
     pub queues: Option<Queues>,
-    /// The rate limiters, where it has them.
+    /// The rate limiters, if it has them.
     pub rate_limiter: Option<RateLimiter>,
-    /// The watchdog, where it has one.
+    /// The watchdog, if it has one.
     pub watchdog: Option<Watchdog>,
-    /// Replay and capture, where it has them.
+    /// Replay and capture, if it has them.
     pub generator: Option<Generator>,
-    /// What shows that its data path lags, where that is known.
+    /// The registers that show whether its data path lags, if known.
     pub data_path: Option<DataPath>,
-    /// What is known to be wrong with it.
+    /// Its known faults.
     pub faults: Vec<KnownFault>,
     #[serde(skip)]
     by_name: BTreeMap<String, usize>,
@@ -199,8 +198,7 @@ pub struct Profile {
 impl Profile {
     /// Reads a profile as text (TOML) and checks it.
     ///
-    /// # Errors
-    /// With everything that is wrong with it. `file` is what it is called in the message.
+    /// # Errors With all its faults. `file` is its name in the message.
     pub fn parse(file: &str, text: &str) -> Result<Profile, ProfileError> {
         let written: file::ProfileFile = toml::from_str(text)
             .map_err(|e| ProfileError::new(file, vec![Fault::Unreadable(e.to_string())]))?;
@@ -220,7 +218,7 @@ impl Profile {
         self.registers.get(found)
     }
 
-    /// True for a register that reading sets to 0.
+    /// Whether reading the register resets it to 0.
     pub fn clears(&self, register: &Register) -> bool {
         let rows = self.flow_table.filter(|f| f.row_counters == RowCounters::ClearOnRead);
         let counts_row = |f: FlowMap| {
@@ -230,13 +228,12 @@ impl Profile {
         register.mode.clears() || rows.is_some_and(counts_row)
     }
 
-    /// Its fault of this kind, where it has it.
+    /// Its fault of this kind, if it has it.
     pub fn fault(&self, kind: FaultKind) -> Option<&KnownFault> {
         self.faults.iter().find(|f| f.kind == Some(kind))
     }
 
-    /// Up to three names that `name` may have been meant for: those that contain all its parts,
-    /// shortest first.
+    /// Up to three names similar to `name`: those that contain all its parts, shortest first.
     pub fn like(&self, name: &str) -> Vec<&str> {
         let upper = name.to_ascii_uppercase();
         let parts: Vec<&str> = upper.split('_').filter(|p| !p.is_empty()).collect();
@@ -247,7 +244,7 @@ impl Profile {
         like
     }
 
-    /// The address of a register of the port `port` in the block that the board has per port, e.g.
+    /// The address of a register of port `port` in a block that the board has for each port, e.g.
     /// `("MAC_GRP", 2, "CONTROL")`.
     pub fn port_register(&self, block: &str, port: u8, name: &str) -> Option<u32> {
         self.register(&format!("{block}_{port}_{name}")).map(|r| r.address)

@@ -1,5 +1,5 @@
-//! Transcripts of a card: what it was told and asked, and what it answered.
-//! `tests/data/netfpga-transcripts/README.md` has their form.
+//! Transcripts of a card: its accesses and its replies. `tests/data/netfpga-transcripts/README.md`
+//! describes their format.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::time::Duration;
@@ -10,16 +10,16 @@ use tandem_model::Time;
 /// Frames with their queues.
 pub type Frames = Vec<(u8, Vec<u8>)>;
 
-/// One line, with what was answered to it.
+/// A line, with the reply to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Line {
     Section(String),
     Reset,
     Write(u32, Vec<u32>),
     Read(u32, Vec<u32>),
-    /// Frames that went in together, and what left.
+    /// Frames of a burst, and the frames that left.
     Frames(Frames, Frames),
-    /// The rows from this on are of this flow.
+    /// The rows from this one on belong to this flow.
     Flow(u32, String),
 }
 
@@ -70,14 +70,14 @@ pub fn lines(text: &str) -> Vec<(usize, Line)> {
     lines
 }
 
-/// What differed, and how many answers were compared.
+/// The differences, and the number of replies compared.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     pub differences: Vec<String>,
     pub answers: usize,
 }
 
-/// Plays a transcript into a model.
+/// Executes a transcript on a model.
 pub fn replay(text: &str, mut card: Model) -> Outcome {
     let mut outcome = Outcome::default();
     let mut section = String::new();

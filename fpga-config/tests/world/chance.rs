@@ -1,4 +1,4 @@
-//! Random flows and packets of a small universe, so that they meet.
+//! Random flows and packets with few different values, so that they match each other.
 
 #![allow(dead_code, unreachable_pub, reason = "a part of a test, of which each test file uses a part")]
 
@@ -19,7 +19,7 @@ fn prefix(d: &mut Dice) -> String {
     }
 }
 
-/// The match of a random flow, in ovs-ofctl's words, with its comma at the end.
+/// The match of a random flow in the syntax of ovs-ofctl, with a comma at the end.
 pub fn matched(d: &mut Dice, transport: bool) -> String {
     let mut out = String::new();
     if d.one_in(2) {
@@ -173,7 +173,7 @@ fn sum(bytes: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// A random frame. Later fragments show ports in their payload.
+/// A random frame. The payload of later fragments looks like ports.
 pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
     let mut f = mac(d.pick(&MACS));
     f.extend(mac(d.pick(&MACS)));
@@ -196,8 +196,7 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
             f.extend([0x20; 32]);
             f.extend([0, 80, 0, 80, 0, 8, 0, 0]);
         }
-        // A type that nobody knows, and LLDP. 802.3 frames with a length are a deviation with a
-        // test of its own.
+        // An experimental type, and LLDP. 802.3 frames with a length are tested in `deviations.rs`.
         2 => f.extend([0x88, 0xb5, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0]),
         3 => f.extend([0x88, 0xcc, 2, 7, 4]),
         _ => {
@@ -213,7 +212,7 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
                     body.extend(source.to_be_bytes());
                     body.extend(target.to_be_bytes());
                     body.extend([0, 12]);
-                    // None, or any.
+                    // No checksum, or any.
                     body.extend(d.pick(&[[0, 0], [0, 0x34], [0x12, 0x34], [0xff, 0xff]]));
                     body.extend([0; 12]);
                 }
@@ -234,8 +233,8 @@ pub fn frame(d: &mut Dice, fragments: bool) -> Vec<u8> {
     f
 }
 
-/// A frame of which a card may see something else than software does: IPv4 headers that are too
-/// short or longer than they are, LLC and SNAP, frames that end early.
+/// A frame that a card may treat differently from software: IPv4 headers too short or beyond the
+/// frame, LLC and SNAP, truncated frames.
 pub fn odd(d: &mut Dice, fragments: bool) -> Vec<u8> {
     let mut f = frame(d, fragments);
     let at = if f[12..14] == [0x81, 0] { 16 } else { 12 };

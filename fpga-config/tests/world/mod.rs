@@ -1,5 +1,5 @@
-//! A switch made of a card in memory, the offload and the flow table in software, beside a flow
-//! table alone that sees every packet.
+//! A switch with a card in memory, the offload and the flow table in software, compared with a flow
+//! table alone that gets every packet.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
 
 use std::collections::BTreeSet;
@@ -16,7 +16,7 @@ use tandem_model::Time;
 use tandem_openflow::table::flows::Filter;
 use tandem_openflow::table::{AddOptions, Change, Flow, FlowKey, Pipeline};
 
-/// A small generator of numbers, so that a seed is a story.
+/// A small random number generator, so that a seed reproduces a run.
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -34,10 +34,11 @@ impl Dice {
     }
 }
 
-/// Where frames leave by queue, sorted.
+/// Sent frames by queue, sorted.
 pub type Out = Vec<(u8, Vec<u8>)>;
 
-/// What the table alone does to a packet: out of the card's ports, or to be decided in software.
+/// The table's decision for a packet: output to the card's ports, or a decision that only software
+/// can make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Card(Out),
@@ -64,7 +65,7 @@ pub struct Watched<'a> {
     pub card: &'a mut Model,
     pub map: FlowMap,
     pub ports: &'a PortMap,
-    /// In port, frame, what was right, what will be.
+    /// Input port, frame, the right result before, the right result after.
     pub packets: &'a [(u8, Vec<u8>, Verdict, Verdict)],
     pub now: Time,
     pub tried: u64,
@@ -91,7 +92,7 @@ impl Registers for Watched<'_> {
         }
         if address == self.map.write_row || exact && address % 128 == 28 {
             let mut card = self.card.clone();
-            // A header that is too short leaves by no port, at no moment.
+            // A frame with too short a header is never forwarded, at any moment.
             let mut short = [0; 60];
             (short[12], short[14]) = (8, 0x44);
             for queue in (0..8).filter(|_| self.guarded) {
@@ -127,9 +128,9 @@ pub struct World {
     pub card: Model,
     pub map: FlowMap,
     pub offload: Offload,
-    /// The table in software, which sees what the card sends it.
+    /// The table in software, which gets the packets that the card sends it.
     pub soft: Pipeline,
-    /// The table alone, which sees everything.
+    /// The table alone, which gets all packets.
     pub alone: Pipeline,
     pub now: Time,
     pub compared: u64,
@@ -139,12 +140,12 @@ pub struct World {
     pub lost: u64,
     pub gaps: usize,
     pub entries: u64,
-    /// Frames that the card sees otherwise than software does.
+    /// Number of frames that the card treats differently from software.
     pub odd: u64,
 }
 
-/// A frame with what the card reads behind its end: zeros, behind a constant where a tag was taken
-/// off.
+/// A frame with the bytes that the card reads behind its end: zeros, after a constant if a tag was
+/// removed.
 fn extended(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     if frame.get(12..14) == Some(&[0x81, 0]) {
@@ -169,7 +170,7 @@ impl World {
         let map = card.profile().flow_table.expect("it has one");
         let now = now + Duration::from_secs(1);
         card.set_time(now);
-        // Counters of rows stand just below their wrap.
+        // Counters of rows start just below their wrap.
         for row in 0..u32::from(map.rows) {
             card.write32(map.packets_hit + 4 * row, u32::MAX - row).expect("mapped");
             card.write32(map.bytes_hit + 4 * row, u32::MAX - 700).expect("mapped");
@@ -177,7 +178,7 @@ impl World {
         let mut offload = Offload::start(map, ports.clone(), options, now, &mut card).expect("it answers");
         let numbers: Vec<u32> = ports.iter().map(|p| p.number).collect();
         let soft = Pipeline::new(1, 10_000, numbers);
-        // An empty card drops everything: from here on there are ways to software.
+        // An empty card drops everything: from here on there are rows to software.
         offload.sync(&soft.tables[0], now, &mut card).expect("it answers");
         let alone = soft.clone();
         World {
@@ -228,7 +229,7 @@ impl World {
         }
     }
 
-    /// Flows whose counts are asked for when they go: those of the card are taken in first.
+    /// Deletes flows after reading their counts on the card.
     pub fn delete(&mut self, filter: &Filter) {
         let ids: Vec<u64> = self.soft.tables[0].select(filter).map(|f| f.id).collect();
         for id in ids {
@@ -249,9 +250,9 @@ impl World {
         }
     }
 
-    /// Compares what is counted of every flow.
+    /// Compares the counts of every flow.
     pub fn compare_counts(&mut self) {
-        // A sweep reads a part of the exact entries.
+        // A sweep reads part of the exact entries.
         for _ in 0..40 {
             self.sweep();
         }
@@ -261,11 +262,10 @@ impl World {
         assert_eq!(counts(&self.soft), counts(&self.alone), "packets and bytes of every flow");
     }
 
-    /// Card and table made equal, with packets tried on the way. `old` is the table as it was
-    /// before.
+    /// Syncs the card with the table, trying packets in between. `old` is the table before.
     pub fn sync(&mut self, old: &Pipeline, frames: &[(u8, Vec<u8>)]) -> Report {
         if !self.ports.cpu_ports {
-            // What cannot be done is refused before it is in the table.
+            // Unsupported flows are refused before they are in the table.
             let (mut trial, mut card) = (self.offload.clone(), self.card.clone());
             let report = trial.sync(&self.soft.tables[0], self.now, &mut card).expect("it answers");
             let refused: BTreeSet<u64> = report.rejected.iter().map(|(id, _)| *id).collect();
@@ -312,13 +312,12 @@ impl World {
         report
     }
 
-    /// What the card must do to a frame of which it sees something else than software does; `None`
-    /// for all others.
+    /// The card's required result for a frame of which its key lacks something that software
+    /// matches; `None` for all others.
     ///
-    /// - An IPv4 header length below 5: it never leaves.
-    /// - 802.3 with a length (LLC, SNAP): decided as if the rules that look at a type were not
-    ///   there.
-    /// - A frame that ends before a field: decided and changed as if it went on as the card reads
+    /// - An IPv4 header length below 5: it is dropped.
+    /// - 802.3 with a length (LLC, SNAP): decided as without the rules that match a type.
+    /// - A frame that ends before a field: decided and changed as if it continued as the card reads
     ///   it.
     fn odd(&self, n: u8, frame: &[u8]) -> Option<Verdict> {
         let in_port = self.ports.number(n).expect("a port");
@@ -350,7 +349,7 @@ impl World {
         Some(wanted)
     }
 
-    /// Tries a frame on a copy of everything when it is an odd one; true when it was.
+    /// Tries such a frame on a copy of everything; true if it was one.
     fn tried_odd(&mut self, n: u8, frame: &[u8]) -> bool {
         let Some(wanted) = self.odd(n, frame) else { return false };
         self.odd += 1;
@@ -360,7 +359,7 @@ impl World {
         let in_port = self.ports.number(n).expect("a port");
         let software = self.ports.cpu_ports && out == [(cpu_queue(n), frame.to_vec())];
         let (key, header) = Key::read(frame, queue(n));
-        // Software sees all of it, so what it decides is right.
+        // Software has the whole frame, so its decision is right.
         if !software || header == Header::Short {
             assert_eq!(Verdict::Card(out), wanted, "port {n}: {frame:02x?}\n{}", self.story());
         }
@@ -375,7 +374,7 @@ impl World {
         true
     }
 
-    /// A packet comes in by a port of the card, and everything happens to it that would.
+    /// A packet is received by a port of the card, and passes card and software.
     pub fn packet(&mut self, n: u8, frame: &[u8]) {
         if self.tried_odd(n, frame) {
             return;
@@ -387,7 +386,7 @@ impl World {
         if self.ports.cpu_ports && out == [(cpu_queue(n), frame.to_vec())] {
             let got = self.soft.process(frame, in_port, self.now);
             assert_eq!(got, wanted, "in software");
-            // What software sends to a port of the card leaves there, unchanged.
+            // Frames that software sends to a port of the card leave unchanged.
             for sent in got.into_iter().flatten() {
                 if let Some(At::Card(to)) = self.ports.get(sent.port).map(|p| p.at) {
                     let out = self.card.packet(cpu_queue(to), &sent.frame, self.now);
@@ -417,7 +416,7 @@ impl World {
         assert_eq!(out, wanted, "port {n}: {frame:02x?}\n{}", self.story());
     }
 
-    /// What is where, for people.
+    /// The place of every flow, as text.
     pub fn story(&self) -> String {
         let mut out = String::new();
         for f in self.soft.tables[0].iter() {
@@ -437,7 +436,7 @@ impl World {
         out
     }
 
-    /// Flows whose time is up, in both tables.
+    /// Expires flows in both tables.
     pub fn expire(&mut self) -> usize {
         self.sweep();
         let due = self.offload.sweep_due(&self.soft.tables[0], self.now, &mut self.card).expect("it answers");
@@ -464,8 +463,8 @@ pub fn ports(card: u8, plain: bool, cpu_ports: bool) -> PortMap {
     PortMap::new(list, cpu_ports).expect("good ports")
 }
 
-/// UDP from 10.0.0.1:1000 to 10.0.0.2:2000, with its last byte of the destination and the fragment
-/// field as told.
+/// UDP from 10.0.0.1:1000 to 10.0.0.2:2000, with this last byte of the destination and this
+/// fragment field.
 pub fn udp(last: u8, fragment: u16) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
     frame.extend([0x45, 0, 0, 40, 0, 1]);

@@ -88,7 +88,11 @@ impl Simulation {
             }
             Effect::TrafficStart { spec } => {
                 if let Some(path) = self.path_of(spec.from, spec.to) {
-                    self.flows.start(spec.id, spec.rate, spec.transport, path, self.now);
+                    // A VM that is policed sends no more than its network rate.
+                    let sender = spec.from.vm().filter(|_| self.site.vm.police);
+                    let sender = sender.and_then(|vm| self.vms.get(&vm));
+                    let rate = sender.map_or(spec.rate, |(_, vm)| spec.rate.min(vm.resources.net));
+                    self.flows.start(spec.id, rate, spec.transport, path, self.now);
                     self.follow_rates();
                 }
             }
@@ -108,6 +112,7 @@ impl Simulation {
                     StoreOp::PutMigration { migration } => self.transfers.path(migration.id, migration.path),
                     StoreOp::RemoveMigration { migration } => self.transfers.forget(migration),
                     StoreOp::PutMoved { vm, .. } | StoreOp::PutVm { vm } => self.refresh_path(vm.id),
+                    StoreOp::PutVmGroup { vms, .. } => vms.iter().for_each(|vm| self.refresh_path(vm.id)),
                     _ => {}
                 }
                 self.later(delays.store, Event::Stored { id });

@@ -212,7 +212,9 @@ impl Simulation {
                 start,
                 ScheduledAction::Event(Event::PortsManaged { agent, switch: switch.dpid, ports: queues }),
             );
-            sim.push(start + site.statistics.period / 2, ScheduledAction::Poll(id));
+            if site.statistics.is_periodic {
+                sim.push(start + site.statistics.period / 2, ScheduledAction::Poll(id));
+            }
         }
         sim.push(
             start,

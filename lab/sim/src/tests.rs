@@ -20,7 +20,7 @@ fn running() -> (Simulation, VmId, ServerId, ServerId) {
     let site = Arc::new(site::read(text, "x").expect("a good site"));
     let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("known policies");
     let resources = Resources { ram: Bytes(100 << 20), ..site.vm.default };
-    let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
+    let request = VmRequest { resources, ..VmRequest::default() };
     sim.ask(Time::ZERO, Request::RequestVm { request });
     sim.run_until(Time::from_secs(10)).expect("a run");
     let (vm, from, _) = sim.vms().next().expect("a VM");

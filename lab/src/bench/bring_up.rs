@@ -5,6 +5,7 @@ use crate::control::messages::{self, LabRequest, LabResponse};
 use crate::controller_process::{self, Controller, Options as ControllerOptions};
 use crate::temp_dir::TempDir;
 use crate::world::emulated::datapath::Choice;
+use crate::world::emulated::engine::EngineKind;
 use crate::world::emulated::lab_control::{self, Plan};
 use crate::world::emulated::network::port_name;
 use anyhow::{Context, bail};
@@ -30,7 +31,11 @@ pub struct Options {
 /// a million pairs take.
 const PINGING: usize = 2;
 
-fn site_text(shape: &str) -> anyhow::Result<String> {
+/// The site file of a shape.
+///
+/// # Errors
+/// When it is no shape.
+pub(super) fn site_text(shape: &str) -> anyhow::Result<String> {
     let parts: Vec<&str> = shape.split(':').collect();
     let topology = match parts[..] {
         ["fat-tree", k] => format!("shape = \"fat-tree\"\nk = {k}\n"),
@@ -94,6 +99,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             agents: controller_process::agents(scratch.path()),
             agent_per_switch: false,
             datapath: Choice::Kind(DatapathKind::OVS),
+            engine: EngineKind::Native,
             protocols: vec!["OpenFlow10".into(), "OpenFlow13".into()],
         };
         lab_control::up(&plan)?;

@@ -3,3 +3,4 @@
 pub mod agent;
 pub mod bring_up;
 pub mod datapath;
+pub mod engines;

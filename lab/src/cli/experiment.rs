@@ -3,7 +3,8 @@
 use super::world::{Place, WorldKind};
 use crate::experiment::run_folder::OutputOptions;
 use crate::experiment::{
-    datapaths, fill, hardware_qos, hotspot, keep_policy, live, qos, repeat, thesis_evaluation, traffic_tools,
+    datapaths, fill, hardware_qos, hotspot, joint_placement, keep_policy, live, qos, repeat,
+    thesis_evaluation, traffic_tools,
 };
 use crate::temp_dir;
 use crate::world::xen;
@@ -107,6 +108,17 @@ pub(super) enum Experiment {
     /// A server and a link are made hot: time until they are cool again, moves, and that nothing
     /// swings back and forth.
     Hotspot(hotspot::Options),
+    /// Server and path placed together (IM 2013): how full switches are by level, with the server
+    /// chosen first and with the network chosen first, each by first, best and worst fit.
+    JointPlacement {
+        /// In which world.
+        #[arg(long, value_enum, default_value = "simulated")]
+        world: WorldKind,
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        options: joint_placement::Options,
+    },
 }
 
 /// What the Xen lab of an experiment is made from.
@@ -142,7 +154,20 @@ pub(super) fn run(experiment: Experiment) -> anyhow::Result<()> {
         Experiment::HardwareQos(options) => hardware_qos::run(&options),
         Experiment::KeepPolicy(options) => keep_policy::run(&options),
         Experiment::Hotspot(options) => hotspot::run(&options),
+        Experiment::JointPlacement { world, place, options } => joint(world, place, &options),
     }
+}
+
+fn joint(world: WorldKind, place: Place, options: &joint_placement::Options) -> anyhow::Result<()> {
+    temp_dir::clean_when_interrupted()?;
+    let given = place.prepare()?;
+    let text = given.as_deref().unwrap_or(joint_placement::SITE);
+    let job = joint_placement::Job { text, is_given: given.is_some(), out: place.out.clone(), options };
+    if world == WorldKind::Simulated {
+        return joint_placement::run_simulated(&job);
+    }
+    let world = place.packet_world(world, &["OpenFlow13"])?;
+    joint_placement::run_packets(&*world, &job)
 }
 
 fn qos_classes(world: WorldKind, place: Place, options: &qos::Options) -> anyhow::Result<()> {

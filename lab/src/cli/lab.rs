@@ -2,12 +2,15 @@
 
 use crate::control::labs;
 use crate::control::messages::{self, LabRequest, LabResponse, Status};
-use crate::node::traffic::generator;
+use crate::controller_process;
+use crate::node::traffic::{generator, generators};
 use crate::world::emulated::datapath::Choice;
+use crate::world::emulated::engine::EngineKind;
 use crate::world::emulated::lab_control;
 use crate::world::testbed::up as testbed;
 use anyhow::bail;
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tandem_agent_protocol::lab_sockets::Lab;
 use tandem_linux::link::neighbour_limit;
@@ -44,13 +47,15 @@ pub(super) struct UpOptions {
     /// machine.
     #[arg(long, requires = "inventory")]
     node_program: Option<PathBuf>,
-    /// The site file.
-    #[arg(long)]
+    /// The site file; where there is none, `tandem init` makes one (asked for here on a terminal).
+    #[arg(long, default_value = "site.toml")]
     site: PathBuf,
     /// The lab's name; the site's by default. Several labs may run side by side.
     #[arg(long)]
     name: Option<String>,
-    /// Where its switches find the controller: unix:PATH as `tandem serve --openflow` has it.
+    /// Where its switches find the controller: unix:PATH as `tandem serve --openflow` has it, or
+    /// tcp:ADDRESS:PORT of any OpenFlow controller (POX, ONOS, os-ken, Faucet ...), which the lab tries
+    /// to reach until it answers.
     #[arg(long, default_value = "unix:/run/tandem/openflow.sock")]
     controller: String,
     /// Where its agents find the controller: unix:PATH as `tandem serve --agents` has it.
@@ -65,6 +70,9 @@ pub(super) struct UpOptions {
     /// What the switches are made of.
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "inventory")]
     datapath: Choice,
+    /// What makes hosts, switches and links; a site, VMs, traffic and all commands are the same.
+    #[arg(long, value_enum, default_value = "native", conflicts_with = "inventory")]
+    engine: EngineKind,
     /// A group whose members may use the lab too: ask it, move its VMs, take it down.
     #[arg(long)]
     group: Option<String>,
@@ -75,6 +83,7 @@ pub(super) struct UpOptions {
 /// # Errors
 /// With the step that failed; nothing is then left.
 pub(super) fn up(options: UpOptions) -> anyhow::Result<()> {
+    offer_site(&options.site)?;
     let text = super::read(&options.site)?;
     let file = options.site.display().to_string();
     let UpOptions { name, group, .. } = options;
@@ -96,6 +105,7 @@ pub(super) fn up(options: UpOptions) -> anyhow::Result<()> {
         agents: options.agents,
         agent_per_switch: options.agent_per_switch,
         datapath: options.datapath,
+        engine: options.engine,
         group,
     };
     let up = lab_control::up(&plan)?;
@@ -113,6 +123,25 @@ pub(super) fn up(options: UpOptions) -> anyhow::Result<()> {
              sysctl -w net.ipv4.neigh.default.gc_thresh3={}",
             (8 * (servers + gateways)).next_power_of_two()
         );
+    }
+    Ok(())
+}
+
+/// Where there is no site file, has `tandem init` ask for one, if there is a terminal.
+fn offer_site(path: &Path) -> anyhow::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let shown = path.display();
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        bail!(
+            "there is no site file {shown}; make one by `tandem init {shown}`, or say where it is: --site FILE"
+        );
+    }
+    eprintln!("There is no site file {shown}. These questions make one; Ctrl-C leaves without.");
+    let status = std::process::Command::new(controller_process::program()?).arg("init").arg(path).status()?;
+    if !status.success() {
+        bail!("no site file was made");
     }
     Ok(())
 }
@@ -178,26 +207,43 @@ pub(super) fn flows(name: Name, json: bool) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&flows)?);
     } else {
         println!(
-            "{:<16} {:>5} {:>12} {:>12} {:>8} {:>8} {:>9} {:>9}",
-            "flow", "kind", "asked Mbit/s", "got Mbit/s", "lost", "reorder", "delay ms", "jitter ms"
+            "{:<16} {:>16} {:>12} {:>12} {:>8} {:>8} {:>9} {:>9}",
+            "flow", "tool", "asked Mbit/s", "got Mbit/s", "lost", "reorder", "delay ms", "jitter ms"
         );
         for f in flows {
-            let reliable = f.transport.parse().ok().and_then(generator).is_some_and(|g| g.is_reliable());
-            let lost = if reliable { "-".to_owned() } else { f.sent.saturating_sub(f.received).to_string() };
+            let name = f.tool.map_or(f.transport.clone(), |tool| tool.to_string());
+            let tool = name.parse().ok().and_then(generator);
+            // What arrives in the end has no losses; what nobody counts is not none.
+            let counts = !tool.is_some_and(|t| t.is_reliable()) && f.sent > 0;
+            let lost = if counts { f.sent.saturating_sub(f.received).to_string() } else { "-".to_owned() };
+            let says = tool.is_none_or(|t| t.says_delay());
+            let delay = if says { format!("{:.2}", f.delay_ms) } else { "-".to_owned() };
             println!(
-                "{:<16} {:>5} {:>12.3} {:>12.3} {:>8} {:>8} {:>9.2} {:>9.2}",
+                "{:<16} {:>16} {:>12.3} {:>12.3} {:>8} {:>8} {:>9} {:>9.2}",
                 f.ends,
                 f.transport,
                 f.rate as f64 / 1e6,
                 f.goodput / 1e6,
                 lost,
                 f.reordered,
-                f.delay_ms,
+                delay,
                 f.jitter_ms
             );
+            if let Some(note) = f.note {
+                println!("    {note}");
+            }
         }
     }
     Ok(())
+}
+
+/// Prints what can generate traffic here.
+pub(super) fn traffic_tools() {
+    for tool in generators() {
+        let missing = tool.program().and_then(|program| program.find().err());
+        let missing = missing.map_or(String::new(), |m| format!(" [missing: package {}]", m.0.package));
+        println!("{:<16} {}{missing}", tool.name(), tool.about());
+    }
 }
 
 fn print_status(status: &Status) {
@@ -206,6 +252,9 @@ fn print_status(status: &Status) {
         "lab {} of site {}: {switches} switches in {}, {servers} servers, {gateways} gateways, {links} links, {vms} VMs",
         status.name, status.site, status.datapath
     );
+    if let Some(engine) = &status.engine {
+        println!("engine: {engine}");
+    }
     println!("controller: {}", status.controller);
     println!("VMs' ports are filtered by: {}", status.port_filter);
     for (step, took) in &status.steps {

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod calibrate;
+mod check;
 mod draw;
 mod experiment;
 mod lab;
@@ -9,13 +10,14 @@ pub mod numbers;
 pub mod vm;
 mod world;
 
-use crate::bench::{agent, bring_up, datapath};
+use crate::bench::{agent, bring_up, datapath, engines};
 use crate::world::emulated::lab_control;
 use crate::world::testbed::lease_guard;
 use crate::world::xen;
 use crate::{fuzz, temp_dir, workload};
 use anyhow::Context;
 use calibrate::CalibrateOptions;
+use check::CheckOptions;
 use clap::{Parser, Subcommand};
 use draw::DrawOptions;
 use experiment::Experiment;
@@ -39,6 +41,9 @@ enum Command {
     /// Bring up an emulated data centre, or take over a testbed's servers and gateways; it runs on
     /// until `down`.
     Up(UpOptions),
+    /// Say what this machine cannot do for a site, before anything is made: what is not installed or
+    /// not allowed, and what there is no room for. `tandem check` prints it too.
+    Check(CheckOptions),
     /// Take an emulated data centre down; nothing of it is left.
     Down(Name),
     /// Show an emulated data centre.
@@ -49,7 +54,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Run a command in a node: srv1, gw1, edge1 (all switches share one namespace) or vm1.
+    /// Run a command in a node: srv1, gw1, edge1 (all switches share one namespace), vm1 or a VM's name.
     Exec {
         #[command(flatten)]
         name: Name,
@@ -96,6 +101,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List the traffic tools, what each does and its options in a site file; says which Debian
+    /// package is missing for one.
+    TrafficTools,
     /// What a lab's VMs do and use; moving one without the controller knowing.
     #[command(subcommand)]
     Vm(vm::VmCommand),
@@ -130,6 +138,8 @@ enum Bench {
     /// How long a data centre takes to come up and go, beside the floor: the same parts by
     /// `ip -batch` and `ovs-vsctl`.
     BringUp(bring_up::Options),
+    /// Tandem's own engine beside Mininet on the same site, both shaped: time up, time down, memory.
+    Engines(engines::Options),
     /// What an agent costs: memory, time of a core, time to apply; with a small switch and with a
     /// whole data centre's.
     Agent(agent::Options),
@@ -165,12 +175,14 @@ pub fn run() -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).init();
     match command {
         Command::Up(options) => lab::up(options)?,
+        Command::Check(options) => check::run(&options)?,
         Command::Down(name) => lab::down(name)?,
         Command::Status { name, json } => lab::status(name, json)?,
         Command::Exec { .. } | Command::Enter { .. } | Command::Node { .. } => {}
         Command::Vm(command) => vm::run(command)?,
         Command::PingAll { name, senders } => return lab::ping_all(name, senders),
         Command::Flows { name, json } => lab::flows(name, json)?,
+        Command::TrafficTools => lab::traffic_tools(),
         Command::Request(options) => workload::run(&options)?,
         Command::Experiment(experiment) => experiment::run(experiment)?,
         Command::Bundle(options) => bundle::pack(&options)?,
@@ -188,6 +200,7 @@ fn run_bench(bench: Bench) -> anyhow::Result<()> {
     temp_dir::clean_when_interrupted()?;
     match bench {
         Bench::BringUp(options) => bring_up::run(&options),
+        Bench::Engines(options) => engines::run(&options),
         Bench::Agent(options) => agent::run(&options),
         Bench::Datapath(options) => datapath::run(&options),
     }

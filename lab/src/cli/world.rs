@@ -3,6 +3,7 @@
 use crate::experiment::run_folder::OutputOptions;
 use crate::world::World;
 use crate::world::emulated::datapath::Choice;
+use crate::world::emulated::engine::EngineKind;
 use crate::world::packets::{Emulated, PacketWorld, Testbed};
 use crate::world::simulated::Simulated;
 use anyhow::bail;
@@ -44,6 +45,9 @@ pub(super) struct Place {
     /// What the switches of the emulated world are made of.
     #[arg(long, value_enum, default_value = "auto", conflicts_with = "inventory")]
     pub(super) datapath: Choice,
+    /// What makes the hosts, switches and links of the emulated world.
+    #[arg(long, value_enum, default_value = "native", conflicts_with = "inventory")]
+    pub(super) engine: EngineKind,
 }
 
 impl Place {
@@ -76,6 +80,7 @@ impl Place {
             (WorldKind::Emulated, _) => Box::new(Emulated {
                 protocols: protocols.iter().map(|p| (*p).to_owned()).collect(),
                 datapath: self.datapath,
+                engine: self.engine,
             }),
         })
     }

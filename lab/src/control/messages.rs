@@ -208,6 +208,9 @@ pub struct Status {
     pub counts: [usize; 5],
     /// `user space` or `the kernel`.
     pub datapath: String,
+    /// What made hosts, switches and links: `native`; nothing of this machine, for a testbed.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// How long each step of bringing it up took, in milliseconds.
     pub steps: Vec<(String, f64)>,
     /// Where the switches look for their controller.
@@ -309,6 +312,15 @@ pub struct FlowReport {
     pub seconds: f64,
     /// True once it was stopped.
     pub ended: bool,
+    /// What the tool has to say: why it does not go on, what it has left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// The delay is by the wall clocks of both ends, as a tool of others has it.
+    #[serde(default)]
+    pub own_clock: bool,
+    /// What `transport` is another name of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<TrafficTool>,
 }
 
 #[cfg(test)]

@@ -124,6 +124,11 @@ impl VmRecords {
         }
     }
 
+    /// The VM that was asked for with this name.
+    pub fn named(&self, name: &str) -> Option<u64> {
+        lock(&self.0).values().find(|order| order.name == name && !name.is_empty()).map(|order| order.vm)
+    }
+
     /// False for a VM that was made for another request than this one.
     pub fn is_meant(&self, vm: u64, placed_at: Option<u64>) -> bool {
         let made_for = lock(&self.0).get(&vm).and_then(|a| a.origin).map(|o| o.placed_at_ns);
@@ -166,6 +171,17 @@ mod tests {
         assert!(served.admit("lab", controller("b"), now).is_err(), "the new connection counts");
         drop(again);
         served.admit("lab", controller("b"), now).expect("the first one has gone");
+    }
+
+    #[test]
+    fn a_vm_is_found_by_the_name_that_it_was_asked_for_with() {
+        let records = VmRecords::default();
+        for (vm, name) in [(1, "web"), (2, "")] {
+            records.put(wire::Allocate { vm, name: name.into(), ..wire::Allocate::default() });
+        }
+        assert_eq!((records.named("web"), records.named("db"), records.named("")), (Some(1), None, None));
+        records.forget(1);
+        assert_eq!(records.named("web"), None);
     }
 
     #[test]

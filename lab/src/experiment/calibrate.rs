@@ -39,7 +39,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10.0, value_parser = crate::cli::numbers::amount)]
     pub tolerance: f64,
     /// Seconds of each flow.
-    #[arg(long, default_value_t = 1.5, value_parser = crate::cli::numbers::positive)]
+    #[arg(long, default_value_t = 1.5, value_parser = crate::cli::numbers::seconds)]
     pub seconds: f64,
 }
 

@@ -27,6 +27,8 @@ pub struct Manifest {
     pub ovs: Option<String>,
     /// Where packets were forwarded.
     pub datapath: Option<String>,
+    /// What made hosts, switches and links, in the emulated world.
+    pub engine: Option<String>,
     /// A testbed's machines with their kernels and versions of Open vSwitch.
     pub machines: Vec<Machine>,
     /// The command line.
@@ -69,6 +71,7 @@ impl Manifest {
             kernel,
             ovs: (world == "emulated").then(|| first_line("ovs-vswitchd", &["--version"])).flatten(),
             datapath: None,
+            engine: None,
             machines: Vec::new(),
             arguments,
             site_given,
@@ -80,6 +83,7 @@ impl Manifest {
     /// Adds what a world said of itself.
     pub fn of_world(&mut self, status: &Status) {
         self.datapath = Some(status.datapath.clone());
+        self.engine.clone_from(&status.engine);
         self.machines.clone_from(&status.machines);
     }
 

@@ -12,6 +12,7 @@ pub mod fill;
 pub mod hardware_qos;
 pub mod hotspot;
 pub mod interval;
+pub mod joint_placement;
 pub mod keep_policy;
 pub mod live;
 pub mod manifest;

@@ -49,7 +49,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', default_value = "udp,tcp")]
     pub transport: Vec<String>,
     /// Seconds of each part of a cell.
-    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::seconds)]
     pub seconds: f64,
 }
 

@@ -37,7 +37,7 @@ impl World {
                 let timeout = (lifetime > 0).then(|| Duration::from_secs(lifetime.into()));
                 let resources = self.resources(cpu, net);
                 Request::RequestVm {
-                    request: VmRequest { resources, class, timeout, name: None, image: None },
+                    request: VmRequest { resources, class, timeout, ..VmRequest::default() },
                 }
             }
             Action::DeleteVm(vm) => Request::DeleteVm { vm: self.vm(vm)? },

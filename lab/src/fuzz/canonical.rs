@@ -559,6 +559,14 @@ fn add_record(h: &mut Fnv, record: &StoreOp) -> bool {
         }
         StoreOp::RemoveGroup { group } => head(h, 12, group.0),
         StoreOp::PutAlive { at } => head(h, 13, at.0),
+        StoreOp::PutVmGroup { group, vms } => {
+            head(h, 14, group.id.0);
+            vms.iter().for_each(|vm| add_vm(h, vm));
+        }
+        StoreOp::TakeBackVmGroup { group, vms } => {
+            head(h, 15, group.0);
+            vms.iter().for_each(|vm| add_vm(h, vm));
+        }
         #[allow(unreachable_patterns, reason = "records that are new are left out")]
         _ => return false,
     }
@@ -585,6 +593,10 @@ fn add_answer(h: &mut Fnv, answer: &Response) -> bool {
         Response::Migrating { migration } => head(h, 7, migration.0),
         Response::GroupCreated { group } => head(h, 8, group.0),
         Response::Done => h.put(9u64),
+        Response::VmGroupRunning { group, vms } => {
+            head(h, 10, group.0);
+            vms.iter().for_each(|vm| add_vm(h, vm));
+        }
         #[allow(unreachable_patterns, reason = "answers that are new are left out")]
         _ => return false,
     }
@@ -600,6 +612,7 @@ fn add_resource(h: &mut Fnv, resource: Resource) {
         Resource::Link => 5,
         Resource::Address => 6,
         Resource::Path => 7,
+        Resource::Switch => 8,
     });
 }
 

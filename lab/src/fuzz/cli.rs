@@ -36,7 +36,8 @@ pub struct Options {
     /// So many seeds.
     #[arg(long, default_value_t = 200)]
     pub seeds: u64,
-    /// The first seed.
+    /// The first seed. From 1000000 on the data centres are leaf-spine fabrics and graphs with loops and
+    /// parallel links; below they are trees and chains.
     #[arg(long, default_value_t = 0)]
     pub first: u64,
     /// So many events for each schedule; then everything is mended.

@@ -6,8 +6,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Dpid, Effect, Event, Hop, Leave, Level, Request, Resources, RuleKey, ServerId, StoreOp, TxnId, VmId,
-    VmState,
+    Dpid, Effect, Event, Hop, Leave, Level, Request, Resources, RuleKey, ServerId, StoreOp, SwitchId, TxnId,
+    VmId, VmState,
 };
 
 /// After so many calls that led to something, what the core shows is looked at as a whole.
@@ -131,7 +131,11 @@ impl World {
                     self.books.open(*switch, *txn, keys);
                 }
                 Effect::Store {
-                    op: StoreOp::PutVm { .. } | StoreOp::PutMoved { .. } | StoreOp::PutMigration { .. },
+                    op:
+                        StoreOp::PutVm { .. }
+                        | StoreOp::PutVmGroup { .. }
+                        | StoreOp::PutMoved { .. }
+                        | StoreOp::PutMigration { .. },
                     ..
                 } => touches_vms = true,
                 Effect::Notice { notice } => self.note_overbooking(&notice.kind, notice.level),
@@ -208,6 +212,14 @@ impl World {
                     link.name, link.reserved_up, link.reserved_down
                 );
                 return self.violate("no link is promised beyond its limit", what);
+            }
+        }
+        for n in 0..self.site.topology.switches.len() as u32 {
+            let (reserved, most) = self.core.switch_reserved(SwitchId(n));
+            if let Some(most) = most.filter(|most| reserved > *most && !self.books.overbooked_links) {
+                let name = &self.site.topology.switches[n as usize].name;
+                let what = format!("{name} may send {most}, reserved are {reserved}");
+                return self.violate("no switch is promised beyond its limit", what);
             }
         }
         let declared = snapshot.servers.len() + snapshot.site.topology.gateways.len() + snapshot.vms.len();

@@ -16,6 +16,7 @@ pub mod canonical;
 mod cli;
 mod deliver;
 mod draw;
+mod graphs;
 mod hypervisors;
 mod invariants;
 mod network;

@@ -2,8 +2,13 @@
 //! file that goes through the model's reader.
 
 use super::draw::Draw;
+use super::graphs;
 use std::fmt::Write;
 use tandem_model::site;
+
+/// Seeds from here on have what came later too: policies that place server and path together, and
+/// switches with a margin. Earlier seeds are what they always were.
+const JOINT: u64 = 50_000;
 
 /// What stands around the controller, by seed.
 #[derive(Debug, Clone)]
@@ -19,10 +24,11 @@ pub(super) struct Place {
 /// The data centre of a seed.
 pub(super) fn place(seed: u64) -> Place {
     let mut draw = Draw::new(seed, 2);
+    let mut joint = (seed >= JOINT).then(|| Draw::new(seed, 6));
     loop {
         let mut text = String::from("name = \"fuzz\"\n");
         // Writing to a text cannot fail.
-        let _ = write_site(&mut draw, &mut text);
+        let _ = write_site(&mut draw, seed >= graphs::FIRST, &mut text, joint.as_mut());
         // Some of the trees that are drawn are in pieces: those are none.
         if site::read(&text, "fuzz").is_ok() {
             return Place { text, one_table: draw.pick(&[0, 0, 1, 2, 3]), narrow: draw.pick(&[0, 0, 0, 2]) };
@@ -30,8 +36,17 @@ pub(super) fn place(seed: u64) -> Place {
     }
 }
 
-fn write_site(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
-    write_shape(draw, text)?;
+fn write_site(
+    draw: &mut Draw,
+    is_graph: bool,
+    text: &mut String,
+    joint: Option<&mut Draw>,
+) -> std::fmt::Result {
+    if is_graph {
+        graphs::write_shape(draw, text)?;
+    } else {
+        write_shape(draw, text)?;
+    }
     let narrow = draw.chance(30);
     let edge = if narrow { draw.between(3, 12) } else { draw.between(20, 200) };
     let aggregation = if narrow { draw.between(3, 20) } else { draw.between(40, 400) };
@@ -43,13 +58,19 @@ fn write_site(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
         core * 2
     )?;
     writeln!(text, "[servers]\ncpu = {}\nram = \"{} GiB\"", draw.between(3, 12), draw.between(4, 16))?;
+    let usual = draw.pick(&["best-fit", "worst-fit", "first-fit"]);
+    let ties = draw.pick(&["first", "last"]);
+    let margins = [draw.pick(&["1.0", "1.0", "1.2"]), draw.pick(&["1.0", "1.0", "1.5"])];
+    let allocation = joint.is_none().then_some(usual);
+    let mut section = String::new();
+    if let Some(draw) = joint {
+        write_joint(draw, &mut section)?;
+    }
+    let allocation = allocation.map(|name| format!("allocation = \"{name}\"\n")).unwrap_or_default();
     writeln!(
         text,
-        "[policy]\nallocation = \"{}\"\nties = \"{}\"\nlink_margin = {}\nserver_margin = {}",
-        draw.pick(&["best-fit", "worst-fit", "first-fit"]),
-        draw.pick(&["first", "last"]),
-        draw.pick(&["1.0", "1.0", "1.2"]),
-        draw.pick(&["1.0", "1.0", "1.5"]),
+        "[policy]\n{allocation}ties = \"{ties}\"\nlink_margin = {}\nserver_margin = {}{section}",
+        margins[0], margins[1]
     )?;
     writeln!(text, "[statistics]\nperiod = \"{} s\"", draw.pick(&[20, 45, 90]))?;
     writeln!(text, "[modules]\ndhcp = {}\ndiscovery = {}", draw.chance(60), draw.chance(70))?;
@@ -69,6 +90,18 @@ fn write_site(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
         draw.pick(&["to-vm", "from-vm", "both"])
     )?;
     write_vms(draw, text)
+}
+
+/// The rest of `[policy]` where server and path are placed together, or where switches have a margin.
+fn write_joint(draw: &mut Draw, text: &mut String) -> std::fmt::Result {
+    let fits = ["first-fit", "best-fit", "worst-fit"];
+    let allocation = draw.pick(&["server-driven", "network-driven", "network-driven", "best-fit"]);
+    write!(text, "\nallocation = \"{allocation}\"")?;
+    write!(text, "\nswitch_margin = {}\n[policy.joint]", draw.pick(&["0.05", "0.1", "0.3", "1.0"]))?;
+    for level in ["core", "aggregation", "edge", "server"] {
+        write!(text, "\n{level} = \"{}\"", draw.pick(&fits))?;
+    }
+    Ok(())
 }
 
 fn write_vms(draw: &mut Draw, text: &mut String) -> std::fmt::Result {

@@ -108,6 +108,14 @@ impl Store {
             }
             StoreOp::PutDrained { server } => put(&mut kept.drained, *server, |s| *s),
             StoreOp::RemoveDrained { server } => kept.drained.retain(|s| s != server),
+            StoreOp::PutVmGroup { group, vms } => {
+                put(&mut kept.groups, group.clone(), |g| g.id);
+                vms.iter().for_each(|vm| put(&mut kept.vms, vm.clone(), |v| v.id));
+            }
+            StoreOp::TakeBackVmGroup { group, vms } => {
+                kept.groups.retain(|g| g.id != *group);
+                vms.iter().for_each(|vm| put(&mut kept.vms, vm.clone(), |v| v.id));
+            }
             StoreOp::PutAlive { at } => kept.alive_at = Some(*at),
         }
     }

@@ -130,7 +130,7 @@ pub(super) fn empty_switch(dpid: Dpid, version: u8, tables: u8) -> Switch {
 /// What drivers are configured with; `secret` ties discovery frames to one run of the controller.
 pub(super) fn driver_config(site: &Site, secret: u64) -> driver::Config {
     driver::Config {
-        poll_period: site.statistics.period,
+        poll_period: site.statistics.poll_period(),
         lldp_period: site.modules.discovery.then_some(site.discovery.lldp_period),
         secret,
         packet_ins: 1000,

@@ -17,13 +17,23 @@ pub struct Ordered {
     pub disk: u64,
     /// Name of its image; empty for the default one.
     pub image: String,
+    /// What it may send at most, bit/s on layer 2; `None` is as much as goes.
+    #[serde(default)]
+    pub police: Option<u64>,
 }
 
 impl Ordered {
     /// As the controller orders it.
     pub fn of(resources: Option<wire::Resources>, image: &str) -> Ordered {
         let r = resources.unwrap_or_default();
-        Ordered { cpu: r.cpu_cores, ram: r.ram_bytes, disk: r.disk_bytes, image: image.to_owned() }
+        let police = None;
+        Ordered { cpu: r.cpu_cores, ram: r.ram_bytes, disk: r.disk_bytes, image: image.to_owned(), police }
+    }
+
+    /// Where the site polices VMs, held to the network rate that is ordered.
+    pub fn policed(mut self, resources: Option<wire::Resources>, police: bool) -> Ordered {
+        self.police = resources.map(|r| r.net_bit_per_s).filter(|net| police && *net > 0);
+        self
     }
 }
 
@@ -122,7 +132,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn web() -> Guest {
-        let ordered = Ordered { cpu: 2, ram: 64 << 20, disk: 8 << 20, image: "web".into() };
+        let ordered = Ordered { cpu: 2, ram: 64 << 20, disk: 8 << 20, image: "web".into(), police: None };
         Guest::new(&ordered, 5 * SECOND).expect("an image")
     }
 

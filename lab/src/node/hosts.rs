@@ -1,6 +1,7 @@
 //! Servers and gateways as namespaces, with the VMs and flows on them: what an emulated lab holds
 //! whole, and each machine of a testbed a part of.
 
+use super::announce::{self, Announcement};
 use super::ping;
 use crate::control::messages::{Counter, FlowReport, Pings};
 use crate::control::service::lock;
@@ -9,7 +10,7 @@ use crate::node::loads::{Collector, ServerLoad};
 use crate::node::ping::Target;
 use crate::node::traffic::{FlowSpec, Traffic, clock};
 use crate::node::vm_relocation::Gate;
-use crate::node::vms::{NewVm, Vms};
+use crate::node::vms::{ETH0, NewVm, Vms};
 use anyhow::Context;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -57,7 +58,8 @@ impl Hosts {
     /// When that cannot be written.
     pub fn new(servers: Vec<Host>, gateways: Vec<Host>, folder: &Path) -> anyhow::Result<Hosts> {
         let vms = Mutex::new(Vms::new(folder)?);
-        Ok(Hosts { servers, gateways, vms, traffic: Mutex::default(), loads: Mutex::default() })
+        let traffic = Mutex::new(Traffic::new(folder));
+        Ok(Hosts { servers, gateways, vms, traffic, loads: Mutex::default() })
     }
 
     /// The VMs; held for a moment only: a VM that is paused may be waiting.
@@ -106,7 +108,8 @@ impl Hosts {
     /// # Errors
     /// When there is no such VM.
     pub fn resize_vm(&self, vm: u64, resources: wire::Resources) -> anyhow::Result<()> {
-        self.with_guest(vm, |guest| guest.resize(resources, clock()))
+        self.with_guest(vm, |guest| guest.resize(resources, clock()))?;
+        lock(&self.vms).police(vm, resources.net_bit_per_s)
     }
 
     /// Makes the bridges on which the servers live, before there is any VM.
@@ -165,6 +168,27 @@ impl Hosts {
         let vms = lock(&self.vms);
         let vm = name.strip_prefix("vm").and_then(|n| n.parse().ok()).and_then(|id| vms.get(id));
         host.map(|h| h.ns.raw()).or(vm.map(|v| v.ns.raw()))
+    }
+
+    /// Lets every server, gateway and VM that is here announce itself once.
+    ///
+    /// # Errors
+    /// When a namespace cannot be entered.
+    pub fn announce(&self) -> anyhow::Result<()> {
+        let mut all = Vec::new();
+        for host in self.servers.iter().chain(&self.gateways) {
+            let Some((_, uplink)) = host.uplinks.first() else { continue };
+            let who = Announcement { interface: *uplink, mac: host.mac, address: host.address };
+            all.push((host.ns.duplicate()?, who));
+        }
+        for (_, vm) in lock(&self.vms).iter() {
+            let who = Announcement { interface: ETH0, mac: vm.identity.mac, address: vm.identity.address };
+            // A VM that is paused says nothing.
+            if vm.gate.try_read().is_ok() {
+                all.push((vm.ns.duplicate()?, who));
+            }
+        }
+        announce::send(&all)
     }
 
     /// Starts those ends of a flow that are here. Must be called as [`Traffic::start`].

@@ -4,6 +4,7 @@
 //! An emulated lab holds all of a site's nodes ([`hosts::Hosts`]), each machine of a testbed a part
 //! of them.
 
+pub mod announce;
 pub mod guest;
 pub mod hosts;
 pub mod loads;

@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex};
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;
 use tandem_linux::port_filter::{self, Kind};
-use tandem_linux::{ethtool, link};
+use tandem_linux::{ethtool, link, tc};
 use tandem_model::PortNo;
 
 /// Interface numbers of bridges start here: beyond what the kernel gives to interfaces of its own.
@@ -66,6 +66,8 @@ pub struct Vm {
     pub guest: Arc<Mutex<Guest>>,
     /// As whom it may speak at its server.
     pub identity: port_filter::Port,
+    /// It is held to its network rate.
+    is_policed: bool,
     client: Option<Child>,
 }
 
@@ -184,6 +186,7 @@ impl Vms {
     fn begin(&mut self, host: &Host, new: NewVm, identity: port_filter::Port) -> anyhow::Result<()> {
         let NewVm { id, server, port, mac, address: _, addressing, ordered } = new;
         let guest = Guest::new(&ordered, clock())?;
+        let police = ordered.police;
         let bridge = self.bridge(host, server, port)?;
         let ns = NetNs::many(1, link::disable_ipv6)?.pop().context("no namespace was made")?;
         let index = vm_index(id);
@@ -206,6 +209,7 @@ impl Vms {
                 requests.push(link::address(ETH0, address, len));
                 requests.push(link::default_route(ETH0, router));
             }
+            requests.extend(police.map(police_at).into_iter().flat_map(|shape| tc::shape(ETH0, shape)));
             Netlink::open()?.batch(&requests)?;
             ethtool::tx_checksum_off(["eth0"])?;
             // A VM that is paused does not see its port go down, and forgets nobody. Kernels before
@@ -229,9 +233,20 @@ impl Vms {
         let inode = processes::inode(&ns)?;
         let gate = Gate::default();
         let guest = Arc::new(Mutex::new(guest));
-        let vm = Vm { server, ns, known: None, port, inode, gate, guest, identity, client };
+        let is_policed = police.is_some();
+        let vm = Vm { server, ns, known: None, port, inode, gate, guest, identity, is_policed, client };
         self.running.insert(id, vm);
         Ok(())
+    }
+
+    /// Holds a VM to another network rate, if it is held to one.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn police(&self, id: u64, rate: u64) -> anyhow::Result<()> {
+        let Some(vm) = self.running.get(&id).filter(|vm| vm.is_policed && rate > 0) else { return Ok(()) };
+        let request = tc::reshape(ETH0, police_at(rate));
+        Ok(vm.ns.run(|| Netlink::open()?.batch(&[request]))??)
     }
 
     /// Notes a VM's addresses, and returns those of all others that are noted.
@@ -322,6 +337,12 @@ impl Vms {
         self.bridges.insert((server, port));
         Ok(number)
     }
+}
+
+/// What a VM that is policed has at its own port: packets wait, as many as at a link, and those
+/// beyond are lost.
+fn police_at(rate: u64) -> tc::Shape {
+    tc::Shape { rate, queue: 50, delay: std::time::Duration::ZERO, loss_ppm: 0 }
 }
 
 /// Makes a bridge of some of a host's uplinks, which do not pass packets from one to the other;

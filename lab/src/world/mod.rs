@@ -11,6 +11,7 @@
 //! against [`World`] and [`DataCentre`]. One that counts packets needs a [`packets::PacketWorld`].
 
 pub mod emulated;
+pub mod mininet;
 pub mod packets;
 pub mod run;
 pub mod simulated;
@@ -19,6 +20,7 @@ pub mod xen;
 
 use crate::experiment::manifest::Manifest;
 use crate::experiment::records::Records;
+use crate::world::emulated::engine::EngineKind;
 use std::path::Path;
 use std::time::Duration;
 use tandem_model::{ServerId, Site};
@@ -27,6 +29,11 @@ use tandem_model::{ServerId, Site};
 pub trait World {
     /// `simulated`, `emulated` or `testbed`, for the manifest.
     fn kind(&self) -> &'static str;
+
+    /// What makes hosts, switches and links, in the emulated world; `None` in the others.
+    fn engine(&self) -> Option<EngineKind> {
+        None
+    }
 
     /// True where time is virtual: nobody waits, and no progress is worth showing.
     fn is_virtual(&self) -> bool {

@@ -5,6 +5,7 @@ use super::{DataCentre, Start, World};
 use crate::control::messages::Status;
 use crate::controller_process;
 use crate::world::emulated::datapath::Choice;
+use crate::world::emulated::engine::EngineKind;
 use crate::world::emulated::lab_control;
 use crate::world::testbed::up;
 use anyhow::bail;
@@ -38,11 +39,17 @@ pub struct Emulated {
     pub protocols: Vec<String>,
     /// What they are made of.
     pub datapath: Choice,
+    /// What makes hosts, switches and links.
+    pub engine: EngineKind,
 }
 
 impl World for Emulated {
     fn kind(&self) -> &'static str {
         "emulated"
+    }
+
+    fn engine(&self) -> Option<EngineKind> {
+        Some(self.engine)
     }
 
     fn start(&self, start: Start<'_>) -> anyhow::Result<Box<dyn DataCentre>> {
@@ -70,6 +77,7 @@ impl PacketWorld for Emulated {
             agent_per_switch: false,
             protocols: self.protocols.clone(),
             datapath: self.datapath,
+            engine: self.engine,
         })?;
         Ok(up.status)
     }

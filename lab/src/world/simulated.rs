@@ -102,7 +102,7 @@ impl DataCentre for SimulatedRun {
 
     fn request_vm_at(&mut self, at: Duration) -> anyhow::Result<()> {
         let resources = self.site.vm.default;
-        let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
+        let request = VmRequest { resources, ..VmRequest::default() };
         self.sim.ask(self.begin + at, Request::RequestVm { request });
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! What the API asks of the core, and what the core answers.
 
 use crate::{
-    Adoption, GroupId, MigrationId, MoveOptions, Plan, PlanGoal, PlanId, PortNo, Rejection, Resources,
-    ServerId, Share, SwitchId, VmId, VmRecord, VmRequest,
+    Adoption, Explanation, GroupId, MigrationId, MoveOptions, Plan, PlanGoal, PlanId, PortNo, Rejection,
+    Resources, ServerId, Share, SwitchId, VmGroupRequest, VmId, VmRecord, VmRequest,
 };
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -15,6 +15,18 @@ pub enum Request {
     RequestVm {
         /// What is wanted.
         request: VmRequest,
+    },
+    /// Place and start VMs that may talk to each other, all or none. Answered by `VmGroupRunning`
+    /// when all run and are connected, or with the reason why not; again, when the same is asked
+    /// for again.
+    RequestVmGroup {
+        /// What is wanted.
+        request: Box<VmGroupRequest>,
+    },
+    /// Say what a request would lead to; nothing is changed. Answered by `Explained`.
+    ExplainVms {
+        /// What would be wanted: one VM, or a group of them.
+        request: Box<VmGroupRequest>,
     },
     /// Take up a VM that runs without a record of it. Answered by `VmRunning` when the store has
     /// it; nothing of the VM is changed.
@@ -143,6 +155,18 @@ pub enum Response {
         /// Where and how.
         vm: Box<VmRecord>,
     },
+    /// The VMs of a group run, and may talk to each other.
+    VmGroupRunning {
+        /// The group.
+        group: GroupId,
+        /// Its members, in the order of the request.
+        vms: Vec<VmRecord>,
+    },
+    /// What a request would lead to.
+    Explained {
+        /// All of it.
+        explanation: Box<Explanation>,
+    },
     /// The request cannot be met; nothing was changed.
     Rejected {
         /// Why.
@@ -157,6 +181,13 @@ pub enum Response {
     Conflict {
         /// Why.
         why: String,
+    },
+    /// Another VM has the name that was asked for; nothing was changed.
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        vm: VmId,
     },
     /// There is no such VM or group.
     NotFound {

@@ -67,6 +67,22 @@ pub enum StoreOp {
         /// All of it.
         group: GroupRecord,
     },
+    /// A group and all VMs that were requested with it, as they are: all are written, or nothing
+    /// is.
+    PutVmGroup {
+        /// The group.
+        group: GroupRecord,
+        /// Its members.
+        vms: Vec<VmRecord>,
+    },
+    /// A group that was written with its VMs is taken back: it is forgotten, and the VMs are
+    /// written as they are now, together.
+    TakeBackVmGroup {
+        /// The group.
+        group: GroupId,
+        /// Its members, which are being stopped.
+        vms: Vec<VmRecord>,
+    },
     /// Forget a group.
     RemoveGroup {
         /// Which.

@@ -69,7 +69,8 @@ pub struct Collector<'a> {
 }
 
 impl<'a> Collector<'a> {
-    pub(super) fn new(text: &'a str) -> Collector<'a> {
+    /// Collects faults of this text.
+    pub fn new(text: &'a str) -> Collector<'a> {
         let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
         Collector { text, lines, faults: Vec::new(), told: BTreeSet::new() }
     }
@@ -110,15 +111,18 @@ impl<'a> Collector<'a> {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    /// How many faults there are so far.
+    pub fn len(&self) -> usize {
         self.faults.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// True while there is none.
+    pub fn is_empty(&self) -> bool {
         self.faults.is_empty()
     }
 
-    pub(super) fn finish(mut self, file: &str) -> Faults {
+    /// All of them, in the order of their places.
+    pub fn finish(mut self, file: &str) -> Faults {
         self.faults.sort_by_key(|(at, _)| *at);
         Faults { file: file.to_owned(), faults: self.faults.into_iter().map(|(_, f)| f).collect() }
     }

@@ -13,25 +13,32 @@
 //! Bit rates, sizes and times are texts with a unit: `"1.5 Gbit/s"`, `"512 MiB"`, `"20 GB"`, `"500 ms"`, `"85 min"`.
 
 mod addresses;
+mod class_servers;
 mod examples;
 mod faults;
 mod migration;
-mod mininet_ini;
 mod overrides;
 mod policy;
 mod read;
+mod requests;
 mod section;
 mod shape;
+mod traffic;
 
 pub use examples::EXAMPLES;
 pub use faults::{Collector, Fault, Faults};
-pub use mininet_ini::from_mininet_ini;
-pub use policy::{PolicyNames, Weights};
+pub use overrides::Lists;
+pub use policy::{Joint, PolicyNames, Weights};
+pub(crate) use read::{check_delay, check_rate, loss};
 pub use read::{read, read_by, read_with};
 pub use section::Section;
 
-use crate::{BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, Topology, TrafficTool};
+use crate::{
+    BitRate, ClassId, Direction, Mac, MigrationMode, Prefix, Resources, ServerId, ToolOptions, Topology,
+    TrafficPattern, TrafficTool,
+};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -65,6 +72,9 @@ pub struct Site {
     pub migration: MigrationConfig,
     /// Request defaults, for `tandem vm request` without options and for the lab's requester.
     pub vm: VmConfig,
+    /// Who may ask for VMs besides the API.
+    #[serde(default)]
+    pub requests: RequestsConfig,
 }
 
 /// A service class: what its users get of every port, and how its packets are known.
@@ -80,6 +90,12 @@ pub struct ServiceClass {
     pub dscp: u8,
     /// Packets that wait in its queue of a port at most.
     pub queue: u32,
+    /// What generates the traffic of its VMs; `None` is what the site says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficTool>,
+    /// The only servers that its VMs go to, in order of id; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerId>,
 }
 
 /// Who has which address.
@@ -117,6 +133,10 @@ pub struct PolicyConfig {
     pub ties: Ties,
     /// Links are admitted up to capacity times this (1.20 allows over-provisioning by 20%).
     pub link_margin: f64,
+    /// Switches are admitted up to the sum of their ports' rates times this, in what they send;
+    /// `None` admits them without a limit of their own.
+    #[serde(default)]
+    pub switch_margin: Option<f64>,
     /// Servers are filled up to capacity times this.
     pub server_margin: f64,
     /// How many near misses a rejection names.
@@ -124,6 +144,9 @@ pub struct PolicyConfig {
     /// What counts how much in the allocation policy `weighted`.
     #[serde(default)]
     pub weighted: Weights,
+    /// What each level is chosen by in the joint placement of server and path.
+    #[serde(default)]
+    pub joint: Joint,
 }
 
 /// The name of a policy. Empty stands for the first of its kind; who knows the policies knows which
@@ -186,8 +209,18 @@ pub enum Ties {
 /// Statistics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StatisticsConfig {
-    /// How often counters are read.
+    /// How often counters are read, where that is done by the clock; how often they are written and
+    /// loads are told in any case.
     pub period: Duration,
+    /// Counters are read by the clock; off: only when a request arrives, or somebody asks.
+    #[serde(default = "on")]
+    pub is_periodic: bool,
+    /// When a request arrives, switches whose readings are older than `max_age` are read first.
+    #[serde(default)]
+    pub on_request: bool,
+    /// How old a reading may be that a request is decided by; `None` is the period.
+    #[serde(default)]
+    pub max_age: Option<Duration>,
     /// `history * old + (1 - history) * new`, 0 to below 1.
     pub history_weight: f64,
 }
@@ -226,6 +259,9 @@ pub struct DiscoveryConfig {
     pub host_timeout: Duration,
     /// How many unanswered probes make it lost.
     pub host_probes: u32,
+    /// How often hosts announce themselves by gratuitous ARP (RFC 5227 section 3); `None` is never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announce: Option<Duration>,
 }
 
 /// The traffic that a running VM gets.
@@ -235,12 +271,25 @@ pub struct TrafficConfig {
     pub enabled: bool,
     /// What generates it: `udp`, `tcp`, or another tool of the attached world.
     pub transport: TrafficTool,
+    /// Which part of the flows is UDP, 0 to 1, the others being TCP; `None` where `transport` says
+    /// what all of them are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub udp_share: Option<f64>,
     /// To the VM, from it, or both.
     pub direction: Direction,
     /// Share of the VM's requested network rate, e.g. 1.0.
     pub share: f64,
     /// IP packet size of UDP, in bytes.
     pub packet: u16,
+    /// Between whom.
+    #[serde(default, skip_serializing_if = "traffic::is_default")]
+    pub pattern: TrafficPattern,
+    /// The same seed mixes the same flows, and lets tools send at the same moments.
+    #[serde(default = "traffic::seed", skip_serializing_if = "traffic::is_seed")]
+    pub seed: u64,
+    /// What tools are told, by the tool's name or that of a `[traffic.NAME]` with `tool = "..."`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tools: BTreeMap<TrafficTool, ToolOptions>,
 }
 
 /// How VMs are moved.
@@ -340,6 +389,46 @@ pub struct VmConfig {
     /// How long a VM lives once it runs, when its request does not say; `None` is until it is
     /// deleted.
     pub lifetime: Option<Duration>,
+    /// A name that one VM has is refused to another. Recordings from before this was so have it
+    /// false, and are replayed as they were decided.
+    #[serde(default)]
+    pub unique_names: bool,
+    /// A VM sends no more than its network rate: what is more waits at its own port, or is lost
+    /// there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub police: bool,
+}
+
+/// Requests that do not come by the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestsConfig {
+    /// Where the controller listens for requests in the text protocol of the thesis (Teixeira
+    /// 2013): a path, or `tcp:ADDRESS:PORT`; `None` is nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_socket: Option<String>,
+    /// Whose requests those are; it is kept with their VMs.
+    pub requester: String,
+}
+
+impl Default for RequestsConfig {
+    fn default() -> RequestsConfig {
+        RequestsConfig { text_socket: None, requester: "text-socket".to_owned() }
+    }
+}
+
+/// Longer than any connection lives.
+const NEVER: Duration = Duration::from_secs(100 * 366 * 86_400);
+
+impl StatisticsConfig {
+    /// How often a switch is asked for its counters by the clock.
+    pub fn poll_period(&self) -> Duration {
+        if self.is_periodic { self.period } else { NEVER }
+    }
+
+    /// How old a reading may be that a request is decided by.
+    pub fn oldest(&self) -> Duration {
+        self.max_age.unwrap_or(self.period)
+    }
 }
 
 impl Site {

@@ -9,6 +9,8 @@
 //! 4. `[[link]]` with a legacy switch at an end changes that side only.
 //! 5. `[[switch]]` says what a switch is made of.
 //! 6. A server whose `net` is written nowhere has its primary uplink's rate.
+//!
+//! A shape that is declared by hand (free-form) takes its own tables out of the lists first.
 
 use super::faults::Collector;
 use super::read::{check_delay, check_rate, loss, resources};
@@ -18,11 +20,18 @@ use crate::{DatapathKind, Dpid, GatewayId, LinkId, PortNo, ServerId, SwitchId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The lists, as they stand in the file.
-pub(super) struct Lists<'a> {
-    servers: Vec<Section<'a>>,
-    links: Vec<Section<'a>>,
+pub struct Lists<'a> {
+    /// `[[switch]]`.
+    pub(crate) switches: Vec<Section<'a>>,
+    /// `[[server]]`.
+    pub(crate) servers: Vec<Section<'a>>,
+    /// `[[gateway]]`: only a shape that is declared by hand has them.
+    pub(crate) gateways: Vec<Section<'a>>,
+    /// `[[link]]`.
+    pub(crate) links: Vec<Section<'a>>,
     legacy: Vec<Section<'a>>,
-    switches: Vec<Section<'a>>,
+    /// Servers whose `net` is written in a table that a shape has taken.
+    pub(crate) net_written: BTreeSet<String>,
 }
 
 type Names = BTreeMap<String, NodeId>;
@@ -30,11 +39,18 @@ type Names = BTreeMap<String, NodeId>;
 impl<'a> Lists<'a> {
     pub(super) fn read(root: &mut Section<'a>, c: &mut Collector<'_>) -> Lists<'a> {
         Lists {
+            switches: root.list(c, "switch"),
             servers: root.list(c, "server"),
+            gateways: root.list(c, "gateway"),
             links: root.list(c, "link"),
             legacy: root.list(c, "legacy"),
-            switches: root.list(c, "switch"),
+            net_written: BTreeSet::new(),
         }
+    }
+
+    /// The names of `[[legacy]]` switches, as far as they can be read.
+    pub(crate) fn legacy_names(&mut self, c: &mut Collector<'_>) -> BTreeSet<String> {
+        self.legacy.iter_mut().filter_map(|s| s.text(c, "name")).collect()
     }
 
     /// Applies the lists. Without a topology (the shape or the addresses have faults) the keys are
@@ -47,7 +63,7 @@ impl<'a> Lists<'a> {
     ) -> Topology {
         let resolve = topology.is_some();
         let mut t = topology.unwrap_or_default();
-        let lists = [&self.servers, &self.links, &self.legacy, &self.switches];
+        let lists = [&self.servers, &self.gateways, &self.links, &self.legacy, &self.switches];
         if lists.iter().all(|l| l.is_empty()) {
             return t;
         }
@@ -56,9 +72,17 @@ impl<'a> Lists<'a> {
         for s in self.switches {
             switch(s, c, &mut t, &names, resolve, &mut described_switches);
         }
+        for s in &self.gateways {
+            let instead = "write gateways = 2 under [topology], or declare all of it (shape = \"free-form\")";
+            s.fault(c, "name", "a shape that is built from counts has its gateways by their number", instead);
+        }
         let any_link = !self.links.is_empty();
 
-        let mut has_net = BTreeSet::new();
+        let written = self.net_written.iter().filter_map(|name| match names.get(name) {
+            Some(NodeId::Server(id)) => Some(*id),
+            _ => None,
+        });
+        let mut has_net: BTreeSet<ServerId> = written.collect();
         let mut described = BTreeSet::new();
         for s in self.servers {
             server(s, c, &mut t, &names, resolve, (&mut described, &mut has_net));

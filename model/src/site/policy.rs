@@ -1,4 +1,4 @@
-//! `[policy]` and `[policy.weighted]`: where VMs go and which paths they take.
+//! `[policy]`, `[policy.weighted]` and `[policy.joint]`: where VMs go and which paths they take.
 
 use super::faults::Collector;
 use super::section::Section;
@@ -43,6 +43,27 @@ impl Default for Weights {
     }
 }
 
+/// By what each level is chosen where server and path are placed together (the allocation policies
+/// `server-driven` and `network-driven`, the routing policy `by-level`; Adami et al., IM 2013).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joint {
+    /// Core switches, by their load.
+    pub core: Allocation,
+    /// Aggregation switches, by their load.
+    pub aggregation: Allocation,
+    /// Edge switches, by their load.
+    pub edge: Allocation,
+    /// Servers, by how full they are.
+    pub server: Allocation,
+}
+
+impl Default for Joint {
+    fn default() -> Joint {
+        let best = Allocation::BestFit;
+        Joint { core: best, aggregation: best, edge: best, server: best }
+    }
+}
+
 /// The largest weight that a site file may have.
 const LARGEST: f64 = 1_000_000.0;
 
@@ -57,12 +78,28 @@ pub(super) fn read_policy(
         routing: p.name(c, "routing", known.routing).unwrap_or_default(),
         ties: p.word(c, "ties", &[("first", Ties::First), ("last", Ties::Last)]).unwrap_or(Ties::First),
         link_margin: p.fraction(c, "link_margin", 0.01, 1000.0).unwrap_or(1.0),
+        switch_margin: p.fraction(c, "switch_margin", 0.01, 1000.0),
         server_margin: p.fraction(c, "server_margin", 0.01, 1000.0).unwrap_or(1.0),
         near_misses: p.count(c, "near_misses", 0..=1000).unwrap_or(3),
         weighted: read_weights(&mut p, c),
+        joint: read_joint(&mut p, c),
     };
     p.finish(c);
     cfg
+}
+
+fn read_joint(policy: &mut Section<'_>, c: &mut Collector<'_>) -> Joint {
+    let mut j = policy.section(c, "joint");
+    let fits = [Allocation::FirstFit, Allocation::BestFit, Allocation::WorstFit].map(|fit| (fit.name(), fit));
+    let mut level = |key| j.word(c, key, &fits).unwrap_or(Allocation::BestFit);
+    let joint = Joint {
+        core: level("core"),
+        aggregation: level("aggregation"),
+        edge: level("edge"),
+        server: level("server"),
+    };
+    j.finish(c);
+    joint
 }
 
 /// Without a section the defaults hold; in a section, what is not written does not count.

@@ -4,16 +4,19 @@
 //! default stands in for what is wrong, and only then is the result used or thrown away.
 
 use super::addresses::{check_room, read_addresses};
+use super::class_servers::{self, ServerNames};
 use super::faults::{Collector, Faults};
 use super::migration::read_migration;
 use super::overrides::Lists;
 use super::policy::{PolicyNames, read_policy};
+use super::requests::read_requests;
 use super::section::Section;
 use super::shape::{check_topology, read_shape};
-use super::{DiscoveryConfig, Modules, ServiceClass, Site, StatisticsConfig, TrafficConfig, VmConfig};
+use super::traffic::{TOOL, read_traffic};
+use super::{DiscoveryConfig, Modules, ServiceClass, Site, StatisticsConfig, VmConfig};
 use crate::shapes::Parameters;
 use crate::topology::{LinkConfig, Resources};
-use crate::{BitRate, Bytes, ClassId, Direction, TrafficTool};
+use crate::{BitRate, Bytes, ClassId};
 use std::time::Duration;
 use toml::de::DeTable;
 
@@ -75,7 +78,8 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
         );
     }
     let faults_before = c.len();
-    let shape = read_shape(root, c);
+    let mut lists = Lists::read(root, c);
+    let shape = read_shape(root, &mut lists, c);
     let (plan, prefix_len) = read_addresses(root, c, shape.as_ref().map(|s| s.size));
     if let (Some(shape), Some(plan)) = (&shape, &plan) {
         check_room(root, c, shape.size, plan, prefix_len);
@@ -89,9 +93,9 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
     let discovery = read_discovery(root, c);
     let traffic = read_traffic(root, c);
     let vm = read_vm(root, c);
-    let (classes, default_class) = read_classes(root, c, links.edge.queue);
+    let (mut classes, default_class, class_servers) = read_classes(root, c, links.edge.queue);
+    let requests = read_requests(root, c);
     let migration = read_migration(root, c, &classes, known);
-    let lists = Lists::read(root, c);
     let (shape, plan) = match (shape, plan) {
         (Some(shape), Some(plan)) if buildable => (shape, plan),
         _ => {
@@ -107,6 +111,7 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
         aggregation_link: links.aggregation,
         edge_link: links.edge,
         server,
+        net_given,
         network: plan.network,
         prefix_len,
         gateways: plan.gateways,
@@ -114,6 +119,7 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
     let topology = shape.build(&parameters);
     let topology = lists.apply(Some(topology), net_given, c);
     check_topology(root, c, &topology);
+    class_servers::resolve(&mut classes, class_servers, &topology, c);
     Some(Site {
         name,
         topology,
@@ -127,6 +133,7 @@ fn read_root(root: &mut Section<'_>, c: &mut Collector<'_>, known: &PolicyNames<
         default_class,
         migration,
         vm,
+        requests,
     })
 }
 
@@ -162,13 +169,13 @@ fn read_links(root: &mut Section<'_>, c: &mut Collector<'_>) -> Links {
 }
 
 /// Rates from 8 kbit/s (a byte per millisecond) to 4 Tbit/s.
-pub(super) fn check_rate(s: &Section<'_>, c: &mut Collector<'_>, key: &str, rate: BitRate) {
+pub(crate) fn check_rate(s: &Section<'_>, c: &mut Collector<'_>, key: &str, rate: BitRate) {
     if s.has(key) && !(8_000..=4_000_000_000_000).contains(&rate.0) {
         s.fault(c, key, format!("{rate} is out of range"), "write a rate from 8 kbit/s to 4 Tbit/s");
     }
 }
 
-pub(super) fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duration) {
+pub(crate) fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duration) {
     if delay > Duration::from_secs(10) {
         s.fault(
             c,
@@ -180,7 +187,7 @@ pub(super) fn check_delay(s: &Section<'_>, c: &mut Collector<'_>, delay: Duratio
 }
 
 /// `loss` in percent, as parts per million.
-pub(super) fn loss(s: &mut Section<'_>, c: &mut Collector<'_>) -> Option<u32> {
+pub(crate) fn loss(s: &mut Section<'_>, c: &mut Collector<'_>) -> Option<u32> {
     s.fraction(c, "loss", 0.0, 100.0).map(|percent| (percent * 10_000.0).round() as u32)
 }
 
@@ -205,10 +212,25 @@ pub(super) fn resources(s: &mut Section<'_>, c: &mut Collector<'_>, default: Res
 
 fn read_statistics(root: &mut Section<'_>, c: &mut Collector<'_>) -> StatisticsConfig {
     let mut s = root.section(c, "statistics");
+    let period = s.duration_or_off(c, "period");
     let cfg = StatisticsConfig {
-        period: s.duration(c, "period").unwrap_or(Duration::from_secs(5)),
+        period: period.flatten().unwrap_or(Duration::from_secs(5)),
+        is_periodic: period != Some(None),
+        on_request: s.flag(c, "on_request").unwrap_or(false),
+        max_age: s.duration(c, "max_age"),
         history_weight: s.fraction(c, "history_weight", 0.0, 0.999).unwrap_or(0.5),
     };
+    if cfg.max_age.is_some() && !cfg.on_request {
+        s.fault(
+            c,
+            "max_age",
+            "readings are not asked for when a request arrives, so no age matters",
+            "write `on_request = true` beside it, or leave it out",
+        );
+    }
+    if cfg.max_age.is_some_and(|age| age > Duration::from_secs(3600)) {
+        s.fault(c, "max_age", "older than an hour", "write a time up to \"1 h\"");
+    }
     if cfg.period < Duration::from_millis(50) || cfg.period > Duration::from_secs(3600) {
         s.fault(
             c,
@@ -242,6 +264,7 @@ fn read_discovery(root: &mut Section<'_>, c: &mut Collector<'_>) -> DiscoveryCon
         switch_grace: d.duration(c, "switch_grace").unwrap_or(Duration::from_secs(10)),
         host_timeout: d.duration(c, "host_timeout").unwrap_or(Duration::from_secs(120)),
         host_probes: d.count(c, "host_probes", 1..=100).unwrap_or(3),
+        announce: d.duration(c, "announce"),
     };
     if cfg.lldp_period < Duration::from_millis(100) {
         d.fault(c, "lldp_period", "shorter than 100 ms", "write at least \"100 ms\"");
@@ -256,23 +279,10 @@ fn read_discovery(root: &mut Section<'_>, c: &mut Collector<'_>) -> DiscoveryCon
     if cfg.host_timeout < Duration::from_secs(1) {
         d.fault(c, "host_timeout", "shorter than a second", "write at least \"1 s\"");
     }
+    if cfg.announce.is_some_and(|period| period < Duration::from_millis(100)) {
+        d.fault(c, "announce", "shorter than 100 ms", "write at least \"100 ms\", or leave it out: never");
+    }
     d.finish(c);
-    cfg
-}
-
-fn read_traffic(root: &mut Section<'_>, c: &mut Collector<'_>) -> TrafficConfig {
-    let mut t = root.section(c, "traffic");
-    let directions = [("to-vm", Direction::ToVm), ("from-vm", Direction::FromVm), ("both", Direction::Both)];
-    let cfg = TrafficConfig {
-        enabled: t.flag(c, "enabled").unwrap_or(true),
-        transport: t
-            .parsed(c, "transport", "the name of a traffic tool, such as \"udp\" or \"tcp\"")
-            .unwrap_or(TrafficTool::UDP),
-        direction: t.word(c, "direction", &directions).unwrap_or(Direction::ToVm),
-        share: t.fraction(c, "share", 0.0, 10.0).unwrap_or(1.0),
-        packet: t.count(c, "packet", 128..=1500).unwrap_or(1400) as u16,
-    };
-    t.finish(c);
     cfg
 }
 
@@ -283,6 +293,8 @@ fn read_vm(root: &mut Section<'_>, c: &mut Collector<'_>) -> VmConfig {
         default: resources(&mut v, c, default),
         start_timeout: v.duration(c, "start_timeout").unwrap_or(Duration::from_secs(60)),
         lifetime: v.duration(c, "lifetime"),
+        unique_names: true,
+        police: v.flag(c, "police").unwrap_or(false),
     };
     if cfg.start_timeout < Duration::from_millis(100) {
         v.fault(c, "start_timeout", "no VM starts as fast as that", "write at least \"1 s\"");
@@ -297,8 +309,9 @@ fn read_classes(
     root: &mut Section<'_>,
     c: &mut Collector<'_>,
     queue: u32,
-) -> (Vec<ServiceClass>, Option<ClassId>) {
+) -> (Vec<ServiceClass>, Option<ClassId>, Vec<ServerNames>) {
     let mut classes: Vec<ServiceClass> = Vec::new();
+    let mut servers = Vec::new();
     let mut default = None;
     let mut total = 0.0;
     for (n, mut s) in root.list(c, "class").into_iter().enumerate() {
@@ -344,12 +357,14 @@ fn read_classes(
             }
             default = Some(ClassId(n as u16));
         }
+        let traffic = s.parsed(c, "traffic", TOOL);
         if n >= 64 {
             s.fault(c, "name", "more than 64 classes", "DSCP has 64 values; use fewer classes");
         }
+        servers.push(ServerNames::read(&mut s, c));
         s.finish(c);
-        classes.push(ServiceClass { name, share, ceiling, dscp, queue });
+        classes.push(ServiceClass { name, share, ceiling, dscp, queue, traffic, servers: Vec::new() });
     }
     let last = classes.len().checked_sub(1).map(|n| ClassId(n as u16));
-    (classes, default.or(last))
+    (classes, default.or(last), servers)
 }

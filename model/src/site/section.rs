@@ -4,8 +4,9 @@
 
 use super::PolicyName;
 use super::faults::Collector;
-use crate::units::{scaled, split_number};
-use crate::{BitRate, Bytes};
+use crate::spellings::{self, UnitError};
+use crate::text::nearest;
+use crate::{BitRate, Bytes, Dpid, ToolOption, ToolOptions};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::str::FromStr;
@@ -103,24 +104,46 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A bit rate with its unit.
+    /// A bit rate with its unit, in any of the [`spellings`].
     pub fn rate(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<BitRate> {
-        self.parsed(c, key, "a bit rate with its unit, such as \"10 Mbit/s\"")
+        let wanted = ("a bit rate with its unit", "write a bit rate such as \"10 Mbit/s\" or \"10mbit\"");
+        self.measured(c, key, wanted, |text| spellings::bits_per_second(text).map(BitRate))
     }
 
-    /// A size with its unit.
+    /// A size with its unit, in any of the [`spellings`].
     pub fn bytes(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Bytes> {
-        self.parsed(c, key, "a size with its unit, such as \"512 MiB\" or \"20 GB\"")
+        let wanted = ("a size with its unit", "write a size such as \"512 MiB\" or \"20 GB\"");
+        self.measured(c, key, wanted, |text| spellings::bytes(text).map(Bytes))
     }
 
-    /// A time with its unit.
+    /// A time with its unit, in any of the [`spellings`].
     pub fn duration(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Duration> {
-        self.get(c, key, |v| {
-            let instead = "write a number and us, ms, s, min, h or d, such as \"500 ms\" or \"85 min\"";
-            let bad = |what: String| (format!("{what} is not a time with its unit"), instead.to_owned());
-            let text = v.as_str().ok_or_else(|| bad(kind(v)))?;
-            duration(text).ok_or_else(|| bad(format!("{text:?}")))
+        let wanted = ("a time with its unit", "write a time such as \"500 ms\" or \"85 min\"");
+        self.measured(c, key, wanted, spellings::time)
+    }
+
+    /// A text with a number and a unit.
+    fn measured<T>(
+        &mut self,
+        c: &mut Collector<'_>,
+        key: &'static str,
+        (wanted, instead): (&'static str, &'static str),
+        read: impl FnOnce(&str) -> Result<T, UnitError>,
+    ) -> Option<T> {
+        self.get(c, key, |v| match v.as_str() {
+            Some(text) => read(text).map_err(|e| (e.problem(), e.instead())),
+            None => Err((format!("{} is not {wanted}", kind(v)), instead.to_owned())),
         })
+    }
+
+    /// A time with its unit, or the word `off`, which is `Some(None)`.
+    pub fn duration_or_off(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Option<Duration>> {
+        let is_off = self.entries.get(key).is_some_and(|(_, v)| v.get_ref().as_str() == Some("off"));
+        if is_off {
+            self.known.push(key);
+            return Some(None);
+        }
+        self.duration(c, key).map(Some)
     }
 
     /// A whole number in a range.
@@ -146,18 +169,34 @@ impl<'a> Section<'a> {
     /// A number from `min` to `max`.
     pub fn fraction(&mut self, c: &mut Collector<'_>, key: &'static str, min: f64, max: f64) -> Option<f64> {
         self.get(c, key, |v| {
-            let number = match v {
-                DeValue::Float(f) => f.as_str().replace('_', "").parse::<f64>().ok(),
-                DeValue::Integer(i) => {
-                    i64::from_str_radix(&i.as_str().replace('_', ""), i.radix()).ok().map(|i| i as f64)
-                }
-                _ => None,
-            };
-            number.filter(|n| n.is_finite() && *n >= min && *n <= max).ok_or_else(|| {
+            number(v).filter(|n| n.is_finite() && *n >= min && *n <= max).ok_or_else(|| {
                 (
                     format!("this is not a number from {min} to {max}"),
                     format!("write a number from {min} to {max}"),
                 )
+            })
+        })
+    }
+
+    /// A datapath id: a whole number, or a text of hexadecimal digits as tools of OpenFlow write
+    /// it. None is 0, which Open vSwitch takes for "choose one".
+    pub fn datapath_id(&mut self, c: &mut Collector<'_>, key: &'static str) -> Option<Dpid> {
+        self.get(c, key, |v| {
+            let number = match v {
+                DeValue::Integer(n) => {
+                    let digits = n.as_str().replace('_', "");
+                    i128::from_str_radix(&digits, n.radix()).ok().and_then(|n| u64::try_from(n).ok())
+                }
+                DeValue::String(text) => {
+                    let digits = text.strip_prefix("0x").or(Some(text.as_ref()).filter(|t| t.len() == 16));
+                    let digits = digits.filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
+                    digits.and_then(|d| u64::from_str_radix(d, 16).ok())
+                }
+                _ => None,
+            };
+            number.filter(|n| *n != 0).map(Dpid).ok_or_else(|| {
+                let problem = "this is not a datapath id".to_owned();
+                (problem, "write a number from 1 on, \"0x11\", or 16 hexadecimal digits".to_owned())
             })
         })
     }
@@ -227,6 +266,41 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The tables below this one that nobody has asked for, with their names: they are known from
+    /// now on.
+    pub fn tables(&mut self) -> Vec<(String, Section<'a>)> {
+        let is_table = |v: &Value<'a>| matches!(v.get_ref(), DeValue::Table(_));
+        let known = &self.known;
+        let found = |key: &String, value: &Value<'a>| is_table(value) && !known.contains(&key.as_str());
+        let names: Vec<String> =
+            self.entries.iter().filter(|(k, (_, v))| found(k, v)).map(|(k, _)| k.clone()).collect();
+        let mut tables = Vec::new();
+        for name in names {
+            let Some((at, value)) = self.entries.remove(&name) else { continue };
+            if let DeValue::Table(table) = value.get_ref() {
+                tables.push((name.clone(), Section::new(&self.path(&name), at, table)));
+            }
+        }
+        tables
+    }
+
+    /// All keys with their values, as options of something that knows what they mean.
+    pub fn options(self, c: &mut Collector<'_>) -> ToolOptions {
+        let mut options = ToolOptions::new();
+        for (key, (_, value)) in &self.entries {
+            match option(value.get_ref()) {
+                Ok(option) => drop(options.insert(key.clone(), option)),
+                Err((problem, instead)) => c.add(value.span(), &self.path(key), problem, instead),
+            }
+        }
+        options
+    }
+
+    /// A fault about this section as a whole.
+    pub fn fault_here(&self, c: &mut Collector<'_>, problem: impl Into<String>, instead: impl Into<String>) {
+        c.add(self.span.clone(), &self.name, problem, instead);
+    }
+
     /// The tables of a `[[list]]` below this one.
     pub fn list(&mut self, c: &mut Collector<'_>, key: &'static str) -> Vec<Section<'a>> {
         self.known.push(key);
@@ -267,6 +341,31 @@ impl<'a> Section<'a> {
     }
 }
 
+/// Bytes of an option that is a text: the longest path (PATH_MAX).
+const OPTION: usize = 4096;
+
+fn option(v: &DeValue<'_>) -> Result<ToolOption, Bad> {
+    let bad = || (format!("{} is no option", kind(v)), "write a number, a text, true or false".to_owned());
+    match v {
+        DeValue::Boolean(flag) => Ok(ToolOption::Flag(*flag)),
+        DeValue::String(text) if text.len() <= OPTION => Ok(ToolOption::Text(text.to_string())),
+        DeValue::String(_) => {
+            Err(("a text this long is no option".into(), format!("write at most {OPTION} bytes")))
+        }
+        _ => number(v).filter(|n| n.is_finite()).map(ToolOption::Number).ok_or_else(bad),
+    }
+}
+
+fn number(v: &DeValue<'_>) -> Option<f64> {
+    match v {
+        DeValue::Float(f) => f.as_str().replace('_', "").parse::<f64>().ok(),
+        DeValue::Integer(i) => {
+            i64::from_str_radix(&i.as_str().replace('_', ""), i.radix()).ok().map(|i| i as f64)
+        }
+        _ => None,
+    }
+}
+
 fn text<'v>(v: &'v DeValue<'_>) -> Result<&'v str, Bad> {
     v.as_str().ok_or_else(|| (format!("{} is not a text", kind(v)), "write it in quotes".to_owned()))
 }
@@ -276,32 +375,4 @@ fn kind(v: &DeValue<'_>) -> String {
     let name = v.type_str();
     let article = if name.starts_with(['a', 'i']) { "an" } else { "a" };
     format!("{article} {name}")
-}
-
-/// A number and a unit; `None` when it is neither, or longer than 100 years.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = split_number(text)?;
-    let nanos: u64 = match unit {
-        "ns" => 1,
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "min" => 60_000_000_000,
-        "h" => 3_600_000_000_000,
-        "d" => 86_400_000_000_000,
-        _ => return None,
-    };
-    let total = scaled(number, nanos)?;
-    (total <= 100 * 366 * 86_400_000_000_000).then(|| Duration::from_nanos(total))
-}
-
-/// Characters of a key that are compared: whatever is longer is no slip of the hand.
-const COMPARED: usize = 64;
-
-/// The known key that was probably meant: the one at the smallest edit distance (Levenshtein 1966),
-/// if that is small.
-pub(super) fn nearest<'k>(key: &str, known: &[&'k str]) -> Option<&'k str> {
-    let key: String = key.chars().take(COMPARED).collect();
-    let nearest = known.iter().map(|k| (strsim::levenshtein(&key, k), *k)).min();
-    nearest.filter(|(d, k)| *d <= 1 + k.len() / 3).map(|(_, k)| k)
 }

@@ -1,6 +1,7 @@
 //! `[topology]`: a shape and its counts, and whether what it makes is one data centre.
 
 use super::faults::Collector;
+use super::overrides::Lists;
 use super::section::Section;
 use crate::SwitchId;
 use crate::shapes::{Counted, Registered, SHAPES};
@@ -13,7 +14,11 @@ const MOST_SERVERS: u64 = 1_000_000;
 /// 5.2.1).
 const MOST_PORTS: usize = 0xfeff;
 
-pub(super) fn read_shape(root: &mut Section<'_>, c: &mut Collector<'_>) -> Option<Counted> {
+pub(super) fn read_shape(
+    root: &mut Section<'_>,
+    lists: &mut Lists<'_>,
+    c: &mut Collector<'_>,
+) -> Option<Counted> {
     let mut t = root.section(c, "topology");
     if !t.has("shape") {
         t.get(c, "shape", |_| Ok(()));
@@ -22,8 +27,8 @@ pub(super) fn read_shape(root: &mut Section<'_>, c: &mut Collector<'_>) -> Optio
         return None;
     }
     let words: Vec<(&str, &Registered)> = SHAPES.iter().map(|s| (s.name, s)).collect();
-    let shape = t.word(c, "shape", &words)?.read(&mut t, c);
-    let servers = shape.size.edges * u64::from(shape.size.servers_per_edge);
+    let shape = t.word(c, "shape", &words)?.read(&mut t, lists, c);
+    let servers = shape.servers;
     if servers > MOST_SERVERS {
         t.fault(c, "shape", format!("{servers} servers are more than {MOST_SERVERS}"), "lower the counts");
     }

@@ -1,4 +1,5 @@
-//! What both versions have in common, in the core's words: what comes in, and what can be said.
+//! The interface between the driver and the codec of each version: what a switch reports, in the
+//! core's types, and the messages that a driver sends.
 
 use crate::wanted::Meaning;
 use std::time::Duration;
@@ -12,16 +13,17 @@ use tandem_openflow::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reported {
     pub(crate) cookie: Cookie,
-    /// `None` for a match that no rule of ours has.
+    /// `None` for a match that no rule of Tandem has.
     pub(crate) key: Option<RuleKey>,
-    /// `None` for actions that no rule of ours has.
+    /// `None` for actions that no rule of Tandem has.
     pub(crate) actions: Option<Vec<RuleAction>>,
     pub(crate) counters: RuleCounters,
-    /// A whole message that deletes exactly this flow; its transaction id is still to be set.
+    /// A whole message that deletes exactly this flow; the transaction id is set when it is sent.
     pub(crate) erase: Vec<u8>,
 }
 
-/// What a flow has counted, from its fields; all ones is what is not counted.
+/// A flow's counters from its fields; a field of all ones means not counted (OF 1.3.5 section
+/// 7.3.5).
 pub(crate) fn flow_counters(packets: u64, bytes: u64, (seconds, nanoseconds): (u32, u32)) -> RuleCounters {
     let age = Duration::from_secs(seconds.into()) + Duration::from_nanos(nanoseconds.into());
     RuleCounters {
@@ -31,15 +33,16 @@ pub(crate) fn flow_counters(packets: u64, bytes: u64, (seconds, nanoseconds): (u
     }
 }
 
-/// The counters of a port of which nothing is known but how long it has been there.
+/// The counters of a port for which only its age is known.
 pub(crate) fn port_age(seconds: u32, nanoseconds: u32) -> PortCounters {
     let duration_ns = Some(u64::from(seconds) * 1_000_000_000 + u64::from(nanoseconds));
     PortCounters { duration_ns, ..PortCounters::default() }
 }
 
-/// What a rule does with a packet. A packet never goes out of the port that it came in by, except
-/// by OFPP_IN_PORT (OF 1.0 section 5.3.3, OF 1.3.5 section 7.2.5): switches drop it, and some
-/// refuse a rule that says so. What would do nothing else is a drop.
+/// The actions of a rule for the switch. A packet goes out of its input port only by OFPP_IN_PORT
+/// (OF 1.0 section 5.3.3, OF 1.3.5 section 7.2.5): an output to the input port's own number is
+/// dropped by switches, and some refuse the rule. It is left out here; a rule without other actions
+/// becomes a drop.
 pub(crate) fn actions(rule: &Rule) -> Vec<RuleAction> {
     let sends_back = |action: &RuleAction| match *action {
         RuleAction::Output(port) | RuleAction::Enqueue { port, .. } => {
@@ -63,51 +66,52 @@ pub(crate) fn actions(rule: &Rule) -> Vec<RuleAction> {
     if rest.iter().any(is_seen) { rest } else { Vec::new() }
 }
 
-/// A message, in the core's words.
+/// A message of a switch, in the core's types.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SwitchMessage<'a> {
-    /// Handshake: who it is. Ports are known already in 1.0.
+    /// Handshake: datapath id and tables; 1.0 lists the ports here too.
     Features { dpid: Dpid, tables: u8, ports: Option<Vec<PortInfo>> },
-    /// Ports (1.3), perhaps only some.
+    /// Ports (1.3); with `more`, further parts follow.
     Ports { ports: Vec<PortInfo>, more: bool },
     /// Manufacturer, hardware, software.
     Description(String),
-    /// A port came, changed, or (true) went.
+    /// A port was added, changed, or (true) removed.
     Port(PortInfo, bool),
     /// A packet.
     Packet { port: PortNo, data: &'a [u8] },
-    /// A flow is gone.
+    /// A flow was removed.
     Removed { cookie: Cookie, key: Option<RuleKey>, deleted: bool },
-    /// Flows, perhaps only some.
+    /// Flows; with `more`, further parts follow.
     Flows { flows: Vec<Reported>, more: bool },
-    /// Port counters, perhaps only some.
+    /// Port counters; with `more`, further parts follow.
     Counters { ports: Vec<PortSample>, more: bool },
-    /// Everything before this is done.
+    /// The reply to a barrier: the switch has executed all messages before it.
     Barrier,
-    /// The switch does not like what it was sent.
+    /// The switch has refused a message.
     Error(String),
-    /// Of no interest.
+    /// A message that the driver does not need.
     Nothing,
 }
 
-/// A message as far as it is understood.
+/// A message as far as it could be decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Understood<'a> {
     /// Its transaction id.
     pub(crate) xid: u32,
-    /// What it says.
+    /// The decoded message.
     pub(crate) message: SwitchMessage<'a>,
-    /// What was left out of its list of flows, ports or counters: why the first, and how many.
+    /// The members of its list (flows, ports, counters) that could not be read: the first one's
+    /// error, and their number.
     pub(crate) lost: Option<(DecodeError, usize)>,
 }
 
 impl<'a> Understood<'a> {
-    /// All of it.
+    /// A message that was decoded completely.
     pub(crate) fn whole(xid: u32, message: SwitchMessage<'a>) -> Understood<'a> {
         Understood { xid, message, lost: None }
     }
 
-    /// A message that nobody here has to know of.
+    /// A message that the driver does not need.
     pub(crate) fn nothing(message: &[u8]) -> Understood<'a> {
         Understood::whole(xid_of(message), SwitchMessage::Nothing)
     }
@@ -118,8 +122,8 @@ pub(crate) fn xid_of(message: &[u8]) -> u32 {
     message.get(4..8).and_then(|x| x.try_into().ok()).map_or(0, u32::from_be_bytes)
 }
 
-/// An ERROR: its name, or that it has none. One without type and code is still about the message
-/// with its transaction id.
+/// An ERROR, with its name if it has a known type and code. One too short for them is still about
+/// the message with its transaction id.
 pub(crate) fn error(message: &[u8], name: fn(u16, u16) -> String) -> Understood<'static> {
     let text = match message.get(8..12) {
         Some([a, b, c, d]) => name(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])),
@@ -128,49 +132,49 @@ pub(crate) fn error(message: &[u8], name: fn(u16, u16) -> String) -> Understood<
     Understood::whole(xid_of(message), SwitchMessage::Error(text))
 }
 
-/// The error for a type of message that no switch sends, or that nobody knows.
+/// The error for a message of a type that is unknown or that no switch sends.
 pub(crate) fn unknown_type(kind: u8) -> DecodeError {
     let problem = DecodeErrorKind::Unknown { value: kind.into() };
     DecodeError { what: "message type", offset: 1, problem, of_error: OfErrorCode::BAD_TYPE }
 }
 
-/// What can be said, whole messages appended to `out`.
+/// Writes the driver's messages in one version, each appended to `out` as a whole.
 pub(crate) trait ProtocolCodec {
     /// `1.0` or `1.3`.
     fn version(&self) -> &'static str;
-    /// Asks who it is.
+    /// Requests the datapath id and the features.
     fn ask_features(&self, xid: u32, out: &mut Vec<u8>);
-    /// Asks for its description.
+    /// Requests the description.
     fn ask_description(&self, xid: u32, out: &mut Vec<u8>);
-    /// Asks for its ports; false where the features have them.
+    /// Requests the ports; false if the features reply has them.
     fn ask_ports(&self, xid: u32, out: &mut Vec<u8>) -> bool;
-    /// Whole packets, please.
+    /// Sets the switch to send whole packets to the controller.
     fn configure(&self, xid: u32, out: &mut Vec<u8>);
-    /// What keys mean to a switch of this version.
+    /// How a switch of this version understands keys.
     fn meaning(&self) -> Meaning;
-    /// The actions that a switch would report for a rule: what it was sent, read back.
+    /// The actions that a switch reports for a rule: those that are sent, read back.
     fn actions_as_reported(&self, rule: &Rule) -> Option<Vec<RuleAction>>;
-    /// Asks for all flows.
+    /// Requests all flows.
     fn ask_flows(&self, xid: u32, out: &mut Vec<u8>);
-    /// Asks for all port counters.
+    /// Requests all port counters.
     fn ask_counters(&self, xid: u32, out: &mut Vec<u8>);
     /// Adds or replaces a flow.
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>);
-    /// Deletes a flow of ours; in 1.3 one with the same match and priority that is not ours stays.
-    /// In 1.0 a deletion cannot name a cookie, so the driver looks first whose flow was last seen
-    /// there.
+    /// Deletes a flow of Tandem; in 1.3, a flow of another controller with the same match and
+    /// priority stays. A deletion of 1.0 cannot name a cookie, so the driver first checks whose
+    /// flow was last reported there.
     fn remove(&self, xid: u32, key: &RuleKey, out: &mut Vec<u8>);
     /// Sends a packet out of a port.
     fn packet_out(&self, xid: u32, port: PortNo, frame: &[u8], out: &mut Vec<u8>);
-    /// Switches a port on or off; the address is the port's, so that no other one is hit that took
-    /// its number meanwhile.
+    /// Turns a port on or off. The port's address is sent too, so that the switch refuses the
+    /// message if another port has got the number meanwhile.
     fn set_port(&self, xid: u32, number: PortNo, mac: Mac, up: bool, out: &mut Vec<u8>);
-    /// Asks to be notified when everything before is done.
+    /// Requests a barrier.
     fn barrier(&self, xid: u32, out: &mut Vec<u8>);
-    /// Asks that the switch tells of packets and of flows that are gone on this connection, or
-    /// (false) of ports only. Nothing where the version cannot say it.
+    /// Requests packet-ins and flow-removed messages on this connection, or (false) only port
+    /// status. Writes nothing in a version without such a message.
     fn set_async(&self, xid: u32, all: bool, out: &mut Vec<u8>);
-    /// Understands a message, as far as it can be understood: a switch's words are read tolerantly.
+    /// Decodes a message of a switch, tolerantly (`Strictness::Reports`).
     ///
     /// # Errors
     /// When nothing of it is understood.

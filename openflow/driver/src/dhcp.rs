@@ -1,9 +1,9 @@
-//! DHCP (RFC 2131, options RFC 2132), as the address plan's server speaks it.
+//! The server's side of DHCP (RFC 2131, options RFC 2132), for addresses from the address plan.
 //!
-//! Requests come from virtual machines that nobody vouches for, so they are read here, by checked
-//! slices only: the fixed fields, then the few options that an answer needs. Every other option is
-//! skipped by its length, whatever is in it, and hides none behind it. Answers are built with
-//! dhcproto, from our own values.
+//! Requests come from VMs, which are not trusted. So they are read by checked slices only: the
+//! fixed fields, and the few options that a reply needs. All other options are skipped by their
+//! length, whatever their content, so that a malformed one hides none behind it. Replies are built
+//! with dhcproto, from the controller's own values.
 
 use crate::packets::Malformed;
 use dhcproto::v4::{DhcpOption, Flags, Message, MessageType, Opcode};
@@ -12,10 +12,11 @@ use etherparse::PacketBuilder;
 use std::net::Ipv4Addr;
 use tandem_model::{DhcpReply, DhcpReplyKind, DhcpRequest, DhcpRequestKind, Mac};
 
-/// What tells DHCP's options from BOOTP's vendor area (RFC 2131 section 3).
+/// The magic cookie that marks the vendor area as DHCP options (RFC 2131 section 3).
 const MAGIC: [u8; 4] = [99, 130, 83, 99];
 
-/// Where the fixed fields are (RFC 2131 figure 1): sname, file, and the options with their magic.
+/// Offsets of the fixed fields (RFC 2131 figure 1): sname, file, and the options with their magic
+/// cookie.
 const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 const OPTIONS: usize = 240;
@@ -34,7 +35,7 @@ fn bad(why: &'static str) -> Malformed {
     Malformed { protocol: "DHCP", why }
 }
 
-/// The options that an answer needs, as bytes. An option that comes in pieces is put together (RFC
+/// The options that a reply needs, as bytes. An option that comes in several pieces is joined (RFC
 /// 3396 section 7).
 #[derive(Debug, Default)]
 struct Options {
@@ -78,11 +79,10 @@ fn address(value: Option<&Vec<u8>>, why: &'static str) -> Result<Option<Ipv4Addr
     value.map(read).transpose().map_err(|_| bad(why))
 }
 
-/// Reads a client's message; `None` for what is no client's message of DHCP (BOOTP, an answer, a
-/// type of later RFCs).
+/// Reads a message of a client; `None` for anything else (BOOTP, a server's reply, a type of later
+/// RFCs).
 ///
-/// # Errors
-/// When it cannot be a right one: nothing of it may be used then.
+/// When it is malformed: no part of it may be used then.
 pub(crate) fn request(payload: &[u8], eth_src: Mac) -> Result<Option<DhcpRequest>, Malformed> {
     let (fixed, options) = payload.split_at_checked(OPTIONS).ok_or_else(|| bad("it is too short"))?;
     let four =
@@ -131,13 +131,13 @@ pub(crate) fn request(payload: &[u8], eth_src: Mac) -> Result<Option<DhcpRequest
     }))
 }
 
-/// A DHCP message that could not be written.
+/// A DHCP message that dhcproto could not encode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a DHCP answer to {mac} could not be written: {why}")]
 pub struct DhcpError {
-    /// For whom.
+    /// The client.
     pub mac: Mac,
-    /// The writer's words.
+    /// dhcproto's error.
     pub why: String,
 }
 
@@ -236,7 +236,7 @@ mod tests {
 
     const CLIENT: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
-    /// A client's message with these bytes in its options, and in its file and sname fields.
+    /// A client's message with these options, and with these bytes in the file and sname fields.
     fn message(options: &[u8], file: &[u8], sname: &[u8]) -> Vec<u8> {
         let mut out = vec![0; 240];
         out[..4].copy_from_slice(&[1, 1, 6, 0]);
@@ -255,8 +255,8 @@ mod tests {
         Ok(found.map(|r| (r.kind, r.requested, r.server)))
     }
 
-    /// Forms of options that real clients send, and what each says. `None`: no message of a client;
-    /// an error: dropped.
+    /// Options as real clients send them, with the request that each is read as. `None`: not a
+    /// message of a client; an error: dropped.
     #[test]
     fn options_are_found_wherever_the_rfcs_let_them_stand() {
         use DhcpRequestKind::{Discover, Request};
@@ -266,8 +266,8 @@ mod tests {
             (&[53, 1, 1, 255], &[], &[], (Discover, None, None)),
             (&[53, 1, 1], &[], &[], (Discover, None, None)),
             (&[0, 0, 53, 1, 1, 0, 0, 255, 53, 9], &[], &[], (Discover, None, None)),
-            // Options that cannot be typed: an FQDN of three bytes, a classless route of 77 bits,
-            // an empty one, a private one.
+            // Options of invalid length: an FQDN of three bytes, a classless route of 77 bits, an
+            // empty option, a private one.
             (&[81, 3, 0, 0, 0, 121, 2, 77, 1, 43, 0, 224, 1, 9, 53, 1, 1], &[], &[], (Discover, None, None)),
             // RFC 3396: the server's address in two pieces with another option between them.
             (&[53, 1, 3, 54, 2, 10, 0, 12, 1, 65, 54, 2, 0, 9, 255], &[], &[], (Request, None, ip(9))),
@@ -275,7 +275,7 @@ mod tests {
             (&[52, 1, 1, 53, 1, 3], &[50, 4, 10, 0, 0, 5, 255], &[], (Request, ip(5), None)),
             (&[52, 1, 2, 53, 1, 3], &[50, 4, 10, 0, 0, 5], &[54, 4, 10, 0, 0, 6], (Request, None, ip(6))),
             (&[52, 1, 3], &[53, 1, 3, 54, 2, 10, 0], &[54, 2, 0, 6, 255], (Request, None, ip(6))),
-            // Without the overload these fields are names.
+            // Without the overload option these fields hold names.
             (&[53, 1, 1], &[54, 4, 10, 0, 0, 5], &[54, 4, 10, 0, 0, 6], (Discover, None, None)),
         ];
         for (options, file, sname, wanted) in good {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever stands in options that are not needed, what is needed is found behind them.
+        /// Options that are needed are found behind any other options.
         #[test]
         fn no_option_hides_another(
             others in prop::collection::vec((1u8..255, prop::collection::vec(any::<u8>(), 0..40)), 0..12),

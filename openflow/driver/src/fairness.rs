@@ -1,9 +1,9 @@
-//! Which packets of a switch go to the core: so many a second, shared by its ports, so that the
-//! machine at one port that sends as fast as it can takes nothing from those at the others.
+//! Limits the packets of a switch that go to the core to a rate shared fairly by its ports, so that
+//! a machine that floods one port takes nothing from those at other ports.
 //!
-//! Half of the switch's allowance is divided among the ports that it had when it connected, and
-//! nobody else can use up a port's part. Whoever needs more takes it from the other half, first
-//! come, first served. Ports that appeared later, or that the switch invents, share one part.
+//! Half of the switch's rate is divided equally among the ports that it had when it connected.
+//! Beyond its part, a port takes from the other half, first come, first served. Ports that appeared
+//! later, and port numbers that the switch invents, share one part.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(crate) struct PacketRateLimiter {
 }
 
 impl PacketRateLimiter {
-    /// `total` packets a second of a switch with these ports.
+    /// Limits to `total` packets a second, for a switch with these ports.
     pub(crate) fn new(total: u32, ports: &[PortNo], now: Time) -> PacketRateLimiter {
         let parts = u32::try_from(ports.len()).unwrap_or(u32::MAX).saturating_add(1);
         let part = (total / 2).checked_div(parts).unwrap_or(0);

@@ -1,49 +1,50 @@
-//! The one question whose answer everything depends on: which flows the switch has. Asked again
-//! after an error or silence, after a pause that doubles. After [`TRIES`] the switch counts as one
-//! that does not say it, and is asked once a minute: its rules cannot be kept right, but its
-//! session goes on, and everything else with it.
+//! The request for a switch's flows, on which all audits and syncs depend. It is repeated after an
+//! error or silence, with a pause that doubles. After [`TRIES`] the switch counts as unable to
+//! answer, and is asked once a minute: its rules cannot be audited, but its session and everything
+//! else goes on.
 
 use crate::codec::Reported;
 use std::time::Duration;
 use tandem_model::{Time, TxnId};
 use tandem_openflow::session::multipart::{Assembly, Overflow};
 
-/// How often the question is asked before it is said that there is no answer.
+/// How often the request is sent before the failure is reported.
 pub(crate) const TRIES: u32 = 4;
 /// The pause after the first failure; it doubles with each.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The pause after the last of [`TRIES`]; then all of them are made again.
+/// The pause after the last of [`TRIES`]; then there are as many tries again.
 pub(crate) const LONG_PAUSE: Duration = Duration::from_secs(60);
-/// The most flows that a switch may report in one answer; more is a broken switch. At a few hundred
-/// bytes each, they take less than 100 MB until the answer is given up.
+/// The most flows in one reply; a switch that reports more is faulty. At a few hundred bytes each,
+/// they take less than 100 MB until the reply is given up.
 const MOST_FLOWS: usize = 1 << 18;
-/// How long a whole answer may take: as long as silence may, and a second more for each so many
-/// flows, up to the longest. A part now and then keeps no answer alive for ever.
+/// A whole reply may take the time-out for silence plus a second for this many flows, up to a
+/// maximum. Otherwise a part now and then would keep a reply alive for ever.
 const FLOWS_A_SECOND: usize = 1000;
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// What flows are being read for.
+/// Why flows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// `SyncRules`, to be answered.
+    /// `SyncRules`, which has to be answered.
     Sync(TxnId),
-    /// Counters, and a look whether all is as it should be.
+    /// Counters, and a comparison with the wanted rules.
     Audit,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// Not asked before this time.
+    /// The request is sent at this time.
     Paused(Time),
-    /// Asked at this time; the last part came at that time.
+    /// The request was sent `since`; the last part of the reply came at `message`.
     Asked { since: Time, message: Time },
 }
 
-/// The question for all flows of a switch, until it is answered or given up.
+/// The request for all flows of a switch, until it is answered or given up.
 #[derive(Debug)]
 pub(crate) struct FlowDump {
     pub(crate) purpose: Purpose,
-    /// Number of changes made when it was asked; an audit of an older state proves nothing.
+    /// Number of changes made when the request was sent; an audit against an older state is
+    /// inconclusive.
     pub(crate) epoch: u64,
     tries: u32,
     state: State,
@@ -52,13 +53,13 @@ pub(crate) struct FlowDump {
 }
 
 impl FlowDump {
-    /// A question to be asked at once; silence of `timeout` is a failure.
+    /// A request to be sent at once; `timeout` of silence is a failure.
     pub(crate) fn new(purpose: Purpose, timeout: Duration, now: Time) -> FlowDump {
         let parts = Assembly::new(MOST_FLOWS);
         FlowDump { purpose, epoch: 0, tries: 0, state: State::Paused(now), parts, timeout }
     }
 
-    /// The question is on its way.
+    /// The request was sent.
     pub(crate) fn asked(&mut self, xid: u32, epoch: u64, now: Time) {
         self.tries += 1;
         self.epoch = epoch;
@@ -70,12 +71,12 @@ impl FlowDump {
         self.parts.xid()
     }
 
-    /// True when it is to be asked now.
+    /// Whether the request is to be sent now.
     pub(crate) fn wants_asking(&self, now: Time) -> bool {
         matches!(self.state, State::Paused(until) if now >= until)
     }
 
-    /// When something has to be done about it.
+    /// When the caller has to act next.
     pub(crate) fn deadline(&self) -> Time {
         match self.state {
             State::Paused(until) => until,
@@ -86,7 +87,7 @@ impl FlowDump {
         }
     }
 
-    /// A part came; all flows, when it was the last.
+    /// Adds a part of the reply; returns all flows once the last part has come.
     pub(crate) fn add(
         &mut self,
         xid: u32,
@@ -102,7 +103,7 @@ impl FlowDump {
         self.parts.add(xid, flows, more)
     }
 
-    /// It came to nothing this time; true when that was the last of [`TRIES`].
+    /// Records a failed try; true if it was the last of [`TRIES`].
     pub(crate) fn failed(&mut self, now: Time) -> bool {
         self.parts.forget();
         let is_last = self.tries >= TRIES;
@@ -114,7 +115,7 @@ impl FlowDump {
         is_last
     }
 
-    /// Why an overdue answer is one, for people.
+    /// Why a reply is overdue, as text.
     pub(crate) fn why_overdue(&self, now: Time) -> String {
         match self.state {
             State::Asked { since, message } if message > since => {
@@ -126,7 +127,7 @@ impl FlowDump {
         }
     }
 
-    /// True when it was asked and the answer is overdue.
+    /// Whether the reply is overdue.
     pub(crate) fn is_overdue(&self, now: Time) -> bool {
         matches!(self.state, State::Asked { .. }) && now >= self.deadline()
     }

@@ -1,5 +1,5 @@
-//! The handshake after the HELLO: features, ports (1.3), description. What the switch refuses to
-//! tell ends it with that reason; only the description may be missing.
+//! The handshake after the HELLO: features, ports (1.3), description. If the switch refuses one of
+//! them, the handshake ends with its error; only the description is optional.
 
 use crate::codec::SwitchMessage;
 use crate::error::DriverError;
@@ -8,21 +8,21 @@ use std::time::Duration;
 use tandem_model::{Dpid, PortInfo, PortNo, Time};
 use tandem_openflow::session::multipart::Assembly;
 
-/// The most ports that a switch may have: far more than any has.
+/// The most ports of a switch, far above that of any real one.
 pub(crate) const MOST_PORTS: usize = 65_536;
 
-/// What is to be asked next.
+/// What the driver requests next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
-    /// Nothing: something is still awaited.
+    /// Nothing: a reply is awaited.
     Wait,
     /// Configuration, ports and description.
     Rest,
-    /// Nothing: everything is known.
+    /// Nothing: the handshake is complete.
     Done,
 }
 
-/// The state of a handshake, from the HELLO until everything is known.
+/// The state of a handshake, from the HELLO until it is complete.
 #[derive(Debug, Clone)]
 pub(crate) struct Handshake {
     pub(crate) since: Time,
@@ -31,7 +31,8 @@ pub(crate) struct Handshake {
     pub(crate) dpid: Option<Dpid>,
     pub(crate) tables: u8,
     pub(crate) ports: Option<Vec<PortInfo>>,
-    /// What has changed of ports since the switch was asked for them: the last of each, and true for one that is gone.
+    /// Ports that have changed since the switch was asked for its list: the last state of each, and
+    /// true if it was removed.
     pub(crate) changed: BTreeMap<PortNo, (PortInfo, bool)>,
     pub(crate) parts: Assembly<PortInfo>,
     pub(crate) description: Option<String>,
@@ -52,10 +53,9 @@ impl Handshake {
         }
     }
 
-    /// Takes in what the switch says.
+    /// Handles a message of the switch.
     ///
-    /// # Errors
-    /// When it will not say what is needed, or says too much.
+    /// When the switch refuses a request, or lists too many ports.
     pub(crate) fn handle(&mut self, xid: u32, message: SwitchMessage<'_>) -> Result<Next, DriverError> {
         match message {
             SwitchMessage::Features { dpid, tables, ports } if self.dpid.is_none() => {
@@ -67,7 +67,8 @@ impl Handshake {
                     self.ports = Some(ports);
                 }
             }
-            // The list may be older: it is on its way, or here already while the description is awaited.
+            // The port list may be older than this change: it may be on its way, or have come while
+            // the description is awaited.
             SwitchMessage::Port(port, removed) if self.changed.len() < MOST_PORTS => {
                 self.changed.insert(port.port, (port, removed));
             }
@@ -78,7 +79,7 @@ impl Handshake {
             SwitchMessage::Error(text) if self.parts.xid() == Some(xid) => {
                 return Err(DriverError::HandshakeRefused("its ports", text));
             }
-            // A switch that does not describe itself is a switch all the same.
+            // The description is optional.
             SwitchMessage::Error(_) if xid == self.description_xid => {
                 self.description.get_or_insert_default();
             }
@@ -88,7 +89,7 @@ impl Handshake {
         Ok(if all { Next::Done } else { Next::Wait })
     }
 
-    /// The ports as they are at the end of the handshake.
+    /// The ports at the end of the handshake.
     pub(crate) fn ports_now(&mut self) -> BTreeMap<PortNo, PortInfo> {
         let listed = self.ports.take().unwrap_or_default();
         let mut ports: BTreeMap<PortNo, PortInfo> = listed.into_iter().map(|p| (p.port, p)).collect();
@@ -102,7 +103,7 @@ impl Handshake {
         ports
     }
 
-    /// True when everything is known but how the switch describes itself.
+    /// Whether only the description is missing.
     pub(crate) fn lacks_description_only(&self) -> bool {
         self.dpid.is_some() && self.ports.is_some() && self.description.is_none()
     }

@@ -1,9 +1,10 @@
-//! The switch driver: one per switch, living with its connection. Turns OpenFlow messages into the
-//! core's facts and the core's effects into messages; knows 1.0 and 1.3, the core neither.
+//! The switch driver: one for each connection of a switch. It turns OpenFlow messages into the
+//! core's events, and the core's effects into messages. It handles versions 1.0 and 1.3; the core
+//! knows neither.
 //!
-//! Pure: the caller owns the socket and the clock. [`Driver::on_message`] takes one whole message,
-//! [`Driver::execute`] one effect, [`Driver::on_deadline`] the passing of time; each appends to
-//! [`Output`].
+//! The driver does no I/O and reads no clock: the caller owns the socket and the clock.
+//! [`Driver::on_message`] takes one whole message, [`Driver::execute`] one effect,
+//! [`Driver::on_deadline`] the passing of time; each appends to [`Output`].
 
 mod codec;
 mod dhcp;

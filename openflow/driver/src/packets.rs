@@ -1,9 +1,9 @@
-//! The packets that the controller sends and understands: LLDP (IEEE 802.1AB), ARP (RFC 826), DHCP
-//! (RFC 2131).
+//! The packets that the controller sends and reads: LLDP (IEEE 802.1AB), ARP (RFC 826), DHCP (RFC
+//! 2131).
 //!
-//! Frames come from machines that nobody vouches for: they are read by checked slices, ARP by
-//! etherparse, which is as strict; what is broken is dropped and counted, and what is not
-//! understood is nothing.
+//! Frames come from machines that are not trusted. They are read by checked slices, ARP by
+//! etherparse, which is as strict. Malformed frames are dropped and counted; frames of other
+//! protocols are ignored.
 
 use crate::dhcp;
 use etherparse::{ArpEthIpv4Packet, ArpOperation, ArpPacketSlice};
@@ -19,13 +19,13 @@ const UDP: u8 = 17;
 
 /// Nearest bridge (IEEE 802.1AB table 7-1): no 802.1D bridge passes it on.
 const LLDP_GROUP: Mac = Mac([0x01, 0x80, 0xc2, 0x00, 0x00, 0x0e]);
-/// Organisation of our own TLV: a locally administered number (IEEE 802-2014 section 8.4.1).
+/// OUI of Tandem's own TLV: a locally administered number (IEEE 802-2014 section 8.4.1).
 const ORGANISATION: [u8; 3] = [0x02, 0x54, 0x64];
 
-/// What a packet-in shows.
+/// A packet-in that concerns the controller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParsedPacket {
-    /// A discovery frame of one of our switches, sent from this port of it.
+    /// A discovery frame of this controller, with the switch and port that it was sent from.
     Discovery(Dpid, PortNo),
     /// An ARP packet.
     Arp(Arp),
@@ -35,23 +35,22 @@ pub enum ParsedPacket {
     Host(Mac, Ipv4Addr),
 }
 
-/// A packet that cannot be a right one of its protocol: dropped and counted, nothing else happens.
+/// A malformed packet of a known protocol: it is dropped and counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("{protocol}: {why}")]
 pub struct Malformed {
-    /// Which protocol.
+    /// The protocol.
     pub protocol: &'static str,
     /// What is wrong with it.
     pub why: &'static str,
 }
 
-/// What a frame is; `None` for what the controller has nothing to do with.
+/// Parses a frame; `None` for one that does not concern the controller.
 ///
-/// IEEE 802.1Q: a tag with VID 0 gives a priority and no VLAN, so it is looked through. A frame of
-/// a VLAN, or with a second tag, is nobody's here.
+/// IEEE 802.1Q: a tag with VID 0 is a priority without a VLAN, so it is skipped. A frame of a VLAN,
+/// or with a second tag, does not concern the controller.
 ///
-/// # Errors
-/// When it claims to be something of interest, and is broken.
+/// When it is a malformed packet of one of the protocols.
 pub fn parse(frame: &[u8], secret: u64) -> Result<Option<ParsedPacket>, Malformed> {
     let Some((head, mut body)) = frame.split_first_chunk::<14>() else { return Ok(None) };
     let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *head;
@@ -62,7 +61,7 @@ pub fn parse(frame: &[u8], secret: u64) -> Result<Option<ParsedPacket>, Malforme
     let mut eth_type = u16::from_be_bytes([t0, t1]);
     if eth_type == ETH_VLAN {
         let Some(([c0, c1, t0, t1], rest)) = body.split_first_chunk::<4>() else { return Ok(None) };
-        // Three bits of priority, one of drop eligibility, twelve of VID.
+        // The tag holds three bits of priority, one of drop eligibility, and twelve of VID.
         if u16::from_be_bytes([*c0, *c1]) & 0x0fff != 0 {
             return Ok(None);
         }
@@ -77,8 +76,8 @@ pub fn parse(frame: &[u8], secret: u64) -> Result<Option<ParsedPacket>, Malforme
     }
 }
 
-/// Ties a discovery frame to this controller's run: FNV-1a over the secret and the place, twice
-/// mixed.
+/// Authenticates a discovery frame as one of this run of the controller: FNV-1a over the secret,
+/// switch and port, mixed twice.
 fn tag(secret: u64, dpid: Dpid, port: PortNo) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64 ^ secret;
     for byte in dpid.0.to_be_bytes().into_iter().chain(port.0.to_be_bytes()).chain(secret.to_be_bytes()) {
@@ -137,8 +136,7 @@ fn discovery(mut body: &[u8], secret: u64) -> Option<ParsedPacket> {
 }
 
 fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<ParsedPacket> {
-    // Anything but IPv4 addresses of Ethernet is nothing here. Padding behind the packet is no part
-    // of it.
+    // Only ARP of IPv4 over Ethernet concerns the controller. Padding behind the packet is ignored.
     let packet = ArpPacketSlice::from_slice(body).ok()?.to_packet().try_eth_ipv4().ok()?;
     let op = match packet.operation {
         ArpOperation::REQUEST => ArpOp::Request,
@@ -153,11 +151,11 @@ fn arp(body: &[u8], eth_src: Mac, eth_dst: Mac) -> Option<ParsedPacket> {
         target_mac: Mac(packet.target_mac),
         target_ip: packet.target_ipv4_addr(),
     };
-    // A sender that hides behind another frame address is no sender.
+    // A sender whose ARP address differs from its frame address is forged, and ignored.
     (arp.sender_mac == eth_src).then_some(ParsedPacket::Arp(arp))
 }
 
-/// The frame of an ARP packet, padded to the least length of an Ethernet frame (60 bytes without
+/// The frame of an ARP packet, padded to the minimum length of an Ethernet frame (60 bytes without
 /// its check sequence).
 pub fn arp_frame(arp: &Arp) -> Vec<u8> {
     let operation = match arp.op {
@@ -180,7 +178,7 @@ pub fn arp_frame(arp: &Arp) -> Vec<u8> {
     out
 }
 
-/// An IPv4 packet; of a fragment only the sender is known, and it is never DHCP.
+/// An IPv4 packet. Of a fragment only the sender is read, since it cannot be decoded as DHCP.
 fn ipv4(body: &[u8], eth_src: Mac) -> Result<Option<ParsedPacket>, Malformed> {
     let bad = |why| Malformed { protocol: "IPv4", why };
     let (head, _) = body.split_first_chunk::<20>().ok_or_else(|| bad("it is too short"))?;

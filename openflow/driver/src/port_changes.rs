@@ -1,35 +1,35 @@
-//! PORT_STATUS messages on their way to the core: a few of each port at once, then the last one of
-//! each when a pause is over, so that a port that flaps, or a switch that says so, makes a bounded
-//! number of events, and the last state always arrives.
+//! Damps PORT_STATUS messages to the core: of each port the first few are reported at once, then
+//! only the last state after a pause. So a port that flaps, or a switch that says so, causes a
+//! bounded number of events, and the last state always arrives.
 //!
-//! Ports that appear after the handshake are listened to up to [`MORE_PORTS`].
+//! At most [`MORE_PORTS`] ports are accepted after the handshake.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::rate_limit::KeyedRateLimiter;
 use tandem_model::{PortInfo, PortNo, Time};
 
-/// Messages of a port and of a whole switch that go on at once, in each [`PAUSE`].
+/// Messages of a port, and of a whole switch, that are reported at once in each [`PAUSE`].
 const AT_ONCE: u32 = 4;
 const AT_ONCE_ALL: u32 = 256;
-/// How long the others wait at most.
+/// The longest delay of a damped message.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Ports beyond those of the handshake: interfaces are plugged in while a switch runs, but not by
-/// the thousand.
+/// Ports beyond those of the handshake: interfaces are added while a switch runs, but not by the
+/// thousand.
 pub(crate) const MORE_PORTS: usize = 128;
 
-/// What becomes of a message.
+/// What is done with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It goes on.
+    /// It is reported now.
     Now,
-    /// Its state is reported later, if it still is the last one then.
+    /// The port's last state is reported after the pause.
     Later,
-    /// The switch has more ports than make sense.
+    /// It is dropped: the switch reports an implausible number of ports.
     TooMany,
 }
 
-/// Changes of ports, held back where a port changes too often.
+/// Port changes that are damped.
 #[derive(Debug, Clone)]
 pub(crate) struct PortChanges {
     most: usize,
@@ -42,7 +42,7 @@ pub(crate) struct PortChanges {
 }
 
 impl PortChanges {
-    /// For a switch with so many ports.
+    /// For a switch that had `ports` ports at its handshake.
     pub(crate) fn new(ports: usize, now: Time) -> PortChanges {
         let most = ports.saturating_add(MORE_PORTS);
         PortChanges {
@@ -55,7 +55,7 @@ impl PortChanges {
         }
     }
 
-    /// One more message, of a switch that has `known` ports now.
+    /// Handles a message of a switch that has `known` ports now.
     pub(crate) fn on_change(
         &mut self,
         port: &PortInfo,
@@ -78,12 +78,12 @@ impl PortChanges {
         Outcome::Later
     }
 
-    /// When something waits until.
+    /// When the waiting states are due.
     pub(crate) fn deadline(&self) -> Option<Time> {
         self.due
     }
 
-    /// What has waited long enough.
+    /// The waiting states, if they are due.
     pub(crate) fn take_due(&mut self, now: Time) -> Vec<(PortInfo, bool)> {
         if self.due.is_none_or(|due| now < due) {
             return Vec::new();

@@ -1,5 +1,5 @@
-//! Wanted rules against reported flows: what is missing, what is stale. Set difference, and only
-//! flows with our cookie count.
+//! Compares wanted rules with reported flows as sets: wanted flows that are missing are added,
+//! flows that are not wanted are deleted. Only flows with a cookie of Tandem are considered.
 
 use crate::codec::{ProtocolCodec, Reported};
 use crate::wanted::Wanted;
@@ -9,23 +9,23 @@ use tandem_model::{
     FlowSample, Leave, LeftRules, Owner, Prefix, Rule, RuleAction, RuleKey, RuleMatch, RuleSample, sum,
 };
 
-/// What has to be done to make a switch's flows of ours equal to what is wanted.
+/// The changes that make a switch's flows equal to the wanted rules.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Repair {
-    /// Missing or different.
+    /// Rules that are missing or differ.
     pub(crate) add: Vec<Rule>,
-    /// Whole messages that delete stale flows; their transaction ids are still to be set.
+    /// Whole messages that delete stale flows; the transaction ids are set when they are sent.
     pub(crate) erase: Vec<Vec<u8>>,
-    /// The same for flows that were left until now.
+    /// The same for flows that were left until now and no longer are.
     pub(crate) let_go: Vec<Vec<u8>>,
-    /// What stays although nobody wants it.
+    /// The flows that are left although no rule wants them.
     pub(crate) left: Vec<LeftRules>,
-    /// What the switch has counted of each rule that it has as it is wanted.
+    /// Counters of each rule that the switch has as wanted.
     pub(crate) counted: Vec<RuleSample>,
 }
 
-/// The messages that make a switch's flows equal to the wanted rules. Rules and flows are compared
-/// by meaning: by the key and actions that a rule would be reported with.
+/// Compares rules and flows by meaning: by the key and actions that the switch would report for a
+/// rule.
 pub(crate) fn repair(
     wanted: &Wanted,
     reported: &[Reported],
@@ -47,7 +47,8 @@ pub(crate) fn repair(
                     counted.push(RuleSample { key: rule.key, counters: flow.counters });
                 }
             }
-            // The same key is replaced by adding it; deleting it as well would open a gap.
+            // Adding a rule replaces the flow with its key; a deletion as well would open a gap in
+            // forwarding.
             Some(_) => {}
             None => match unknown.owner(flow) {
                 None => erase.push(flow.erase.clone()),
@@ -63,10 +64,11 @@ pub(crate) fn repair(
     Repair { add: add.collect(), erase, let_go, left: left.collect(), counted }
 }
 
-/// Owners that may have flows here although none of theirs is wanted.
+/// Owners that are not on record, whose flows are left in the switch until it is known who they
+/// are.
 struct Unknown<'a> {
     leave: &'a Leave,
-    /// Those who want something here: what else they have here is of before.
+    /// Owners of wanted rules here: other flows of theirs are stale.
     known: BTreeSet<Owner>,
 }
 
@@ -79,7 +81,7 @@ impl Unknown<'_> {
         Unknown { leave, known }
     }
 
-    /// The owner of a flow, if it may be one of them.
+    /// The owner of a flow, if the owner is unknown and the flow is to be left.
     fn owner(&self, flow: &Reported) -> Option<Owner> {
         let owner = flow.cookie.owner().filter(|o| o.is_recorded() && !self.leave.is_nothing())?;
         (!self.known.contains(&owner)).then_some(owner)
@@ -90,20 +92,20 @@ impl Unknown<'_> {
     }
 }
 
-/// The single machines that a match is about: who sends, and who is sent to by the Ethernet
-/// address.
+/// The single addresses in a match: the sender, and the receiver if its Ethernet address is matched
+/// too.
 fn machines(matching: &RuleMatch) -> impl Iterator<Item = Ipv4Addr> {
     let to = matching.ip_dst.filter(|_| matching.eth_dst.is_some());
     [matching.ip_src, to].into_iter().flatten().filter(|p| p.len() == 32).map(Prefix::address)
 }
 
-/// Where flows of somebody else stand: in 1.0 nothing may be deleted there.
+/// Keys of other controllers' flows: in 1.0 a deletion of such a key would hit them.
 pub(crate) fn foreign(reported: &[Reported]) -> BTreeSet<RuleKey> {
     reported.iter().filter(|f| !f.cookie.is_ours()).filter_map(|f| f.key).collect()
 }
 
-/// The counters of our flows, summed by cookie without its generation: a VM's flows are its flows
-/// whatever path they take.
+/// The counters of Tandem's flows, summed by cookie without its generation, so that a VM keeps its
+/// sum when it gets another path.
 pub(crate) fn samples(reported: &[Reported]) -> Vec<FlowSample> {
     let mut sums: BTreeMap<u64, FlowSample> = BTreeMap::new();
     for flow in reported.iter().filter(|f| f.cookie.is_ours()) {

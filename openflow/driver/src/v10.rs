@@ -1,4 +1,5 @@
-//! OpenFlow 1.0: one table, 16-bit ports, ports in the features.
+//! Translation from and to OpenFlow 1.0: one table, 16-bit port numbers, ports in the features
+//! reply.
 
 use crate::codec::{self, ProtocolCodec, Reported, SwitchMessage, Understood, speed};
 use crate::wanted::Meaning;
@@ -22,7 +23,7 @@ use tandem_openflow::wire::{Bytes, Pad};
 pub(crate) struct V10;
 
 fn send(message: &Message, xid: u32, out: &mut Vec<u8>) {
-    // Only a packet can make a message too long, and packets are at most 64 KiB less headers.
+    // Only a packet can make a message too long, and packets are at most 64 KiB minus headers.
     let _ = message.encode(xid, out);
 }
 
@@ -30,13 +31,13 @@ fn ask(body: RequestBody, xid: u32, out: &mut Vec<u8>) {
     send(&Message::StatsRequest(StatsRequest { flags: 0, body }), xid, out);
 }
 
-/// Port numbers are 16 bits; a larger one cannot be on this switch.
+/// Port numbers have 16 bits; a larger one does not exist on such a switch.
 fn short(port: PortNo) -> u16 {
     u16::try_from(port.0).unwrap_or(port::NONE)
 }
 
-/// Conditions that cannot matter are left out (OF 1.0 section 3.4): those of IP without IP, and
-/// ports without a protocol that has ports.
+/// Conditions without their prerequisite are left out (OF 1.0 section 3.4): those on IP without an
+/// IP type, and ports without a protocol that has ports.
 fn to_match(m: &RuleMatch) -> Match {
     let mut out = Match::any();
     let is_ip = m.eth_type == Some(ETH_IPV4);
@@ -67,8 +68,8 @@ fn to_match(m: &RuleMatch) -> Match {
         dl_src: m.eth_src.unwrap_or(out.dl_src),
         dl_dst: m.eth_dst.unwrap_or(out.dl_dst),
         dl_vlan: match m.vlan {
-            // The core asks for either tag by a rule of its own (there is no word for both): less
-            // is let through, not more.
+            // OpenFlow 1.0 cannot match both kinds of tag in one flow; the core has a rule for
+            // each. This one lets through less, not more.
             Some(VlanTag::Untagged | VlanTag::NoVlan) => VLAN_NONE,
             Some(VlanTag::Priority) | None => 0,
         },
@@ -83,14 +84,15 @@ fn to_match(m: &RuleMatch) -> Match {
     }
 }
 
-/// Whether tp_src and tp_dst mean anything: TCP, UDP, and ICMP, whose type and code they are.
+/// Whether tp_src and tp_dst are matched: for TCP, UDP, and ICMP (type and code).
 fn has_ports(protocol: u8) -> bool {
     matches!(protocol, 1 | 6 | 17)
 }
 
-/// What a match means; `None` for one that no rule of ours has: VLANs, and their priorities. A
-/// field that cannot matter is ignored, whatever the switch says of it (OF 1.0 section 3.4): IP's
-/// without IP or ARP, ports without a protocol that has them, a priority without a VLAN.
+/// The rule match of a reported match; `None` for one that no rule of Tandem has (VLANs and their
+/// priorities). Fields without their prerequisite are ignored whatever their value (OF 1.0 section
+/// 3.4): those of IP without IP or ARP, ports without a protocol that has them, a priority without
+/// a VLAN.
 fn from_match(m: &Match) -> Option<RuleMatch> {
     let has = |bit: u32| m.wildcards & bit == 0;
     let vlan = match (has(wildcard::DL_VLAN), m.dl_vlan) {
@@ -134,7 +136,7 @@ fn to_action(action: &RuleAction) -> Option<Action> {
         }
         RuleAction::SetDscp(dscp) => Action::SetNwTos(dscp << 2, Pad::default()),
         RuleAction::SetEthDst(mac) => Action::SetDlDst(mac, Pad::default()),
-        // The core flattens rules for switches with one table.
+        // The core compiles rules for one table, without these actions.
         RuleAction::Goto(_) | RuleAction::SetQueue(_) | RuleAction::WriteMetadata(_) => return None,
     })
 }
@@ -178,9 +180,9 @@ fn port_info(p: &PhyPort) -> PortInfo {
     }
 }
 
-/// A flow without wildcards is above all others whatever its priority (OF 1.0 section 3.4), and may
-/// be reported with any. Of no VLAN the priority bits cannot matter: a switch may report them as
-/// wildcarded or not.
+/// A flow without wildcards has the highest priority whatever its number (OF 1.0 section 3.4), and
+/// may be reported with any number. For untagged packets the priority bits are undefined: a switch
+/// may report them as wildcarded or not.
 fn key(matching: &Match, priority: u16) -> Option<RuleKey> {
     let idle = if matching.dl_vlan == VLAN_NONE { wildcard::DL_VLAN_PCP } else { 0 };
     let priority = if matching.wildcards & wildcard::ALL & !idle == 0 { u16::MAX } else { priority };
@@ -282,7 +284,7 @@ impl ProtocolCodec for V10 {
     fn set_async(&self, _: u32, _: bool, _: &mut Vec<u8>) {}
 
     fn decode<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
-        // Type numbers (OF 1.0 section 5.1), and of statistics (section 5.3.5).
+        // Type numbers (OF 1.0 section 5.1) and statistics types (section 5.3.5).
         match message.get(1).copied().unwrap_or_default() {
             1 => return Ok(codec::error(message, switch::error_name)),
             PacketInView::KIND => {
@@ -290,11 +292,11 @@ impl ProtocolCodec for V10 {
                 let message = SwitchMessage::Packet { port: PortNo(view.in_port.into()), data: view.data };
                 return Ok(Understood::whole(view.xid, message));
             }
-            // Features, a flow that is gone, a port, a barrier.
+            // FEATURES_REPLY, FLOW_REMOVED, PORT_STATUS, BARRIER_REPLY.
             6 | 11 | 12 | 19 => {}
-            // A description, flows, ports' counters.
+            // Statistics: DESC, FLOW, PORT.
             17 if matches!(message.get(8..10), Some([0, 0 | 1 | 4])) => {}
-            // A vendor's message, a configuration, other statistics, queues.
+            // VENDOR, GET_CONFIG_REPLY, other statistics, QUEUE_GET_CONFIG_REPLY.
             4 | 8 | 17 | 21 => return Ok(Understood::nothing(message)),
             kind => return Err(codec::unknown_type(kind)),
         }

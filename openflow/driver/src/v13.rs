@@ -1,4 +1,5 @@
-//! OpenFlow 1.3: several tables, 32-bit ports, ports by multipart.
+//! Translation from and to OpenFlow 1.3: several tables, 32-bit port numbers, ports by a multipart
+//! request.
 
 use crate::codec::{self, ProtocolCodec, Reported, SwitchMessage, Understood, speed};
 use crate::wanted::Meaning;
@@ -27,7 +28,7 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 fn send(message: &Message, xid: u32, out: &mut Vec<u8>) {
-    // Only a packet can make a message too long, and packets are at most 64 KiB less headers.
+    // Only a packet can make a message too long, and packets are at most 64 KiB minus headers.
     let _ = message.encode(xid, out);
 }
 
@@ -39,12 +40,12 @@ fn masked(prefix: Prefix) -> Masked<std::net::Ipv4Addr> {
     Masked { value: prefix.address(), mask: (prefix.len() < 32).then(|| prefix.mask()) }
 }
 
-/// OFPVID_PRESENT (OF 1.3.5 section 7.2.3.7): there is a tag.
+/// OFPVID_PRESENT (OF 1.3.5 section 7.2.3.7): the packet has a tag.
 const TAG: u16 = 0x1000;
 /// The bits of a VID.
 const VID: u16 = 0x0fff;
 
-/// Of no VLAN is what has no bit of a VID set, with a tag or without.
+/// "No VLAN" means that no bit of the VID is set, with or without a tag.
 fn to_vlan(tag: VlanTag) -> Masked<u16> {
     match tag {
         VlanTag::NoVlan => Masked { value: 0, mask: Some(VID) },
@@ -70,9 +71,9 @@ fn from_metadata(m: &Masked<u64>) -> Metadata {
     Metadata::new(m.value, m.mask.unwrap_or(u64::MAX))
 }
 
-/// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). What cannot matter is
-/// left out, since its prerequisite is missing: conditions of IP without IP, ports without TCP or
-/// UDP, and prefixes and metadata of no bits, which match everything.
+/// Fields in the order of their prerequisites (OF 1.3.5 section 7.2.3.6). Conditions without their
+/// prerequisite, and those that every packet fulfils, are left out: conditions on IP without an IP
+/// type, ports without TCP or UDP, prefixes and metadata of no bits.
 fn to_match(m: &RuleMatch) -> Match {
     let mut fields = Vec::new();
     fields.extend(m.in_port.map(|p| Field::InPort(p.0)));
@@ -112,7 +113,7 @@ fn exact<T: Copy>(m: &Masked<T>) -> Option<T> {
     m.mask.is_none().then_some(m.value)
 }
 
-/// Takes a field's value; a field that is there twice may say the same twice.
+/// Sets a field once; a field that a switch reports twice must have the same value.
 fn once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Option<()> {
     if slot.as_ref().is_some_and(|before| *before != value) {
         return None;
@@ -121,8 +122,8 @@ fn once<T: PartialEq>(slot: &mut Option<T>, value: T) -> Option<()> {
     Some(())
 }
 
-/// What a match means; `None` for one that no rule of ours has. Fields come in any order, with or
-/// without masks that say nothing.
+/// The rule match of a reported match; `None` for one that no rule of Tandem has. Fields may come
+/// in any order, with or without masks of all ones.
 fn from_match(m: &Match) -> Option<RuleMatch> {
     let mut out = RuleMatch::default();
     let mut transport = None;
@@ -189,9 +190,9 @@ fn to_instructions(rule: &Rule) -> Vec<Instruction> {
     apply.into_iter().chain(metadata).chain(goto).collect()
 }
 
-/// What instructions do; `None` for what no rule of ours does. They are a set, carried out in the
-/// specification's order whatever order they are reported in (OF 1.3.5 section 5.9): actions first,
-/// then metadata, the next table last.
+/// The actions of reported instructions; `None` for any that no rule of Tandem has. Instructions
+/// are a set, executed in the specification's order whatever order they are reported in (OF 1.3.5
+/// section 5.9): actions first, then metadata, the next table last.
 fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
     let mut out = Vec::new();
     let (mut metadata, mut goto) = (None, None);
@@ -199,7 +200,7 @@ fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
         match instruction {
             Instruction::GotoTable(table, _) => once(&mut goto, *table)?,
             Instruction::ApplyActions(_, actions) if out.is_empty() => out = from_actions(actions)?,
-            // Nothing is done by what lists no action, and by metadata of which no bit is written.
+            // An empty list of actions and metadata without mask bits have no effect.
             Instruction::ApplyActions(_, actions) | Instruction::WriteActions(_, actions)
                 if actions.is_empty() => {}
             Instruction::WriteMetadata { mask: 0, .. } => {}
@@ -216,7 +217,7 @@ fn from_instructions(instructions: &[Instruction]) -> Option<Vec<RuleAction>> {
 
 fn from_actions(actions: &[Action]) -> Option<Vec<RuleAction>> {
     let mut out = Vec::new();
-    // A queue that was set last, for the output that follows.
+    // The queue of the outputs that follow.
     let mut queue = None;
     for action in actions {
         let action = match action {
@@ -224,8 +225,7 @@ fn from_actions(actions: &[Action]) -> Option<Vec<RuleAction>> {
                 out.extend(queue.replace(*q).map(RuleAction::SetQueue));
                 continue;
             }
-            // How much of a packet goes out of a port does not depend on max_len, which is the
-            // controller's.
+            // max_len has a meaning only for output to the controller (OF 1.3.5 section 7.2.5).
             Action::Output { port, .. } if *port < port::MAX => match queue.take() {
                 Some(queue) => RuleAction::Enqueue { port: PortNo(*port), queue },
                 None => RuleAction::Output(PortNo(*port)),
@@ -242,7 +242,7 @@ fn from_actions(actions: &[Action]) -> Option<Vec<RuleAction>> {
         out.extend(queue.take().map(RuleAction::SetQueue));
         out.push(action);
     }
-    // A queue that no output follows is for those of a later table.
+    // A queue without an output behind it is for the outputs of a later table.
     out.extend(queue.map(RuleAction::SetQueue));
     Some(out)
 }
@@ -342,8 +342,8 @@ impl ProtocolCodec for V13 {
     fn add(&self, xid: u32, rule: &Rule, out: &mut Vec<u8>) {
         let RuleKey { table, priority, matching } = &rule.key;
         let instructions = to_instructions(rule);
-        // An addition has no mask (OF 1.3.5 section 6.4): it replaces whatever has this match and
-        // priority.
+        // cookie_mask is ignored in an addition (OF 1.3.5 section 6.4), which replaces any flow
+        // with this match and priority.
         let cookie = (rule.cookie.0, 0);
         send(
             &flow_mod(flow::command::ADD, *table, to_match(matching), *priority, cookie, instructions),
@@ -392,9 +392,9 @@ impl ProtocolCodec for V13 {
     }
 
     fn set_async(&self, xid: u32, all: bool, out: &mut Vec<u8>) {
-        // A bit per reason (OF 1.3.5 section 7.3.10). All is what a connection begins with (section
-        // 6.3.2): packets without a match and by an action, every change of a port, every flow that
-        // is gone.
+        // A bit per reason (OF 1.3.5 section 7.3.10). `all` are the reasons that a connection
+        // starts with (section 6.3.2): packets by a miss and by an action, every change of a port,
+        // every removed flow.
         let [packet_in, flow_removed] = if all { [0b11, 0b1111] } else { [0, 0] };
         let message = Message::SetAsync(AsyncConfig {
             packet_in_master: packet_in,
@@ -408,7 +408,7 @@ impl ProtocolCodec for V13 {
     }
 
     fn decode<'a>(&self, message: &'a [u8]) -> Result<Understood<'a>, DecodeError> {
-        // Type numbers (OF 1.3.5 section 7.1.1), and of multipart messages (section 7.3.5).
+        // Type numbers (OF 1.3.5 section 7.1.1) and multipart types (section 7.3.5).
         match message.get(1).copied().unwrap_or_default() {
             1 => return Ok(codec::error(message, switch::error_name)),
             PacketInView::KIND => {
@@ -416,12 +416,12 @@ impl ProtocolCodec for V13 {
                 let message = SwitchMessage::Packet { port: PortNo(view.in_port), data: view.data };
                 return Ok(Understood::whole(view.xid, message));
             }
-            // Features, a flow that is gone, a port, a barrier, a role.
+            // FEATURES_REPLY, FLOW_REMOVED, PORT_STATUS, BARRIER_REPLY, ROLE_REPLY.
             6 | 11 | 12 | 21 | 25 => {}
-            // A description, flows, ports' counters, ports.
+            // Multipart: DESC, FLOW, PORT_STATS, PORT_DESC.
             19 if matches!(message.get(8..10), Some([0, 0 | 1 | 4 | 13])) => {}
-            // An experimenter's message, a configuration, other multipart messages, queues,
-            // asynchronous messages.
+            // EXPERIMENTER, GET_CONFIG_REPLY, other multipart types, QUEUE_GET_CONFIG_REPLY,
+            // GET_ASYNC_REPLY.
             4 | 8 | 19 | 23 | 27 => return Ok(Understood::nothing(message)),
             kind => return Err(codec::unknown_type(kind)),
         }
@@ -467,7 +467,7 @@ impl ProtocolCodec for V13 {
 
 fn reported(f: &FlowStats) -> Reported {
     let mut erase = Vec::new();
-    // This very flow: what has taken its place since is not meant.
+    // The cookie selects this very flow, and not one that has replaced it since.
     let cookie = (f.cookie, u64::MAX);
     let command = flow::command::DELETE_STRICT;
     send(&flow_mod(command, f.table_id, f.matching.clone(), f.priority, cookie, Vec::new()), 0, &mut erase);

@@ -1,21 +1,21 @@
-//! The rules that are wanted in a switch, and what each means to it.
+//! The wanted rules of a switch, and the meaning of each to the switch.
 //!
 //! Two keys may mean the same to a switch: a prefix without bits is no condition, and ports of a
-//! packet that is neither TCP nor UDP do not matter. What a switch has is therefore compared by the
-//! key that a rule would be reported with.
+//! packet that is neither TCP nor UDP are ignored. So flows are compared by the key that the switch
+//! would report for a rule.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::{Entry, Values};
 use tandem_model::{Rule, RuleKey};
 
-/// The key that a switch would report a rule with; the key itself where there is none.
+/// Returns the key that a switch would report for a rule; the key itself if there is none.
 pub(crate) type Meaning = fn(&RuleKey) -> RuleKey;
 
-/// The rules that a switch is to have.
+/// The rules that a switch should have.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     rules: BTreeMap<RuleKey, Rule>,
-    /// How many of the rules mean this.
+    /// Number of rules for each meaning.
     meanings: BTreeMap<RuleKey, u32>,
     meaning: Meaning,
 }
@@ -29,12 +29,12 @@ impl Wanted {
         wanted
     }
 
-    /// What a key means to the switch.
+    /// The key that the switch would report for this one.
     pub(crate) fn meaning(&self, key: &RuleKey) -> RuleKey {
         (self.meaning)(key)
     }
 
-    /// True when a rule is wanted that means the same to the switch as this key.
+    /// Whether a wanted rule means the same to the switch as this key.
     pub(crate) fn means(&self, key: &RuleKey) -> bool {
         self.meanings.contains_key(&self.meaning(key))
     }

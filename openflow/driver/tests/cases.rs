@@ -1,5 +1,5 @@
-//! Small inputs that went wrong once, from `tests/data/cases`: what each must lead to in a
-//! connected driver. The soft switch's side of the others is in `openflow/tests/cases.rs`.
+//! Small inputs that were handled wrongly once, from `tests/data/cases`, and what a connected
+//! driver has to make of each. `openflow/tests/cases.rs` tests the soft switch with the others.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 mod memory;
@@ -22,8 +22,7 @@ fn case(name: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// What a driver makes of a frame that came in by port 1: its output and how many packets were
-/// broken.
+/// The driver's output for a frame that came in by port 1, and the number of malformed packets.
 fn seen(version: u8, frame: &[u8]) -> (Output, u64) {
     let mut driver = connected(version);
     let mut out = Output::default();
@@ -57,8 +56,8 @@ fn what_cannot_be_typed_hides_no_option_and_a_priority_tag_is_looked_through() {
         ("dhcp-type-in-sname", discover),
         ("dhcp-priority-tagged", discover),
         ("dhcp-priority-7-drop-eligible", discover),
-        // The server it chose is another one, and the core says nothing then; also in pieces (RFC
-        // 3396) and in the file field.
+        // The client has chosen another server, and the core does not answer; also with the option
+        // in pieces (RFC 3396) and in the file field.
         ("dhcp-request-for-another-server", elsewhere),
         ("dhcp-request-split-server", elsewhere),
         ("dhcp-request-server-in-file", elsewhere),
@@ -79,8 +78,7 @@ fn what_cannot_be_typed_hides_no_option_and_a_priority_tag_is_looked_through() {
     }
 }
 
-/// Messages that are not understood, or are cut off: a warning and an error at most, and the
-/// session goes on.
+/// Unknown and truncated messages cause at most a warning and an error reply; the session goes on.
 #[test]
 fn what_is_not_understood_ends_no_session() {
     for name in [
@@ -109,7 +107,8 @@ fn what_is_not_understood_ends_no_session() {
     }
 }
 
-/// IEEE 802.1Q: only VID 0 is no VLAN. A frame of a VLAN, and one with two tags, is not answered.
+/// IEEE 802.1Q: only VID 0 is without a VLAN. Frames of a VLAN, and frames with two tags, get no
+/// answer.
 #[test]
 fn frames_of_vlans_are_nobodys() {
     let tagged = case("dhcp-priority-tagged");
@@ -135,8 +134,8 @@ fn frames_of_vlans_are_nobodys() {
     }
 }
 
-/// Real frames with anything changed and cut anywhere: no panic, no end of the session, a bounded
-/// number of warnings.
+/// Real frames with random changes and cuts cause no panic, do not end the session, and cause a
+/// bounded number of warnings.
 #[test]
 fn broken_frames_cost_a_count_and_a_line_a_minute() {
     let names = [

@@ -1,5 +1,5 @@
-//! Several connections of one switch, and changes that are larger than what a switch takes in at
-//! once. Every story in both versions.
+//! Several connections of one switch, and changes larger than the switch reads at once. Every test
+//! runs in both versions.
 
 mod memory;
 
@@ -12,7 +12,7 @@ use tandem_openflow::{AnyMessage, framing, header, of13};
 use tandem_switch_driver::{Driver, Duty, Output};
 
 const VERSIONS: [u8; 2] = [header::V10, header::V13];
-/// Messages without a confirmation, with their barriers.
+/// The most unconfirmed messages, with their barriers.
 const UNDER_WAY: usize = 402;
 
 fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
@@ -24,8 +24,8 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     list
 }
 
-/// Until neither has anything more to say; the driver's facts, and the types of the messages that
-/// it sent.
+/// Exchanges messages until both sides are quiet; returns the driver's events, and the types of its
+/// messages.
 fn talk(driver: &mut Driver, switch: &mut Memory, out: &mut Output) -> (Vec<Event>, Vec<u8>) {
     let (mut events, mut sent) = (Vec::new(), Vec::new());
     loop {
@@ -80,7 +80,8 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
         driver.take_duty(Duty::Standby, Time::ZERO, &mut out);
         let (events, sent) = talk(&mut driver, &mut switch, &mut out);
         assert_eq!(events, []);
-        // OFPT_SET_ASYNC: the switch is not to say everything twice. 1.0 has no such message.
+        // OFPT_SET_ASYNC: the switch should not report everything on both connections. 1.0 has no
+        // such message.
         assert_eq!(sent, if version == header::V13 { vec![28] } else { vec![] });
 
         let packet = packet_in(version, 1, &arp);
@@ -88,13 +89,13 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
         driver.execute(sync(vec![rule(1)]), Time::ZERO, &mut out);
         driver.execute(Effect::PollNow { switch: Dpid(7) }, Time::ZERO, &mut out);
         assert!(out.events.is_empty() && out.bytes.is_empty(), "{out:?}");
-        // Its only deadlines are those of the session: an echo now and then.
+        // Its only deadlines are those of the session: echo requests.
         let next = driver.next_deadline();
         driver.on_deadline(next, &mut out).expect("alive");
         assert_eq!(messages(&out.bytes).iter().map(|m| m[1]).collect::<Vec<_>>(), [2]);
         talk(&mut driver, &mut switch, &mut out);
 
-        // The other connection has put the rule there, and goes.
+        // The other connection has added the rule before it ends.
         switch.plant(100, Cookie::new(Owner::Fabric, 0).0, true);
         driver.take_duty(Duty::Active, Time::ZERO, &mut out);
         let (events, sent) = talk(&mut driver, &mut switch, &mut out);
@@ -128,8 +129,8 @@ fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_
     }
 }
 
-/// What a switch is told is what it begins with, OF 1.3.5 section 6.3.2; a port's changes are told
-/// in either case.
+/// OFPT_SET_ASYNC restores the defaults of OF 1.3.5 section 6.3.2; port status is reported on
+/// either connection.
 #[test]
 fn packets_and_removed_flows_are_asked_for_on_the_active_connection_only() {
     let (mut driver, _, mut out) = undecided(header::V13);
@@ -155,7 +156,7 @@ fn a_large_change_goes_out_in_pieces_and_is_confirmed_once() {
         driver.execute(sync((0..900).map(rule).collect()), Time::ZERO, &mut out);
         let mut applied = 0;
         let mut most = 0;
-        // The switch takes in one message at a time.
+        // The switch reads one message at a time.
         let mut waiting = std::collections::VecDeque::new();
         loop {
             applied += out.events.drain(..).filter(|e| matches!(e, Event::RulesApplied { .. })).count();
@@ -172,7 +173,8 @@ fn a_large_change_goes_out_in_pieces_and_is_confirmed_once() {
         assert_eq!((applied, switch.flows().len(), driver.backlog()), (1, 900, 0));
         assert!(most <= UNDER_WAY, "{most} messages without a confirmation");
 
-        // All of them go at once: 1.3 and 1.0 alike answer each with OFPT_FLOW_REMOVED.
+        // All flows are deleted at once: in both versions the switch answers each deletion with
+        // OFPT_FLOW_REMOVED.
         let remove: Vec<RuleKey> = (0..900).map(|n| rule(n).key).collect();
         let effect = Effect::ApplyRules { switch: Dpid(7), txn: TxnId(2), add: Vec::new(), remove };
         driver.execute(effect, Time::ZERO, &mut out);
@@ -183,7 +185,7 @@ fn a_large_change_goes_out_in_pieces_and_is_confirmed_once() {
     }
 }
 
-/// A switch whose description is cut off is a switch all the same.
+/// A truncated description is ignored: the handshake finishes without it.
 #[test]
 fn a_description_that_cannot_be_read_is_none() {
     for version in VERSIONS {

@@ -1,5 +1,5 @@
-//! A switch, or a machine behind one of its ports, that says things as often as it can: few events,
-//! the last state of each port, and the other ports as before.
+//! A switch, or a machine behind one of its ports, that floods the driver: there are few events,
+//! the last state of each port arrives, and other ports are unaffected.
 
 mod memory;
 
@@ -37,16 +37,17 @@ fn port_status(version: u8, number: u32, up: bool) -> Vec<u8> {
     out
 }
 
-/// Time passes until `end`; whatever is due is done.
+/// Advances the time to `end` and handles all deadlines.
 fn until(driver: &mut Driver, end: Time, out: &mut Output) {
     while driver.next_deadline() <= end {
         let now = driver.next_deadline();
-        // The switch of this test says nothing of itself, which ends the session later than here.
+        // The switch of this test answers no echo request; the session would end later than this
+        // test.
         driver.on_deadline(now, out).expect("nothing is overdue");
     }
 }
 
-/// The states of ports that were reported.
+/// The port states that were reported.
 fn states(out: &Output) -> Vec<(PortNo, bool)> {
     let told = out.events.iter().filter_map(|e| match e {
         Event::PortChanged { port, removed: false, .. } => Some((port.port, port.up)),
@@ -93,7 +94,7 @@ fn invented_ports_are_ignored_and_end_no_session() {
     }
 }
 
-/// One of 48 ports sends ARP as fast as it can; every other port's questions reach the core.
+/// One of 48 ports floods with ARP; the requests of all other ports reach the core.
 #[test]
 fn a_flood_at_one_port_keeps_no_other_port_from_the_core() {
     for version in VERSIONS {
@@ -128,8 +129,8 @@ fn a_flood_at_one_port_keeps_no_other_port_from_the_core() {
     }
 }
 
-/// A cable is pulled between the switch's list of ports and the end of the handshake: the list is
-/// old by then.
+/// A link goes down between the switch's port list and the end of the handshake, so that the list
+/// is outdated.
 #[test]
 fn what_happens_to_a_port_during_the_handshake_is_known_at_its_end() {
     for version in VERSIONS {
@@ -142,7 +143,8 @@ fn what_happens_to_a_port_during_the_handshake_is_known_at_its_end() {
             let mut rest = &answered[..];
             while let Ok(Some((message, after))) = framing::next(rest) {
                 rest = after;
-                // OFPT_STATS_REPLY (1.0), OFPT_MULTIPART_REPLY (1.3): the description, which has number 0 in both.
+                // OFPT_STATS_REPLY (1.0), OFPT_MULTIPART_REPLY (1.3) with the description, which is
+                // type 0 in both.
                 let reply = if version == header::V13 { 19 } else { 17 };
                 if message[1] == reply && message[8..10] == [0, 0] {
                     is_pulled = true;

@@ -1,6 +1,6 @@
-//! Matches and instructions are compared by meaning: a switch may report a rule in any form that
-//! means the same, and nothing is repaired then. And no rule sends a packet out of the port that it
-//! came in by, except by OFPP_IN_PORT.
+//! Matches and instructions are compared by meaning: a switch may report a rule in any form with
+//! the same meaning, without causing a repair. And no rule sends a packet out of its input port,
+//! except by OFPP_IN_PORT.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 mod memory;
@@ -38,7 +38,7 @@ fn case(name: &str) -> Vec<u8> {
     (0..text.len() / 2).map(byte).collect()
 }
 
-/// A driver and its switch, after a sync. What the switch says goes through `distort` first.
+/// A driver and its switch, after a sync. The switch's messages pass through `distort`.
 struct Pair {
     driver: Driver,
     switch: Memory,
@@ -86,7 +86,7 @@ impl Pair {
         self.talk(out, &|m| m);
     }
 
-    /// On to the driver's next deadline.
+    /// Advances the time to the driver's next deadline.
     fn wait(&mut self, distort: &dyn Fn(Vec<u8>) -> Vec<u8>) {
         self.now = self.driver.next_deadline();
         let mut out = Output::default();
@@ -94,7 +94,7 @@ impl Pair {
         self.talk(out, distort);
     }
 
-    /// Messages that change flows.
+    /// Number of messages that change flows.
     fn mods(&self) -> usize {
         self.sent.iter().filter(|m| m[1] == 14).count()
     }
@@ -110,7 +110,7 @@ fn prefix(address: u32, bits: u8) -> Prefix {
     Prefix::new(Ipv4Addr::from(address & mask), bits).expect("a prefix")
 }
 
-/// Matches of every kind, also with conditions that cannot matter.
+/// Matches of every kind, also with conditions without their prerequisite.
 fn matching() -> impl Strategy<Value = RuleMatch> {
     use prop::option::of;
     let mac = || any::<[u8; 6]>().prop_map(Mac);
@@ -146,7 +146,7 @@ fn actions() -> impl Strategy<Value = Vec<RuleAction>> {
     prop::collection::vec(action, 0..4)
 }
 
-/// What only a switch with several tables knows: metadata, matched and written, and the next table.
+/// Rules for a switch with several tables: metadata, matched and written, and the next table.
 fn with_tables(rules: Vec<Rule>, more: Vec<(Option<Metadata>, Option<Metadata>, bool)>) -> Vec<Rule> {
     let add =
         |(mut rule, (matched, written, goes_on)): (Rule, (Option<Metadata>, Option<Metadata>, bool))| {
@@ -161,7 +161,7 @@ fn with_tables(rules: Vec<Rule>, more: Vec<(Option<Metadata>, Option<Metadata>, 
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
     prop::collection::vec((matching(), actions()), 1..12).prop_map(|list| {
         let rules = (1u16..).zip(list).map(|(n, (m, a))| {
-            // Type of service needs IP in a strict switch.
+            // A strict switch requires IP for a match on the type of service.
             let is_ip = m.eth_type == Some(ETH_IPV4);
             let actions: Vec<_> =
                 a.into_iter().filter(|a| is_ip || !matches!(a, RuleAction::SetDscp(_))).collect();
@@ -171,7 +171,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     })
 }
 
-/// Bits from a seed: which liberties a switch takes this time.
+/// A stream of bits from a seed that decides how the switch rewords each flow.
 struct Liberties(u64);
 
 impl Liberties {
@@ -187,7 +187,7 @@ impl Liberties {
     }
 }
 
-/// A 1.0 flow in another form that means the same (OF 1.0 section 3.4).
+/// Changes a 1.0 flow into another form with the same meaning (OF 1.0 section 3.4).
 fn other_form10(flow: &mut of10::stats::FlowStats, take: &mut Liberties) {
     use of10::matching::wildcard as w;
     let m = &mut flow.matching;
@@ -198,8 +198,8 @@ fn other_form10(flow: &mut of10::stats::FlowStats, take: &mut Liberties) {
     let m_vlan = has(w::DL_VLAN).then_some(m.dl_vlan);
     let noise = take.next();
     let mut fill = |is_free: bool, bit: u32| {
-        // A value that does not count, and a wildcard bit that is not set where the field cannot
-        // matter.
+        // Writes a value that does not count, and clears a wildcard bit of a field without its
+        // prerequisite.
         if is_free && take.take() {
             m.wildcards &= !bit;
         }
@@ -220,7 +220,7 @@ fn other_form10(flow: &mut of10::stats::FlowStats, take: &mut Liberties) {
     if fill(!has_ports, w::TP_DST) {
         m.tp_dst = (noise >> 32) as u16;
     }
-    // A priority without a VLAN, where no tag is asked for.
+    // A priority without a VLAN, in a match on untagged packets.
     if fill(m_vlan.is_none_or(|v| v == of10::matching::VLAN_NONE), w::DL_VLAN_PCP) {
         m.dl_vlan_pcp = noise as u8 & 7;
     }
@@ -258,7 +258,7 @@ fn other_form10(flow: &mut of10::stats::FlowStats, take: &mut Liberties) {
     }
 }
 
-/// A field with a mask of all ones, or the field itself where none can be made.
+/// A field with a mask of all ones, or the field itself if it cannot have a mask.
 fn masked(field: &Field) -> Field {
     let mut bytes = Vec::new();
     field.write(&mut bytes);
@@ -271,14 +271,15 @@ fn masked(field: &Field) -> Field {
     Field::Other { class: BASIC, number, has_mask: true, body }
 }
 
-/// A 1.3 flow in another form that means the same (OF 1.3.5 sections 5.9, 7.2.3.5, 7.2.3.6).
+/// Changes a 1.3 flow into another form with the same meaning (OF 1.3.5 sections 5.9, 7.2.3.5,
+/// 7.2.3.6).
 fn other_form13(flow: &mut of13::stats::FlowStats, take: &mut Liberties) {
     let fields = &mut flow.matching.fields;
     for field in fields.iter_mut() {
         if take.take() {
             *field = masked(field);
         }
-        // Bits of an address that its mask does not count.
+        // Sets bits of a value outside of its mask.
         if let Field::Metadata(Masked { value, mask: Some(mask) }) = field.clone() {
             let body = [(value | take.next() & !mask).to_be_bytes(), mask.to_be_bytes()].concat();
             *field = Field::Other { class: BASIC, number: 2, has_mask: true, body: Bytes(body) };
@@ -338,7 +339,7 @@ fn other_form13(flow: &mut of13::stats::FlowStats, take: &mut Liberties) {
     flow.pad2 = Pad([take.next() as u8; 4]);
 }
 
-/// What a switch with these liberties says instead of this message.
+/// The message with its flows in another form, chosen by `seed`.
 fn in_another_form(message: Vec<u8>, seed: u64) -> Vec<u8> {
     let mut take = Liberties(seed | 1);
     let mut out = Vec::new();
@@ -363,7 +364,7 @@ fn in_another_form(message: Vec<u8>, seed: u64) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
 
-    /// Whatever form a switch reports our rules in, nothing is repaired.
+    /// No form of the rules with the same meaning causes a repair.
     #[test]
     fn another_form_of_the_same_is_no_fault(
         rules in rules(),
@@ -379,13 +380,13 @@ proptest! {
         let is_read = |e: &Event| matches!(e, Event::Samples { flows, .. } if !flows.is_empty());
         prop_assert!(pair.events.iter().any(is_read));
         prop_assert_eq!(pair.mods(), 0, "{:?}", pair.events);
-        // The same again as a sync, which a reconnection makes.
+        // The same in a sync, as after a reconnection.
         pair.wait(&|m| m);
         prop_assert_eq!(pair.mods(), 0);
     }
 
-    /// OF 1.0 section 5.3.3, OF 1.3.5 section 7.2.5: whatever rules there are, no message says "out
-    /// of the port it came in by".
+    /// OF 1.0 section 5.3.3, OF 1.3.5 section 7.2.5: whatever rules there are, no flow sends to the
+    /// number of its own input port.
     #[test]
     fn no_flow_sends_out_of_the_port_it_matches(rules in rules(), is_13 in any::<bool>()) {
         let version = if is_13 { header::V13 } else { header::V10 };
@@ -421,7 +422,8 @@ proptest! {
     }
 }
 
-/// `of10-flow-mod-output-to-in-port`: what we once sent. Now the same rule is a drop.
+/// `of10-flow-mod-output-to-in-port`: a message that the driver once sent. Now the rule becomes a
+/// drop.
 #[test]
 fn a_rule_that_sends_back_is_a_drop_and_a_hairpin_says_in_port() {
     let flow_mod = |name| match of10::Message::decode(&case(name)) {
@@ -474,8 +476,8 @@ fn a_rule_that_sends_back_is_a_drop_and_a_hairpin_says_in_port() {
     }
 }
 
-/// `of10-flow-removed-*-normalised` are about rules of ours: somebody has deleted them, and flows
-/// are read again at once.
+/// `of10-flow-removed-*-normalised` are about wanted rules that another controller has deleted; the
+/// flows are read again at once.
 #[test]
 fn a_removed_flow_is_known_in_another_form() {
     let of = |eth_type| RuleMatch { eth_type: Some(eth_type), ..RuleMatch::default() };
@@ -503,8 +505,7 @@ fn a_removed_flow_is_known_in_another_form() {
     }
 }
 
-/// `oxm-*`, in a flow's statistics: forms of the match of a rule of ours, so that nothing is
-/// repaired.
+/// `oxm-*` in flow statistics: forms of a wanted rule's match, which cause no repair.
 #[test]
 fn a_mask_of_all_ones_is_no_mask() {
     let ip = RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
@@ -528,7 +529,8 @@ fn a_mask_of_all_ones_is_no_mask() {
             if message[1] != 19 || message[8..10] != [0, 1] || message.len() < 68 {
                 return message;
             }
-            // Before the match: two headers and 48 bytes. The case's takes the place of ours.
+            // Two headers and 48 bytes are before the match. The match of the case replaces the
+            // driver's.
             let ours = usize::from(u16::from_be_bytes([message[66], message[67]])).next_multiple_of(8);
             let mut other = [&message[..64], &reported[..], &message[64 + ours..]].concat();
             let (whole, flow) = (other.len() as u16, (other.len() - 16) as u16);
@@ -589,7 +591,7 @@ fn a_flow_without_wildcards_is_known_whatever_its_priority() {
     }
 }
 
-/// Two rules with different keys may mean the same to a switch: taking one away leaves the other.
+/// Two rules with different keys may mean the same to a switch: removing one leaves the other.
 #[test]
 fn a_removal_leaves_another_rule_of_the_same_meaning() {
     let plain = RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
@@ -606,9 +608,9 @@ fn a_removal_leaves_another_rule_of_the_same_meaning() {
     }
 }
 
-/// A switch that reports each rule with another priority: no form that means the same. Repairs
-/// change nothing, so they are put off, and said once; when the switch comes to its senses, all is
-/// well.
+/// A switch that reports each rule with another priority, which changes the meaning. Repairs have
+/// no effect, so they are paused and reported once; when the switch reports correctly again, the
+/// fault is over.
 #[test]
 fn a_repair_in_vain_is_put_off_and_said_once() {
     let m = RuleMatch { eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
@@ -645,7 +647,7 @@ fn a_repair_in_vain_is_put_off_and_said_once() {
         assert!((2..=10).contains(&repaired), "{repaired} repairs in five minutes of polls every second");
         assert_eq!(count(&pair, |e| matches!(e, Event::RulesUnlike { rules: 10, .. })), 1);
         pair.events.clear();
-        // A real fault is repaired at once meanwhile.
+        // Meanwhile a real fault is repaired at once.
         pair.switch.wipe(30);
         for _ in 0..200 {
             pair.wait(&|m| m);
@@ -654,15 +656,15 @@ fn a_repair_in_vain_is_put_off_and_said_once() {
     }
 }
 
-/// Labels as groups have them: written under a mask and matched under another, and each is told
-/// from its like.
+/// Labels as groups have them: written under one mask and matched under another. Labels that differ
+/// are told apart.
 #[test]
 fn labels_go_out_as_they_are_and_others_are_repaired() {
     let label = Metadata::new(7 << 24 | 1 << 48, (1 << 49) - 1);
     let matched = Metadata::new(7 << 24, 0xff_ffff << 24);
     let enters = RuleMatch { in_port: Some(PortNo(1)), eth_type: Some(ETH_IPV4), ..RuleMatch::default() };
     let leaves = RuleMatch { metadata: Some(matched), ..RuleMatch::default() };
-    // Of the same priority, and of another group.
+    // A rule of the same priority with the label of another group.
     let like = Metadata::new(8 << 24, 0xff_ffff << 24);
     let leaves_too = RuleMatch { metadata: Some(like), ..RuleMatch::default() };
     let rules = vec![
@@ -681,8 +683,8 @@ fn labels_go_out_as_they_are_and_others_are_repaired() {
             other => panic!("{other:?}"),
         })
         .collect();
-    // OF 1.3.5 section 5.9: metadata is written before the next table is gone to; section 7.2.4 has
-    // them as instructions.
+    // OF 1.3.5 section 5.9: metadata is written before the next table; section 7.2.4 defines both
+    // as instructions.
     let (pad, metadata, mask) = (Pad::default(), 0x1_0000_0700_0000, 0x1_ffff_ffff_ffff);
     let wanted =
         [Instruction::WriteMetadata { pad, metadata, mask }, Instruction::GotoTable(1, Pad::default())];
@@ -695,10 +697,10 @@ fn labels_go_out_as_they_are_and_others_are_repaired() {
     let is_read = |e: &Event| matches!(e, Event::Samples { flows, .. } if !flows.is_empty());
     assert!(pair.events.iter().any(is_read));
     assert!(!pair.events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })));
-    // One of the two goes, and is not taken for the other.
+    // One of two similar rules is removed, and the right one.
     pair.apply(3, Vec::new(), vec![rule(6, leaves, &[]).key]);
     assert_eq!(pair.switch.priorities(), [5, 6]);
-    // One bit of a label is another label.
+    // A label with one other bit is another label.
     let other = |message: Vec<u8>| {
         let Ok((xid, of13::Message::MultipartReply(mut reply))) = of13::Message::decode(&message) else {
             return message;
@@ -720,8 +722,8 @@ fn labels_go_out_as_they_are_and_others_are_repaired() {
     assert!(pair.events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })), "{:?}", pair.events);
 }
 
-/// A switch that says that it has no metadata is told of as one, and only when it was asked for
-/// some.
+/// A switch that refuses metadata is reported as one without it, but only if the refused rules used
+/// metadata.
 #[test]
 fn a_switch_that_refuses_metadata_is_told_of() {
     let error = |kind, code, about: &[u8]| {

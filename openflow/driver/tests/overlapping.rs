@@ -1,4 +1,4 @@
-//! Changes that overlap: one is refused while a later one is on its way.
+//! Changes that overlap: one is refused while a later one is unconfirmed.
 
 mod memory;
 mod pair;
@@ -7,7 +7,7 @@ use pair::{Pair, VERSIONS, apply, rule, stale, sync};
 use std::collections::BTreeSet;
 use tandem_model::{Dpid, Effect, Event, Leave, Rule, RuleAction, RuleKey, TxnId};
 
-/// What each flow does, by priority, as the switch has it.
+/// The actions of each flow in the switch, by priority.
 fn flows(pair: &Pair) -> Vec<(u16, String)> {
     let table = &pair.switch.pipeline().tables[0];
     let mut flows: Vec<_> = table.iter().map(|f| (f.priority, format!("{:?}", f.instructions))).collect();
@@ -19,7 +19,8 @@ fn keys(rules: &[Rule]) -> Vec<RuleKey> {
     rules.iter().map(|r| r.key).collect()
 }
 
-/// Two changes at once, of which the switch refuses what has priority 300; the facts.
+/// Sends two changes at once, of which the switch refuses the rule with priority 300; returns the
+/// events.
 fn at_once(pair: &mut Pair, first: Effect, second: Effect) -> Vec<Event> {
     pair.switch.refuses = Some(300);
     pair.driver.execute(first, pair.now, &mut pair.out);
@@ -27,7 +28,7 @@ fn at_once(pair: &mut Pair, first: Effect, second: Effect) -> Vec<Event> {
     pair.talk().expect("a refusal is no end")
 }
 
-/// After a poll, which repairs what differs from what the driver takes for wanted.
+/// The flows after a poll, which repairs differences from the wanted rules.
 fn after_a_poll(pair: &mut Pair) -> Vec<(u16, String)> {
     pair.switch.refuses = None;
     pair.wait().expect("a poll");
@@ -82,8 +83,8 @@ fn a_refusal_puts_nothing_back_once_all_rules_are_said_anew() {
     }
 }
 
-/// Flows that nobody wants any more are asked for beside a change that is under way: the reading
-/// shows nothing, so they are not said to be gone, and go when the change is through.
+/// Flows that are no longer left are read while a change is in flight. That dump is inconclusive,
+/// so the flows are not reported as gone yet; they are deleted after the change.
 #[test]
 fn what_is_let_go_is_not_said_to_be_gone_before_it_is() {
     for version in VERSIONS {
@@ -100,7 +101,7 @@ fn what_is_let_go_is_not_said_to_be_gone_before_it_is() {
         let sync = Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules: Vec::new(), leave };
         let events = pair.effect(sync).expect("a sync");
         assert_eq!(told(&events), [1]);
-        // Flows are asked for first, and a change is sent before they are told.
+        // The flows are requested first, and a change is sent before the reply.
         let nothing = Effect::LeaveRules { switch: Dpid(7), leave: Leave::Nothing };
         pair.driver.execute(nothing, pair.now, &mut pair.out);
         pair.driver.execute(
@@ -114,8 +115,8 @@ fn what_is_let_go_is_not_said_to_be_gone_before_it_is() {
     }
 }
 
-/// A sync is refused for one rule; then that rule is not wanted any more. The next reading finds
-/// all that is wanted: the sync is confirmed then, once.
+/// A sync is refused for one rule; then that rule is removed. The next dump finds all wanted rules,
+/// and the sync is confirmed once.
 #[test]
 fn a_refused_sync_is_confirmed_when_what_was_refused_is_not_wanted_any_more() {
     for version in VERSIONS {

@@ -1,5 +1,5 @@
-//! What a switch reports is read tolerantly: whatever stands behind a right header costs at most
-//! that message, and what concerns one flow concerns that flow only. Every story in both versions.
+//! Reports of a switch are read tolerantly: a fault behind a valid header costs at most that
+//! message, and a fault in one flow costs that flow only. Every test runs in both versions.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 mod memory;
@@ -16,7 +16,7 @@ use tandem_switch_driver::{Driver, Output};
 
 const VERSIONS: [u8; 2] = [header::V10, header::V13];
 
-/// The messages in a row of bytes.
+/// Cuts bytes into messages.
 fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut rest, mut list) = (bytes, Vec::new());
     while let Ok(Some((message, after))) = framing::next(rest) {
@@ -57,7 +57,7 @@ fn rules() -> Vec<Rule> {
     ]
 }
 
-/// A driver whose rules are in its switch, and what the switch answers to the next poll.
+/// A driver whose rules are in its switch, and the switch's reply to the next poll.
 struct Polled {
     driver: Driver,
     now: Time,
@@ -96,22 +96,22 @@ impl Polled {
         Polled { driver, now, answers }
     }
 
-    /// Says something to the driver.
+    /// Passes a message to the driver.
     fn hear(&mut self, message: &[u8]) -> Output {
         let mut out = Output::default();
         self.driver.on_message(message, self.now, &mut out).expect("it costs at most itself");
         out
     }
 
-    /// The transaction id of the question for flows.
+    /// The transaction id of the request for flows.
     fn flows_xid(&self) -> u32 {
         let flows = self.answers.iter().find(|m| m[8..10] == [0, 1]).expect("flows");
         u32::from_be_bytes([flows[4], flows[5], flows[6], flows[7]])
     }
 }
 
-/// Types that nobody knows or that no switch sends, and messages that are cut off where their body
-/// should begin.
+/// Message types that are unknown or that no switch sends, and messages that are truncated where
+/// their body begins.
 #[test]
 fn what_is_unknown_or_short_costs_itself_and_is_said_once_a_minute() {
     for version in VERSIONS {
@@ -136,8 +136,7 @@ fn what_is_unknown_or_short_costs_itself_and_is_said_once_a_minute() {
     }
 }
 
-/// An ERROR that is too short to say what it means is still about the message with its transaction
-/// id.
+/// An ERROR too short for its type and code is still about the message with its transaction id.
 #[test]
 fn a_short_error_refuses_what_it_is_about() {
     for version in VERSIONS {
@@ -159,8 +158,8 @@ fn a_short_error_refuses_what_it_is_about() {
     }
 }
 
-/// Every message that was captured from real switches, also those whose own lengths do not fit, in
-/// place of the answer that is awaited and as a message of its own.
+/// Every message captured from real switches, also the truncated ones, both in place of an awaited
+/// reply and as a message of its own.
 #[test]
 fn captured_messages_of_real_switches_end_no_session() {
     for (folder, version) in [("of10", header::V10), ("of13", header::V13)] {
@@ -185,7 +184,7 @@ fn captured_messages_of_real_switches_end_no_session() {
     }
 }
 
-/// A real switch fills the padding behind a match with what was in its memory.
+/// A real switch fills the padding behind a match with the contents of its memory.
 #[test]
 fn padding_may_hold_anything() {
     for fill in [0x00, 0x5a, 0xff] {
@@ -222,7 +221,7 @@ fn what_concerns_one_flow_concerns_that_flow_only() {
         let mut polled = Polled::new(version);
         let flows = polled.answers.iter().find(|m| m[8..10] == [0, 1]).expect("flows").clone();
         let first = if version == header::V10 { 12 } else { 16 };
-        // An action type or a match type in the first flow that nobody knows.
+        // An unknown action type or match type in the first flow.
         let mut broken = flows.clone();
         if version == header::V10 {
             let length = usize::from(u16::from_be_bytes([broken[first], broken[first + 1]]));
@@ -241,12 +240,12 @@ fn what_concerns_one_flow_concerns_that_flow_only() {
         });
         assert!(samples >= Some(rules().len() - 1), "the others are counted: {:?}", out.events);
         assert!(out.warnings.len() <= 1);
-        // Adding one rule (and perhaps deleting what stands there instead), and a barrier.
+        // The driver adds one rule (and may delete the flow in its place), with a barrier.
         assert!((2..=3).contains(&messages(&out.bytes).len()), "{:x?}", messages(&out.bytes));
     }
 }
 
-/// Each part comes in time, and the last never does.
+/// Each part comes in time, but there is no last one.
 #[test]
 fn an_answer_without_an_end_has_one_deadline_and_is_asked_for_again_later() {
     for version in VERSIONS {
@@ -276,7 +275,7 @@ fn an_answer_without_an_end_has_one_deadline_and_is_asked_for_again_later() {
             }
             let text = warned.iter().find(|w| w.contains("asked which flows")).expect("said");
             assert!(text.contains("has not come to an end"), "{text}");
-            // It is asked again after a pause, under another transaction id.
+            // The request is repeated after a pause, with another transaction id.
             let mut again = Vec::new();
             while again.is_empty() {
                 polled.now = polled.driver.next_deadline().max(polled.now);
@@ -290,7 +289,7 @@ fn an_answer_without_an_end_has_one_deadline_and_is_asked_for_again_later() {
     }
 }
 
-/// An FLOW_REMOVED with a field that we do not know, of a flow that is not ours.
+/// A FLOW_REMOVED with an unknown field, of a flow of another controller.
 #[test]
 fn an_unknown_match_field_is_a_warning_at_most() {
     let text = std::fs::read_to_string(format!(
@@ -305,20 +304,20 @@ fn an_unknown_match_field_is_a_warning_at_most() {
     assert!(out.bytes.is_empty() && out.events.is_empty() && out.warnings.is_empty());
 }
 
-/// OF 1.0 section 5.3.5, OF 1.3.5 section 7.3.5: a counter of all ones is not supported, and then
-/// neither is a sum with it.
+/// OF 1.0 section 5.3.5, OF 1.3.5 section 7.3.5: a counter of all ones is not supported, and so a
+/// sum with it is not either.
 #[test]
 fn a_counter_of_all_ones_is_not_supported_and_neither_is_its_sum() {
     for version in VERSIONS {
         let mut polled = Polled::new(version);
         for mut answer in polled.answers.clone() {
             if answer[8..10] == [0, 1] {
-                // Where flows begin, and in them their cookie and their bytes.
+                // Offset of the first flow, and in a flow those of its cookie and its byte counter.
                 let (first, cookie, bytes) = if version == header::V10 { (12, 64, 80) } else { (16, 24, 40) };
                 let length = usize::from(u16::from_be_bytes([answer[first], answer[first + 1]]));
                 let second = first + length;
                 answer[first + bytes..first + bytes + 8].fill(0xff);
-                // The second flow has counted seven bytes, and is the same VM's.
+                // The second flow has counted seven bytes, and belongs to the same VM.
                 answer.copy_within(first + cookie..first + cookie + 8, second + cookie);
                 answer[second + bytes + 7] = 7;
             }
@@ -335,7 +334,7 @@ fn a_counter_of_all_ones_is_not_supported_and_neither_is_its_sum() {
 }
 
 proptest! {
-    /// What a switch really says, with anything changed behind the headers.
+    /// Replies of a real switch with random changes behind the headers.
     #[test]
     fn no_change_behind_a_header_ends_the_session(
         is_13 in any::<bool>(),
@@ -355,7 +354,8 @@ proptest! {
             }
             let out = polled.hear(&answer);
             prop_assert!(out.warnings.len() <= 3);
-            // At most every rule once more, every flow deleted, a barrier, and an error.
+            // At most, every rule is added again and every flow deleted, with a barrier and an
+            // error reply.
             prop_assert!(messages(&out.bytes).len() <= 2 * rules().len() + 2);
         }
         prop_assert!(polled.driver.dpid().is_some());
@@ -363,7 +363,7 @@ proptest! {
         prop_assert_eq!(echo.bytes.get(1), Some(&3));
     }
 
-    /// The same of messages that a switch says by itself: a packet, a port, a flow that is gone.
+    /// The same for asynchronous messages: PACKET_IN, PORT_STATUS, FLOW_REMOVED.
     #[test]
     fn no_unasked_message_ends_the_session(
         is_13 in any::<bool>(),

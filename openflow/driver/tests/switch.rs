@@ -1,5 +1,5 @@
-//! The driver against a switch that answers as the specification says, and against one that does
-//! not: every story in both versions.
+//! The driver with a switch that follows the specification, and with one that does not. Every test
+//! runs in both versions.
 
 mod memory;
 mod pair;
@@ -10,7 +10,7 @@ use tandem_model::{Cookie, Dpid, Effect, Event, Leave, Owner, PortNo, RuleAction
 use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
 use tandem_switch_driver::DriverError;
 
-/// The error messages among bytes for the switch: type, code, and the transaction they are about.
+/// The error messages to the switch: type, code, and the transaction id that they are about.
 fn errors(bytes: &[u8]) -> Vec<(u16, u16, u32)> {
     let (mut rest, mut list) = (bytes, Vec::new());
     while let Ok(Some((message, after))) = framing::next(rest) {
@@ -38,8 +38,8 @@ fn a_sync_adds_what_is_missing_removes_what_is_stale_and_touches_nothing_else() 
         );
         assert_eq!(pair.switch.priorities(), [1, 100, 200]);
 
-        // Once more: everything is as it should be, so nothing is sent but the question and a
-        // barrier.
+        // In a second sync nothing differs, so that only the request for flows and a barrier are
+        // sent.
         let events = pair.effect(sync(2, rules)).expect("a sync");
         assert_eq!(
             events,
@@ -160,11 +160,11 @@ fn a_switch_that_will_not_tell_its_flows_is_asked_again_refused_with_the_reason_
             assert_eq!(pair.switch.asked.0, 4);
             assert!(told.contains(why) && told.contains("software"), "the reason and what to do: {told}");
             assert!(pair.warnings.iter().any(|w| w.contains(why)), "{:?}", pair.warnings);
-            // Said once a minute at most.
+            // The warning comes at most once a minute.
             let first = pair.now;
             refused(&mut pair);
             assert!(pair.now.since(first).as_secs() >= 60, "{:?}", pair.now.since(first));
-            // It has learnt to say it: the sync comes to its end.
+            // The switch answers now: the sync is completed.
             pair.switch.flows = Answers::Right;
             let applied = Event::RulesApplied { switch: Dpid(7), txn: TxnId(1), added: 1, removed: 0 };
             while !pair.wait().expect("its session goes on").contains(&applied) {
@@ -199,7 +199,7 @@ fn a_switch_that_tells_its_flows_at_the_third_time_is_synced() {
             vec![Event::RulesApplied { switch: Dpid(7), txn: TxnId(1), added: 1, removed: 0 }]
         );
         assert_eq!(times, [0, 1, 3].map(Time::from_secs), "the pause doubles");
-        // The next failure has all its tries again.
+        // After the next failure there are all tries again.
         pair.switch.flows = Answers::WithError;
         pair.switch.asked.0 = 0;
         while pair.switch.asked.0 < 4 {
@@ -224,7 +224,7 @@ fn a_switch_without_port_counters_is_complained_about_and_kept() {
         assert_eq!(pair.warnings.len(), 10, "the log is not filled: ten a minute");
         assert!(pair.switch.asked.1 >= 29, "asked with every poll, in case it can now");
 
-        // One that never answers is asked once in a while, not once a period.
+        // A switch that never answers is asked once a minute, not once a poll period.
         let mut pair = Pair::synced(version, vec![rule(100, RuleAction::Hairpin)]);
         pair.switch.counters = Answers::Never;
         while pair.now < Time::from_secs(65) {
@@ -238,8 +238,8 @@ fn a_switch_without_port_counters_is_complained_about_and_kept() {
 #[test]
 fn a_removal_spares_the_flow_of_somebody_else_with_the_same_match_and_priority() {
     for version in VERSIONS {
-        // Somebody else's flow stands where a transaction wants to add; the switch refuses, and the
-        // undoing must not delete it.
+        // A flow of another controller has the match and priority that a transaction adds. The
+        // switch refuses the addition, and the rollback must not delete that flow.
         let mut pair = Pair::up(version);
         pair.switch.plant(100, 0x99, true);
         pair.effect(sync(1, Vec::new())).expect("a sync");
@@ -247,14 +247,14 @@ fn a_removal_spares_the_flow_of_somebody_else_with_the_same_match_and_priority()
         let events = pair.effect(apply(2, vec![rule(100, RuleAction::Hairpin)], Vec::new())).expect("no end");
         assert!(matches!(events[..], [Event::RulesRefused { .. }]), "{events:?}");
         assert_eq!(pair.switch.flows(), [(100, 0x99)]);
-        // A rule that is ours goes as ever.
+        // A flow of Tandem is deleted as usual.
         pair.switch.refuses = None;
         pair.effect(apply(3, vec![rule(200, RuleAction::Hairpin)], Vec::new())).expect("no end");
         let events =
             pair.effect(apply(4, Vec::new(), vec![rule(200, RuleAction::Hairpin).key])).expect("no end");
         assert!(matches!(events[..], [Event::RulesApplied { .. }]), "{events:?}");
         assert_eq!(pair.switch.flows(), [(100, 0x99)]);
-        // What a confirmed addition replaced is ours, and goes.
+        // The flow that a confirmed addition replaced is Tandem's now, and is deleted.
         pair.effect(apply(5, vec![rule(100, RuleAction::Hairpin)], Vec::new())).expect("no end");
         assert_eq!(pair.switch.flows(), [(100, Cookie::new(Owner::Fabric, 0).0)]);
         pair.effect(apply(6, Vec::new(), vec![rule(100, RuleAction::Hairpin).key])).expect("no end");
@@ -285,7 +285,7 @@ fn a_switch_that_falls_silent_is_let_go_and_one_that_does_not_know_barriers_is_r
         let (_, error) = pair.wait_for_the_end();
         assert!(matches!(error, DriverError::Barrier(_)), "{error}");
 
-        // That behind a change of a port counts like any other.
+        // The barrier behind a PORT_MOD times out like any other.
         let mut pair = Pair::synced(version, Vec::new());
         pair.switch.barriers = Answers::Never;
         pair.effect(Effect::SetPort { switch: Dpid(7), port: PortNo(1), up: true }).expect("waiting");
@@ -297,7 +297,7 @@ fn a_switch_that_falls_silent_is_let_go_and_one_that_does_not_know_barriers_is_r
 #[test]
 fn what_is_no_message_is_answered_with_its_error_and_costs_itself_only() {
     for version in VERSIONS {
-        // An unknown type: OFPBRC_BAD_TYPE. An answer that is cut off: OFPBRC_BAD_LEN.
+        // An unknown type: OFPBRC_BAD_TYPE. A truncated reply: OFPBRC_BAD_LEN.
         let mut unknown = Vec::new();
         header::write(&mut unknown, version, 99, 0x51, |_| {}).expect("short");
         let mut short = Vec::new();
@@ -310,7 +310,7 @@ fn what_is_no_message_is_answered_with_its_error_and_costs_itself_only() {
             assert_eq!(pair.out.bytes[12..], bytes[..], "the beginning of it goes back");
             assert_eq!(pair.out.warnings.len(), 1);
         }
-        // Only a switch that does not say who it is cannot be spoken with.
+        // Only an unreadable features reply ends the session.
         let mut pair = Pair::new(version);
         pair.driver.on_message(&[version, 0, 0, 8, 0, 0, 0, 1], pair.now, &mut pair.out).expect("a HELLO");
         pair.out.bytes.clear();
@@ -319,12 +319,12 @@ fn what_is_no_message_is_answered_with_its_error_and_costs_itself_only() {
         assert!(std::error::Error::source(&error).is_none(), "its cause is in its message: {error}");
         assert!(error.to_string().contains("let only switches dial"), "{error}");
         assert_eq!(errors(&pair.out.bytes), [(1, 6, 0x52)]);
-        // A length that no message has: what follows cannot be cut.
+        // A length below that of the header: the bytes behind it cannot be cut into messages.
         let mut pair = Pair::up(version);
         pair.driver.on_unframed(&[version, 10, 0, 3, 0, 0, 0, 0x53], &mut pair.out);
         assert_eq!(errors(&pair.out.bytes), [(1, 6, 0x53)]);
     }
-    // An unknown peer is known by its first bytes: OFPET_HELLO_FAILED.
+    // A peer that does not speak OpenFlow is recognised by its first bytes: OFPET_HELLO_FAILED.
     let mut pair = Pair::new(header::V10);
     pair.out.bytes.clear();
     let error = pair.driver.on_partial(b"GET / HT", &mut pair.out).expect_err("no HELLO");
@@ -349,7 +349,7 @@ fn a_handshake_that_is_refused_never_ends_or_never_comes_is_let_go_with_the_reas
     pair.switch.ports = Answers::Never;
     pair.talk().expect("waiting");
     let xid = {
-        // The question for ports is the third after features and configuration.
+        // The request for ports is the third message, after features and configuration.
         let (_, error) = pair.wait_for_the_end();
         assert!(matches!(error, DriverError::Handshake("its ports", _)), "{error}");
         let mut again = Pair::new(header::V13);
@@ -358,7 +358,7 @@ fn a_handshake_that_is_refused_never_ends_or_never_comes_is_let_go_with_the_reas
         pair = again;
         4
     };
-    // A list of ports without an end is cut off at a bound, and what was kept is dropped.
+    // A port list without an end is given up at a limit, and the parts so far are dropped.
     let ports = (1..=900).map(port13).collect();
     let body = of13::multipart::ReplyBody::PortDesc(ports);
     let part = of13::MultipartReply { flags: 1, ..of13::MultipartReply::new(body) };
@@ -430,9 +430,9 @@ fn a_port_is_switched_off_and_on_and_a_refusal_is_told() {
     }
 }
 
-/// Flows of a VM that nobody on record has stay as long as the core leaves them, over audits too,
-/// and are told. What goes then goes without a word of repair. Of a VM that wants something here,
-/// and of the plan, nothing stays that is not wanted.
+/// Flows of a VM that is not on record stay as long as the core leaves them, also over audits, and
+/// are reported. When the core leaves them no longer, they are deleted without being reported as
+/// repairs. Stale flows of a VM with wanted rules here, and of the fabric, are deleted at once.
 #[test]
 fn what_is_left_stays_until_it_is_let_go() {
     let leave = |but: &[Owner]| Leave::Unknown { but: but.iter().copied().collect() };
@@ -465,7 +465,7 @@ fn what_is_left_stays_until_it_is_let_go() {
         assert_eq!(left(&events), Some(vec![Owner::Group(3)]), "{events:?}");
         assert!(!events.iter().any(|e| matches!(e, Event::RulesRepaired { .. })), "{events:?}");
         assert_eq!(pair.switch.priorities(), [1, 60, 100]);
-        // On another connection it is told again.
+        // On another connection they are reported again.
         let events = pair.effect(with(vec![wanted], leave(&[Owner::Vm(9)]))).expect("a sync");
         assert_eq!(left(&events), Some(vec![Owner::Group(3)]), "{events:?}");
         let nothing = Effect::LeaveRules { switch: Dpid(7), leave: Leave::Nothing };
@@ -476,7 +476,7 @@ fn what_is_left_stays_until_it_is_let_go() {
     }
 }
 
-/// What is let go while a change is under way goes when that is confirmed.
+/// Flows that are released while a change is in flight are deleted once that is confirmed.
 #[test]
 fn what_is_let_go_waits_for_changes_under_way() {
     for version in VERSIONS {

@@ -1,5 +1,5 @@
-//! Any bytes are an error, or a message that is written back as it was. The header is made right,
-//! so that bodies are reached.
+//! Any input either fails to decode, or encodes to the same bytes again. The target writes a valid
+//! header over the input, so that the fuzzer reaches the bodies.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

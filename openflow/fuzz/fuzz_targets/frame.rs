@@ -1,6 +1,6 @@
-//! The whole way from a frame to an event: whatever a virtual machine sends, the driver makes at
-//! most one event of it, answers nothing by itself, and goes on. The first byte chooses the version
-//! and the protocol whose head is put before the rest.
+//! From a frame to an event: whatever a VM sends, the driver makes at most one event of it, sends
+//! nothing itself, and keeps working. The first byte of the input chooses the OpenFlow version and
+//! the protocol whose header is put before the rest.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -42,7 +42,7 @@ fn connected(version: u8) -> Driver {
 
 fuzz_target!(|input: &[u8]| {
     let [choice, rest @ ..] = input else { return };
-    // DHCP, IPv4, ARP, LLDP, tagged, anything.
+    // Headers of DHCP, IPv4, ARP, LLDP and of a VLAN tag, and none at all.
     let heads: [&[u8]; 6] = [
         &[8, 0, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, 17, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 0, 68, 0, 67, 0, 0, 0, 0],
         &[8, 0, 0x45],
@@ -55,7 +55,7 @@ fuzz_target!(|input: &[u8]| {
     frame.extend_from_slice(heads[usize::from(choice >> 1) % heads.len()]);
     frame.extend_from_slice(&rest[..rest.len().min(60_000)]);
     if usize::from(choice >> 1) % heads.len() == 0 && choice & 0x80 == 0 {
-        // Lengths and the sender are made right, so that the options are reached.
+        // Valid lengths and a valid sender let the fuzzer reach the DHCP options.
         let (ip, udp) = ((frame.len() - 14) as u16, (frame.len() - 34) as u16);
         frame[16..18].copy_from_slice(&ip.to_be_bytes());
         frame[38..40].copy_from_slice(&udp.to_be_bytes());

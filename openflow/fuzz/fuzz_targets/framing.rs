@@ -1,4 +1,4 @@
-//! A stream is cut into messages of at least 8 bytes that are, one after the other, the stream.
+//! A stream is cut into messages of at least 8 bytes, and the messages put together are the stream.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,6 +1,6 @@
-//! Whatever a switch reports, its session goes on: messages with a right header and any body, to a
-//! driver that has been told which rules are wanted. What the driver says are whole messages, and
-//! it says a bounded amount.
+//! Whatever a switch reports, its session stays up. The target feeds messages with a valid header
+//! and any body to a driver that has two wanted rules. The driver sends only whole messages, and a
+//! bounded amount of them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let rules = vec![rule(1), rule(2)];
     driver.execute(Effect::SyncRules { switch: Dpid(7), txn: TxnId(1), rules, leave: Leave::Nothing }, now, &mut out);
-    // Pieces: the type, the transaction id, how long, and the body.
+    // The input is cut into pieces: message type, transaction id, length, body.
     while let [kind, xid, length, after @ ..] = rest {
         let (body, after) = after.split_at(after.len().min(usize::from(*length)));
         rest = after;
@@ -61,8 +61,8 @@ fuzz_target!(|input: &[u8]| {
         let _ = driver.on_deadline(now, &mut out);
         assert!(out.warnings.len() <= 4 && out.bytes.len() < 64 * 1024);
         let mut said = &out.bytes[..];
-        // Whole messages; a flow of ours with a field that we do not know is deleted by that very
-        // field.
+        // The driver's output has to be cut into whole messages. It cannot be decoded again as
+        // orders: the driver deletes a flow with an unknown field by that same field.
         while let Some((_, rest)) = framing::next(said).expect("framed") {
             said = rest;
         }

@@ -1,5 +1,5 @@
-//! Whatever two controllers and the wires say to a switch, it goes on: messages of both versions,
-//! behind a right header, and packets.
+//! Whatever two controllers and the network send to a switch, it keeps working: messages of both
+//! versions behind a valid header, and packets.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,7 +15,7 @@ impl Sink for World {
         assert!((1..=3).contains(&port));
     }
     fn send(&mut self, _: ConnId, mut bytes: &[u8]) {
-        // Whole messages, and good ones.
+        // The switch sends only whole messages that decode.
         while let Some((message, rest)) = tandem_openflow::framing::next(bytes).expect("framed") {
             tandem_openflow::AnyMessage::decode(message).expect("a good message");
             bytes = rest;
@@ -39,7 +39,7 @@ fuzz_target!(|input: &[u8]| {
         switch.on_message(conn, &hello, now, &mut world).expect("a session");
         (version, conn)
     });
-    // Pieces: what kind, how long, and the bytes.
+    // The input is cut into pieces: kind, length, bytes.
     let mut rest = input;
     while let [what, length, after @ ..] = rest {
         let (body, after) = after.split_at(after.len().min(usize::from(*length)));

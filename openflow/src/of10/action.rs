@@ -54,7 +54,7 @@ pub enum Action {
         /// The body.
         body: Bytes,
     },
-    /// An action that is not understood; only in what a switch reports.
+    /// An action that this codec does not know; only in a message that a switch reports.
     Other {
         /// OFPAT number.
         kind: u16,
@@ -64,7 +64,8 @@ pub enum Action {
 }
 
 impl Action {
-    /// The action that a whole part is; `at` is its beginning, for errors.
+    /// Reads an action whose type and length are known to be a whole part; `at` is the action's
+    /// start, for errors.
     fn known(kind: u16, mut a: Reader<'_>, at: &Reader<'_>) -> Result<Action, DecodeError> {
         if a.left() < 8 || !a.left().is_multiple_of(8) {
             return Err(at.error(DecodeErrorKind::Length { length: a.left() }));

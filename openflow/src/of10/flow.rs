@@ -62,7 +62,7 @@ wire_struct! {
     pub struct FlowRemoved {
         /// What it matched.
         matching: Match,
-        /// The controller's.
+        /// Cookie that the controller gave the flow.
         cookie: u64,
         /// Its priority.
         priority: u16,
@@ -70,9 +70,9 @@ wire_struct! {
         reason: u8,
         /// Reserved.
         pad: Pad<1>,
-        /// Whole seconds it lived.
+        /// Lifetime in whole seconds.
         duration_sec: u32,
-        /// And nanoseconds.
+        /// Nanoseconds beyond `duration_sec`.
         duration_nsec: u32,
         /// Its idle time-out.
         idle_timeout: u16,

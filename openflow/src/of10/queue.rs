@@ -33,7 +33,7 @@ pub struct PacketQueue {
     pub queue_id: u32,
     /// Reserved.
     pub pad: Pad<2>,
-    /// What it guarantees.
+    /// Its guarantees.
     pub properties: Vec<Property>,
 }
 
@@ -71,7 +71,7 @@ pub enum Property {
         /// Reserved.
         pad2: Pad<6>,
     },
-    /// Anything else.
+    /// A property of another type, kept as bytes.
     Other {
         /// Its type.
         property: u16,

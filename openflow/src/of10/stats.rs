@@ -167,9 +167,9 @@ pub struct FlowStats {
     pub pad: Pad<1>,
     /// What it matches.
     pub matching: Match,
-    /// Whole seconds it lives.
+    /// Lifetime so far in whole seconds.
     pub duration_sec: u32,
-    /// And nanoseconds.
+    /// Nanoseconds beyond `duration_sec`.
     pub duration_nsec: u32,
     /// Priority.
     pub priority: u16,
@@ -179,7 +179,7 @@ pub struct FlowStats {
     pub hard_timeout: u16,
     /// Reserved.
     pub pad2: Pad<6>,
-    /// The controller's.
+    /// Cookie that the controller gave the flow.
     pub cookie: u64,
     /// Packets.
     pub packet_count: u64,
@@ -258,7 +258,7 @@ pub enum RequestBody {
 pub struct StatsRequest {
     /// None are defined.
     pub flags: u16,
-    /// What is asked for.
+    /// The request.
     pub body: RequestBody,
 }
 

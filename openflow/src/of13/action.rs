@@ -59,7 +59,7 @@ pub enum Action {
         /// The body.
         body: Bytes,
     },
-    /// An action that is not understood; only in what a switch reports.
+    /// An action that this codec does not know; only in a message that a switch reports.
     Other {
         /// OFPAT number.
         kind: u16,
@@ -99,7 +99,8 @@ impl Action {
     }
 }
 
-/// What a match blames a field for, as an action does (section 7.5.4.3).
+/// Turns the error code that a match has for a bad field into the one that an action has (section
+/// 7.5.4.3).
 fn as_set_field(mut error: DecodeError) -> DecodeError {
     error.of_error = match error.of_error {
         OfErrorCode::BAD_FIELD | OfErrorCode::BAD_MATCH_MASK | OfErrorCode::BAD_WILDCARDS => {
@@ -131,7 +132,8 @@ fn set_field(a: &mut Reader<'_>) -> Result<Action, DecodeError> {
 }
 
 impl Action {
-    /// The action that a whole part is; `at` is its beginning, for errors.
+    /// Reads an action whose type and length are known to be a whole part; `at` is the action's
+    /// start, for errors.
     fn known(kind: u16, mut a: Reader<'_>, at: &Reader<'_>) -> Result<Action, DecodeError> {
         if a.left() < 8 || !a.left().is_multiple_of(8) {
             return Err(at.error(DecodeErrorKind::Length { length: a.left() }));

@@ -67,7 +67,7 @@ wire_struct! {
         pad: Pad<2>,
         /// What it matches.
         matching: Match,
-        /// What happens to what it matches; none is a drop.
+        /// What is done to matching packets; a flow without instructions drops them.
         instructions: Vec<Instruction>,
     }
 }
@@ -75,7 +75,7 @@ wire_struct! {
 wire_struct! {
     /// OFPT_FLOW_REMOVED.
     pub struct FlowRemoved {
-        /// The controller's.
+        /// Cookie that the controller gave the flow.
         cookie: u64,
         /// Its priority.
         priority: u16,
@@ -83,9 +83,9 @@ wire_struct! {
         reason: u8,
         /// Its table.
         table_id: u8,
-        /// Whole seconds it lived.
+        /// Lifetime in whole seconds.
         duration_sec: u32,
-        /// And nanoseconds.
+        /// Nanoseconds beyond `duration_sec`.
         duration_nsec: u32,
         /// Its idle time-out.
         idle_timeout: u16,

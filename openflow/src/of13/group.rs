@@ -31,7 +31,7 @@ wire_struct! {
 /// ofp_bucket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bucket {
-    /// Its share, in a select group.
+    /// Its weight among the buckets of a select group.
     pub weight: u16,
     /// It is alive while this port is; OFPP_ANY for none.
     pub watch_port: u32,

@@ -36,7 +36,7 @@ pub enum Instruction {
         /// The body.
         body: Bytes,
     },
-    /// An instruction that is not understood; only in what a switch reports.
+    /// An instruction that this codec does not know; only in a message that a switch reports.
     Other {
         /// OFPIT number.
         kind: u16,
@@ -46,7 +46,8 @@ pub enum Instruction {
 }
 
 impl Instruction {
-    /// The instruction that a whole part is; `at` is its beginning, for errors.
+    /// Reads an instruction whose type and length are known to be a whole part; `at` is the
+    /// instruction's start, for errors.
     fn known(kind: u16, mut i: Reader<'_>, at: &Reader<'_>) -> Result<Instruction, DecodeError> {
         if i.left() < 8 || !i.left().is_multiple_of(8) {
             return Err(at.error(DecodeErrorKind::Length { length: i.left() }));

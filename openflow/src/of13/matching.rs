@@ -5,20 +5,20 @@ use crate::error::{DecodeError, DecodeErrorKind, OfErrorCode};
 use crate::wire::{Reader, Wire, pad_to_eight, with_length};
 use serde::Serialize;
 
-/// What a flow matches; a packet must have all fields. No field matches every packet.
+/// A flow's match: a packet has to fulfil all fields. A match without fields takes every packet.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Match {
-    /// The fields, each after those that it needs.
+    /// The fields, each behind its prerequisites.
     pub fields: Vec<Field>,
 }
 
-/// Why a list of fields is no match.
+/// Why a list of fields is not a valid match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MatchError {
     /// Two fields are the same.
     #[error("field {0} is there twice")]
     Duplicate(u8),
-    /// A field that another one needs is not before it, or has another value.
+    /// A field's prerequisite is not before it, or has another value.
     #[error("field {0} needs another before it")]
     Prerequisite(u8),
 }
@@ -29,7 +29,7 @@ impl Match {
         Match::default()
     }
 
-    /// Whether every field is there once, after those that it needs (section 7.2.3.6).
+    /// Checks that every field occurs once, behind its prerequisites (section 7.2.3.6).
     ///
     /// # Errors
     /// Names the first field that is not.
@@ -52,7 +52,8 @@ impl Match {
     }
 }
 
-/// Whether what field `number` needs is among those before it (section 7.2.3.7, table 11).
+/// Whether the prerequisite of field `number` is among the fields before it (section 7.2.3.7, table
+/// 11).
 pub(crate) fn needs_met(number: u8, before: &[Field]) -> bool {
     let has = |wanted: u8, values: &[u128]| {
         before.iter().any(|f| {
@@ -103,8 +104,8 @@ impl Wire for Match {
         r.take(crate::wire::to_eight(length).min(r.left()))?;
         m.take(4)?;
         let found = Match { fields: m.all()? };
-        // A switch reports fields in any order, and what we do not know is what another field may
-        // need.
+        // A switch may report fields in any order, and a field that is unknown here may be the
+        // prerequisite of another.
         if r.is_tolerant() {
             return Ok(found);
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// The highest number of a meter.
 pub const MAX: u32 = 0xffff_0000;
-/// OFPM_ALL: all meters, for questions and deletions.
+/// OFPM_ALL: all meters, for requests and deletions.
 pub const ALL: u32 = 0xffff_ffff;
 
 wire_struct! {
@@ -26,7 +26,7 @@ wire_struct! {
 /// ofp_meter_band_header and its body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Band {
-    /// From which rate on it acts, in the unit of the meter's flags.
+    /// Rate from which on the band acts, in the unit of the meter's flags.
     pub rate: u32,
     /// Size of bursts.
     pub burst_size: u32,

@@ -1,8 +1,8 @@
 //! OpenFlow 1.3.5 (wire version 0x04). Sections are those of the specification of March 26, 2015.
 //!
-//! What the specification says to be zero in the padding of variable length (after a match, a
-//! set-field, a property) is refused when it is not; padding at fixed places is kept as it came.
-//! Either way, what is read is written back byte for byte.
+//! Padding of variable length (after a match, a set-field, a property) is refused when it is not
+//! zero, as the specification demands; padding at fixed places is kept as received. So a message
+//! that was decoded is encoded to the same bytes again.
 
 pub mod action;
 pub mod flow;

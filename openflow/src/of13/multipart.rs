@@ -41,7 +41,7 @@ macro_rules! multipart {
         }
 
         impl $message {
-            /// The whole of it in one message.
+            /// The whole body in one message.
             pub fn new(body: $name) -> $message {
                 $message { flags: 0, pad: Pad::default(), body }
             }
@@ -84,7 +84,7 @@ macro_rules! multipart {
 multipart! {
     /// OFPT_MULTIPART_REQUEST.
     MultipartRequest,
-    /// What is asked for.
+    /// The request.
     RequestBody;
     /// OFPMP_DESC.
     Desc = 0,

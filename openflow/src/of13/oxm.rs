@@ -63,7 +63,7 @@ impl Wire for U24 {
 trait Number: Copy {
     /// As a number.
     fn number(self) -> u128;
-    /// The value of a number; what does not fit is cut off.
+    /// The value with this number; bits that do not fit are cut off.
     fn of(number: u128) -> Self;
 }
 
@@ -114,14 +114,14 @@ fn mask<T: Wire + Number>(r: &mut Reader<'_>, bits: u32) -> Result<T, DecodeErro
     if r.is_tolerant() { Ok(T::of(r.get::<T>()?.number() & ones(bits))) } else { value(r, bits) }
 }
 
-/// How the value of a field stands in a match.
+/// A field's value with or without a mask.
 trait Slot: Sized {
     fn read_slot(r: &mut Reader<'_>, has_mask: bool, bits: u32) -> Result<Self, DecodeError>;
     fn write_slot(&self, out: &mut Vec<u8>);
     fn has_mask(&self) -> bool;
     /// The value, if all its bits count.
     fn exact(&self) -> Option<u128>;
-    /// The same condition in its shortest form; `None` where it is none.
+    /// The same condition in its shortest form; `None` where it fulfils itself for every packet.
     fn normal(&self, bits: u32) -> Option<Self>;
 }
 
@@ -168,7 +168,7 @@ impl<T: Wire + Number> Slot for Masked<T> {
             Some(mask) if found.number() & !mask.number() == 0 => {
                 Ok(Masked { value: found, mask: Some(mask) })
             }
-            // Bits that do not count do not matter in a report.
+            // In a report, value bits outside of the mask are ignored.
             Some(mask) if r.is_tolerant() => {
                 Ok(Masked { value: T::of(found.number() & mask.number()), mask: Some(mask) })
             }
@@ -206,7 +206,8 @@ macro_rules! fields {
         #[serde(rename_all = "snake_case")]
         pub enum Field {
             $($(#[$doc])* $name($type),)*
-            /// A field of another class; in a report also one of this class that is not understood.
+            /// A field of another class; in a report, also a field of this class that is unknown
+            /// here.
             Other {
                 /// Its class.
                 class: u16,
@@ -230,7 +231,7 @@ macro_rules! fields {
             }
 
             /// The same condition in its shortest form (section 7.2.3.5): a mask of all ones is no
-            /// mask, and a field whose mask is all zeros is none.
+            /// mask, and a field whose mask is all zeros is no condition.
             pub fn normal(&self) -> Option<Field> {
                 match self {
                     $(Field::$name(v) => Slot::normal(v, $bits).map(Field::$name),)*
@@ -377,7 +378,7 @@ impl Wire for Field {
         let at = out.len();
         out.push(0);
         self.write_body(out);
-        // The length has 8 bits: a longer body, which nobody can read, is cut to what it can say.
+        // The length field has 8 bits: a longer body, which no reader accepts, is cut.
         out.truncate(at + 1 + 255);
         let length = u8::try_from(out.len() - at - 1).unwrap_or(u8::MAX);
         if let Some(field) = out.get_mut(at) {

@@ -14,11 +14,11 @@ wire_struct! {
         total_len: u16,
         /// 0 no match, 1 an action, 2 invalid TTL.
         reason: u8,
-        /// Table it was found in.
+        /// Table whose flow sent it.
         table_id: u8,
-        /// Cookie of the flow it was found by.
+        /// Cookie of that flow.
         cookie: u64,
-        /// What is known of it beside its bytes: at least the port it came in by.
+        /// Pipeline fields of the packet: at least the port it came in by.
         matching: Match,
         /// Reserved.
         pad: Pad<2>,
@@ -38,9 +38,9 @@ pub struct PacketInView<'a> {
     pub total_len: u16,
     /// 0 no match, 1 an action, 2 invalid TTL.
     pub reason: u8,
-    /// Table it was found in.
+    /// Table whose flow sent it.
     pub table_id: u8,
-    /// Cookie of the flow it was found by.
+    /// Cookie of that flow.
     pub cookie: u64,
     /// Port it came in by.
     pub in_port: u32,
@@ -52,7 +52,7 @@ pub struct PacketInView<'a> {
 
 /// The header of OXM field IN_PORT: class 0x8000, number 0, no mask, 4 bytes.
 const IN_PORT: [u8; 4] = [0x80, 0, 0, 4];
-/// The same with a mask; one of all ones is none (OF 1.3.5 section 7.2.3.5).
+/// The same with a mask; a mask of all ones is no mask (OF 1.3.5 section 7.2.3.5).
 const IN_PORT_MASKED: [u8; 4] = [0x80, 0, 1, 8];
 
 /// The value of IN_PORT among OXM fields.

@@ -35,7 +35,7 @@ pub struct PacketQueue {
     pub port: u32,
     /// Reserved.
     pub pad: Pad<6>,
-    /// What it guarantees and allows.
+    /// Its guarantees and limits.
     pub properties: Vec<Property>,
 }
 
@@ -67,11 +67,11 @@ impl Wire for PacketQueue {
 pub struct Property {
     /// Reserved.
     pub pad: Pad<4>,
-    /// What it says.
+    /// The property itself.
     pub kind: PropertyKind,
 }
 
-/// What a queue's property says.
+/// A property of a queue, by type.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PropertyKind {
@@ -88,7 +88,7 @@ pub enum PropertyKind {
         /// The body.
         body: Bytes,
     },
-    /// Anything else.
+    /// A property of another type, kept as bytes.
     Other {
         /// Its type.
         property: u16,

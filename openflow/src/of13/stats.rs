@@ -1,5 +1,4 @@
-//! Statistics in multipart messages (section 7.3.5): what is asked and what is answered, one by
-//! one.
+//! Bodies of multipart messages with statistics (section 7.3.5): requests and replies.
 
 use super::meter::Band;
 use super::{Bucket, Instruction, Match};
@@ -146,9 +145,9 @@ wire_struct! {
         rx_crc_err: u64,
         /// Collisions.
         collisions: u64,
-        /// Whole seconds the port lives.
+        /// Age of the port in whole seconds.
         duration_sec: u32,
-        /// And nanoseconds.
+        /// Nanoseconds beyond `duration_sec`.
         duration_nsec: u32,
     }
 }
@@ -166,9 +165,9 @@ wire_struct! {
         tx_packets: u64,
         /// Packets that did not fit.
         tx_errors: u64,
-        /// Whole seconds the queue lives.
+        /// Age of the queue in whole seconds.
         duration_sec: u32,
-        /// And nanoseconds.
+        /// Nanoseconds beyond `duration_sec`.
         duration_nsec: u32,
     }
 }
@@ -262,9 +261,9 @@ measured_struct! {
         table_id: u8,
         /// Reserved.
         pad: Pad<1>,
-        /// Whole seconds it lives.
+        /// Age in whole seconds.
         duration_sec: u32,
-        /// And nanoseconds.
+        /// Nanoseconds beyond `duration_sec`.
         duration_nsec: u32,
         /// Priority.
         priority: u16,
@@ -276,7 +275,7 @@ measured_struct! {
         flags: u16,
         /// Reserved.
         pad2: Pad<4>,
-        /// The controller's.
+        /// Cookie that the controller gave the flow.
         cookie: u64,
         /// Packets.
         packet_count: u64,
@@ -284,7 +283,7 @@ measured_struct! {
         byte_count: u64,
         /// What it matches.
         matching: Match,
-        /// What happens to what it matches.
+        /// What is done to matching packets.
         instructions: Vec<Instruction>,
     }
 }
@@ -305,11 +304,11 @@ measured_struct! {
         packet_count: u64,
         /// Bytes.
         byte_count: u64,
-        /// Whole seconds it lives.
+        /// Age in whole seconds.
         duration_sec: u32,
-        /// And nanoseconds.
+        /// Nanoseconds beyond `duration_sec`.
         duration_nsec: u32,
-        /// By bucket.
+        /// Counters of each bucket.
         buckets: Vec<Counter>,
     }
 }
@@ -343,11 +342,11 @@ measured_struct! {
         packet_in_count: u64,
         /// Bytes.
         byte_in_count: u64,
-        /// Whole seconds it lives.
+        /// Age in whole seconds.
         duration_sec: u32,
-        /// And nanoseconds.
+        /// Nanoseconds beyond `duration_sec`.
         duration_nsec: u32,
-        /// By band.
+        /// Counters of each band.
         bands: Vec<Counter>,
     }
 }

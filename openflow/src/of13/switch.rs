@@ -1,4 +1,4 @@
-//! What is about the switch as a whole: OFPT_HELLO (section 7.5.1), OFPT_ERROR (7.5.4),
+//! Messages about the switch as a whole: OFPT_HELLO (section 7.5.1), OFPT_ERROR (7.5.4),
 //! OFPT_EXPERIMENTER (7.5.5), OFPT_FEATURES_REPLY (7.3.1), the configuration (7.3.2),
 //! OFPT_TABLE_MOD (7.3.3), roles (7.3.9) and OFPT_SET_ASYNC (7.3.10).
 
@@ -10,7 +10,7 @@ use tandem_model::Dpid;
 wire_struct! {
     /// OFPT_HELLO.
     pub struct Hello {
-        /// What the sender tells about itself.
+        /// Properties of the sender.
         elements: Vec<HelloElement>,
     }
 }
@@ -21,7 +21,7 @@ wire_struct! {
 pub enum HelloElement {
     /// OFPHET_VERSIONBITMAP: bit n of word n / 32 says that the sender speaks version n.
     VersionBitmap(Vec<u32>),
-    /// Anything else, to be ignored.
+    /// An element of another type, which a receiver has to ignore (section 7.5.1).
     Other {
         /// Its type.
         kind: u16,
@@ -39,7 +39,7 @@ impl Wire for HelloElement {
         let mut e = r.sub(length)?;
         r.skip_padding(length)?;
         e.take(4)?;
-        // A bitmap that is no row of whole words is nothing that we know.
+        // A bitmap that is not a sequence of whole words is kept as an unknown element.
         if kind == 1 && length % 4 == 0 {
             Ok(HelloElement::VersionBitmap(e.all()?))
         } else {
@@ -133,13 +133,13 @@ wire_struct! {
 
 /// OFPCR roles.
 pub mod role {
-    /// Tell the role, change nothing.
+    /// Report the role without changing it.
     pub const NOCHANGE: u32 = 0;
-    /// Full access, with others.
+    /// Full access; other controllers may have it too.
     pub const EQUAL: u32 = 1;
-    /// Full access, and nobody else.
+    /// Full access; at most one controller has this role.
     pub const MASTER: u32 = 2;
-    /// Reads only.
+    /// Read-only access.
     pub const SLAVE: u32 = 3;
 }
 
@@ -150,7 +150,7 @@ wire_struct! {
         role: u32,
         /// Reserved.
         pad: Pad<4>,
-        /// Which election it is from.
+        /// Number of the master election that the request belongs to (section 6.3.5).
         generation_id: u64,
     }
 }

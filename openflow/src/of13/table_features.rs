@@ -1,4 +1,4 @@
-//! What tables can do: ofp_table_features and its properties (section 7.3.5.5).
+//! Capabilities of tables: ofp_table_features and its properties (section 7.3.5.5).
 
 use super::oxm::Id;
 use super::stats::measured_struct;
@@ -24,7 +24,7 @@ measured_struct! {
         config: u32,
         /// Flows it can hold.
         max_entries: u32,
-        /// Everything else.
+        /// All other capabilities.
         properties: Vec<Property>,
     }
 }
@@ -34,11 +34,11 @@ measured_struct! {
 pub struct Property {
     /// OFPTFPT number: even numbers are for flows, odd ones for the table-miss flow.
     pub kind: u16,
-    /// What it lists.
+    /// The capabilities.
     pub list: List,
 }
 
-/// What a property lists.
+/// The list in a property.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum List {

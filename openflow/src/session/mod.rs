@@ -2,11 +2,11 @@
 //!
 //! Both sides send HELLO at once (OF 1.0 section 5.5.1, OF 1.3.5 section 6.3.1). The version is the
 //! highest that both bitmaps hold; where a side sent none (a bare 8-byte HELLO is fine), the lower
-//! of the two header versions. Then every quiet period is ended by an echo request, and an
-//! unanswered one ends the session.
+//! of the two header versions. Then an echo request is sent after each quiet period, and one that
+//! is not answered ends the session.
 //!
-//! [`switch`]: what a switch answers on top of that. [`multipart`]: messages in several parts, for
-//! both roles.
+//! [`switch`]: the replies of a switch on top of that. [`multipart`]: messages in several parts,
+//! for both roles.
 
 pub mod multipart;
 pub mod switch;
@@ -53,12 +53,12 @@ pub enum SessionError {
         "no common OpenFlow version: the peer offers {peer}, this side {own}; set the bridge's protocols to OpenFlow10 or OpenFlow13"
     )]
     NoCommonVersion {
-        /// The peer's, as text.
+        /// The versions of the peer, as text.
         peer: String,
-        /// Ours, as text.
+        /// The versions of this side, as text.
         own: String,
     },
-    /// The first message was something else.
+    /// The first message was not a HELLO.
     #[error(
         "it does not begin with a HELLO but with type {kind}: no OpenFlow; find out what dials this port, and let only switches do so"
     )]
@@ -69,10 +69,10 @@ pub enum SessionError {
     /// The peer refused our HELLO.
     #[error("the peer refused the handshake: {text}")]
     Refused {
-        /// What it said.
+        /// The text in its error message.
         text: String,
     },
-    /// A message of another version than agreed.
+    /// A message of another version than the one agreed on.
     #[error("a message of version {got:#04x} came in a session of version {agreed:#04x}")]
     WrongVersion {
         /// Its version byte.
@@ -88,14 +88,14 @@ pub enum SessionError {
     EchoTimeout(Duration),
 }
 
-/// What became of a message.
+/// What the session did with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incoming<'a> {
-    /// The session dealt with it.
+    /// The session has handled it.
     Handled,
     /// The version is agreed: this session speaks it from now on.
     Agreed(u8),
-    /// It is for the user of the session.
+    /// The user of the session has to handle it.
     Message(&'a [u8]),
 }
 
@@ -171,7 +171,7 @@ impl Session {
                 (*heard, *asked) = (now, None);
                 let agreed = *agreed;
                 match *kind {
-                    // A late or second HELLO changes nothing.
+                    // A late or second HELLO has no effect: the version is agreed already.
                     kind::HELLO => Ok(Incoming::Handled),
                     _ if *version != agreed => {
                         error(out, agreed, message, OfErrorCode::BAD_VERSION);
@@ -238,15 +238,15 @@ impl Session {
         error
     }
 
-    /// The version to answer in before one is agreed: the peer's, if it is one of ours.
+    /// The version to answer in before one is agreed: that of the peer, if this side speaks it.
     fn spoken(&self, version: u8) -> u8 {
         let agreed = self.version();
         let own = || self.own.iter().copied().find(|v| *v == version).or(self.own.last().copied());
         agreed.or_else(own).unwrap_or(header::V10)
     }
 
-    /// Looks at the beginning of a message that is not whole yet: before the HELLO, what is no
-    /// HELLO need not be waited for.
+    /// Looks at the start of a message that has not come completely: before the HELLO, nothing but
+    /// a HELLO is worth waiting for.
     ///
     /// # Errors
     /// When the session is over; `out` then holds what should still be sent.
@@ -259,8 +259,8 @@ impl Session {
         }
     }
 
-    /// Answers a message (or what should have been one) with an error: its beginning goes back with
-    /// it (OF 1.3.5 section 7.5.4).
+    /// Answers a message, or bytes that should have been one, with an error that carries their
+    /// beginning (OF 1.3.5 section 7.5.4).
     pub fn refuse(&self, message: &[u8], of_error: OfErrorCode, out: &mut Vec<u8>) {
         error(out, self.spoken(message.first().copied().unwrap_or_default()), message, of_error);
     }
@@ -273,8 +273,8 @@ impl Session {
         put(out, version, kind::ERROR, xid, &[&[0, 0, 0, 1][..], text.as_bytes()].concat());
     }
 
-    /// Sends an echo request now, if none is waited for: somebody doubts that the peer is still
-    /// there.
+    /// Sends an echo request now, unless one is unanswered already. For a caller that doubts that
+    /// the peer is still there.
     pub fn probe(&mut self, now: Time, out: &mut Vec<u8>) {
         if let State::Open { version, heard, asked: None } = self.state {
             self.state = State::Open { version, heard, asked: Some(now) };
@@ -311,8 +311,8 @@ impl Session {
     }
 }
 
-/// The version bitmap of a HELLO's elements; `None` where there is none (or the body is no list of
-/// elements).
+/// The version bitmap among a HELLO's elements; `None` if there is none, or if the body is not a
+/// list of elements.
 fn bitmap(mut body: &[u8]) -> Option<u32> {
     while let Some([k0, k1, l0, l1]) = body.first_chunk::<4>() {
         let length = usize::from(u16::from_be_bytes([*l0, *l1]));
@@ -328,12 +328,12 @@ fn bitmap(mut body: &[u8]) -> Option<u32> {
     None
 }
 
-/// The transaction id of what may be no whole message; 0 where it is cut off.
+/// The transaction id of bytes that may not be a whole message; 0 if they end before it.
 fn xid_of(message: &[u8]) -> u32 {
     message.get(4..8).map_or(0, |x| u32::from_be_bytes([x[0], x[1], x[2], x[3]]))
 }
 
-/// OFPT_ERROR about a message, of which 64 bytes go back.
+/// Writes OFPT_ERROR about a message, with the message's first 64 bytes.
 fn error(out: &mut Vec<u8>, version: u8, message: &[u8], of_error: OfErrorCode) {
     let start = &message[..message.len().min(64)];
     let body = [&of_error.kind.to_be_bytes()[..], &of_error.code.to_be_bytes(), start].concat();
@@ -341,8 +341,8 @@ fn error(out: &mut Vec<u8>, version: u8, message: &[u8], of_error: OfErrorCode) 
 }
 
 fn put(out: &mut Vec<u8>, version: u8, kind: u8, xid: u32, body: &[u8]) {
-    // Bodies here are copied from messages of at most 65535 bytes, or short; one that is too long
-    // is not sent.
+    // Bodies here are short or copied from messages of at most 65535 bytes; a message that is too
+    // long is not sent.
     let _ = header::write(out, version, kind, xid, |out| out.extend_from_slice(body));
 }
 
@@ -362,10 +362,10 @@ mod tests {
         [&[0, 1, 0, 8][..], &bits.to_be_bytes()].concat()
     }
 
-    /// Every kind of greeting, and the version that the specification's rule makes of it.
+    /// All pairs of HELLOs, with the version that the specification's rule gives for them.
     #[test]
     fn greetings() {
-        // What we speak, the version in the peer's header, the body of its HELLO, and the outcome.
+        // Versions of this side, version in the peer's header, body of its HELLO, agreed version.
         type Row<'a> = (&'a [u8], u8, Vec<u8>, Option<u8>);
         let rows: &[Row<'_>] = &[
             (&BOTH, 1, vec![], Some(1)),

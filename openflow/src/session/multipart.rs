@@ -1,12 +1,12 @@
-//! Answers and questions that come in several messages, put together again, with a bound (OF 1.0
+//! Puts requests and replies that come in several messages together again, within a limit (OF 1.0
 //! section 5.3.5: OFPSF_REPLY_MORE; OF 1.3.5 section 7.3.5: OFPMPF_REPLY_MORE, OFPMPF_REQ_MORE).
-//! For both roles: a controller puts replies together, a switch requests.
+//! Both roles use it: a controller for replies, a switch for requests.
 
-/// More came than may be kept: whoever sends it never comes to an end.
+/// More items came than may be kept: the sender does not end its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it sends more than {most} items as parts of one message")]
 pub struct Overflow {
-    /// The bound.
+    /// The limit, in items.
     pub most: usize,
 }
 
@@ -51,11 +51,10 @@ impl<T> Assembly<T> {
         self.items = Vec::new();
     }
 
-    /// Takes in a part; the whole, when it was the last. Parts of transactions that nobody waits
-    /// for are dropped.
+    /// Adds a part; returns the whole once the last part has come. Parts of transactions that are
+    /// not expected are dropped.
     ///
-    /// # Errors
-    /// When it is too much; what was kept is then forgotten.
+    /// # Errors When there are more items than the limit; the parts so far are then dropped.
     pub fn add(
         &mut self,
         xid: u32,
@@ -96,7 +95,8 @@ mod tests {
         assert_eq!(parts.add(3, [1, 2, 3], true), Ok(None));
         assert_eq!(parts.add(3, [4, 5], true), Err(Overflow { most: 4 }));
         assert_eq!((parts.xid(), parts.items.capacity()), (None, 0), "and nothing is kept");
-        // A sender without an end is stopped at once, not after it has filled the memory.
+        // A sender that does not end its message is stopped at the limit, before it fills the
+        // memory.
         parts.expect(5);
         assert_eq!(parts.add(5, std::iter::repeat(7), true), Err(Overflow { most: 4 }));
     }

@@ -1,10 +1,10 @@
-//! The switch's role: what every switch answers, whatever it is made of. On top of [`Session`]:
-//! features, barriers, errors for what is no message or of no known type, requests of several parts
-//! put together.
+//! The switch's role in a session: the replies that all switches have in common. On top of
+//! [`Session`] it answers feature and barrier requests, refuses malformed messages and unknown
+//! types, and puts requests of several parts together.
 //!
-//! Its user carries out each message that [`SwitchSession::on_message`] hands on before it hands in
-//! the next one, and appends the answers to the same bytes. A barrier's reply then stands behind
-//! the answers to everything before it, and is true.
+//! The caller executes each message that [`SwitchSession::on_message`] returns before it passes in
+//! the next one, and appends the replies to the same bytes. So a barrier's reply follows the
+//! replies to all messages before it, as OF 1.3.5 section 6.2 demands.
 
 use super::multipart::Assembly;
 use super::{Config, Incoming, Session, SessionError, error};
@@ -15,11 +15,11 @@ use crate::wire::Pad;
 use crate::{AnyMessage, header, of10, of13};
 use tandem_model::{Dpid, Time};
 
-/// The most tables that a request to change their features may have, in all its parts: there are no
-/// more numbers.
+/// The most tables in a request to change their features, over all its parts: table numbers have 8
+/// bits.
 const MOST_TABLES: usize = 256;
 
-/// Who the switch is; the answer to OFPT_FEATURES_REQUEST is made from it.
+/// What the reply to OFPT_FEATURES_REQUEST says of the switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Its id.
@@ -36,18 +36,19 @@ pub struct Identity {
     pub actions10: u32,
 }
 
-/// What became of a message.
+/// What the session did with a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Asked {
-    /// The session dealt with it.
+    /// The session has handled it.
     Handled,
     /// The version is agreed.
     Agreed(u8),
-    /// To be carried out, and to be answered with this transaction id.
+    /// The caller has to execute it, and answer with this transaction id.
     Message(u32, AnyMessage),
 }
 
-/// The switch's side of a session: HELLO, version, ECHO, and what of the rest is well-formed.
+/// The switch's side of a session: it handles HELLO, version and ECHO, and checks that the other
+/// messages are well-formed.
 #[derive(Debug, Clone)]
 pub struct SwitchSession {
     session: Session,
@@ -73,7 +74,7 @@ impl SwitchSession {
         self.session.version()
     }
 
-    /// A transaction id for a message that answers nothing.
+    /// A transaction id for a message that is not a reply.
     pub fn next_xid(&mut self) -> u32 {
         self.session.next_xid()
     }
@@ -92,7 +93,7 @@ impl SwitchSession {
     }
 
     /// Takes in one whole message. `ports` are the switch's now, for the features of 1.0. A bad
-    /// message is answered with its error and changes nothing else: the next one may be a good one.
+    /// message is answered with its error and has no other effect: the session goes on.
     ///
     /// # Errors
     /// When the session is over; `out` then holds what should still be sent.
@@ -123,8 +124,7 @@ impl SwitchSession {
             AnyMessage::V13(of13::Message::MultipartRequest(request)) => {
                 return Ok(self.request(xid, request, message, out));
             }
-            // Only switches say these; from a controller they are a type that a switch does not
-            // take.
+            // Only switches send these; from a controller they are of an unknown type.
             AnyMessage::V10(
                 of10::Message::FeaturesReply(_)
                 | of10::Message::GetConfigReply(_)
@@ -152,21 +152,22 @@ impl SwitchSession {
             }
             other => return Ok(Asked::Message(xid, other)),
         };
-        // Neither is longer than a message may be: 1.0 has at most 65280 ports, and those that do
-        // not fit are left out.
+        // Both fit a message: OpenFlow 1.0 has at most 65280 ports, and ports that do not fit are
+        // left out.
         let _ = answer.encode(xid, out);
         Ok(Asked::Handled)
     }
 
-    /// Answers a message with an error: its beginning goes back with it (OF 1.3.5 section 7.5.4).
+    /// Answers a message with an error that carries the message's beginning (OF 1.3.5 section
+    /// 7.5.4).
     pub fn refuse(&self, message: &[u8], of_error: OfErrorCode, out: &mut Vec<u8>) {
         if let Some(version) = self.version() {
             error(out, version, message, of_error);
         }
     }
 
-    /// Only changes of table features come in several parts (section 7.3.5); any other request with
-    /// OFPMPF_REQ_MORE is whole.
+    /// Only requests to change table features come in several parts (section 7.3.5); any other
+    /// request with OFPMPF_REQ_MORE is taken as whole.
     fn request(
         &mut self,
         xid: u32,

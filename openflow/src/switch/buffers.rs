@@ -1,13 +1,14 @@
-//! Packets that a switch keeps for a while: controllers got their beginning and may name them later
-//! by number (OF 1.0 section 5.4.1, OF 1.3.5 section 7.4.1).
+//! Packets that a switch buffers: a controller gets the beginning, and may name the packet later by
+//! its buffer id (OF 1.0 section 5.4.1, OF 1.3.5 section 7.4.1).
 
 use crate::error::OfErrorCode;
 
-/// OFPET_BAD_REQUEST, OFPBRC_BUFFER_EMPTY: it was used already, or pushed out by newer ones.
+/// OFPET_BAD_REQUEST, OFPBRC_BUFFER_EMPTY: the packet was used already, or newer ones have replaced
+/// it.
 const EMPTY: OfErrorCode = OfErrorCode { kind: 1, code: 7 };
-/// OFPET_BAD_REQUEST, OFPBRC_BUFFER_UNKNOWN: no such number was ever given.
+/// OFPET_BAD_REQUEST, OFPBRC_BUFFER_UNKNOWN: this id was never given out.
 const UNKNOWN: OfErrorCode = OfErrorCode { kind: 1, code: 8 };
-/// The number that is none.
+/// The buffer id that means no buffer.
 pub(super) const NO_BUFFER: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Default)]
@@ -17,7 +18,7 @@ struct Kept {
     frame: Vec<u8>,
 }
 
-/// A ring of packets: the oldest makes room.
+/// A ring of packets: a new one replaces the oldest.
 #[derive(Debug, Clone)]
 pub(super) struct Buffers {
     ring: Vec<Kept>,
@@ -29,7 +30,7 @@ impl Buffers {
         Buffers { ring: vec![Kept::default(); count as usize], next: 0 }
     }
 
-    /// Keeps a packet and returns its number; `None` where there is no room for any.
+    /// Buffers a packet and returns its id; `None` if the ring has no places.
     pub(super) fn keep(&mut self, in_port: u32, frame: &[u8]) -> Option<u32> {
         let id = self.next;
         let at = self.place(id)?;
@@ -41,7 +42,7 @@ impl Buffers {
         Some(id)
     }
 
-    /// Takes a packet out: the port that it came in by, and its bytes.
+    /// Takes a packet out: the port it came in by, and its bytes.
     ///
     /// # Errors
     /// When it is not there any more, or never was: with what to answer.

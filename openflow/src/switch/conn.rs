@@ -1,4 +1,5 @@
-//! A switch's connections: who is master, and who hears what (OF 1.3.5 sections 6.3.4 to 6.3.6).
+//! A switch's connections to controllers: their roles, and which asynchronous messages each gets
+//! (OF 1.3.5 sections 6.3.4 to 6.3.6).
 
 use super::settings::ConnId;
 use crate::error::OfErrorCode;
@@ -11,8 +12,8 @@ use crate::wire::Pad;
 const STALE: OfErrorCode = OfErrorCode { kind: 11, code: 0 };
 /// OFPET_ROLE_REQUEST_FAILED, OFPRRFC_BAD_ROLE.
 const BAD_ROLE: OfErrorCode = OfErrorCode { kind: 11, code: 2 };
-/// OFPP_PACKET_IN, PORT_STATUS and FLOW_REMOVED before a controller says otherwise: everything but
-/// packets whose TTL is used up, and for slaves only the ports (OF 1.3.5 section 6.3.6).
+/// The asynchronous messages that a connection gets by default: as master or equal all but packets
+/// with an invalid TTL, as slave only PORT_STATUS (OF 1.3.5 section 6.3.6).
 const USUAL: AsyncConfig = AsyncConfig {
     packet_in_master: 0b011,
     packet_in_slave: 0,
@@ -21,10 +22,11 @@ const USUAL: AsyncConfig = AsyncConfig {
     flow_removed_master: 0b1111,
     flow_removed_slave: 0,
 };
-/// Bytes of a packet that go to a controller unless it says otherwise (OFP_DEFAULT_MISS_SEND_LEN).
+/// Bytes of a packet that a controller gets until it sets another length
+/// (OFP_DEFAULT_MISS_SEND_LEN).
 const MISS_SEND_LEN: u16 = 128;
 
-/// A message that nobody asked for, and its reason's number.
+/// An asynchronous message (OF 1.3.5 section 6.1.2), with the number of its reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AsyncMessage {
     PacketIn(u8),
@@ -32,7 +34,6 @@ pub(super) enum AsyncMessage {
     FlowRemoved(u8),
 }
 
-/// One connection.
 #[derive(Debug, Clone)]
 pub(super) struct Conn {
     pub(super) id: ConnId,
@@ -52,7 +53,7 @@ impl Conn {
         self.role == role::SLAVE
     }
 
-    /// True when it is to hear of something.
+    /// Whether it gets this asynchronous message.
     pub(super) fn hears(&self, what: AsyncMessage) -> bool {
         let Some(version) = self.session.version() else { return false };
         let w = &self.wants;
@@ -61,7 +62,8 @@ impl Conn {
             AsyncMessage::PortStatus(reason) => (w.port_status_master, w.port_status_slave, reason),
             AsyncMessage::FlowRemoved(reason) => (w.flow_removed_master, w.flow_removed_slave, reason),
         };
-        // OpenFlow 1.0 has no group whose flows go and no TTL that is used up.
+        // OpenFlow 1.0 has no reason for flows that go with their group, and none for an invalid
+        // TTL.
         let known = version != header::V10
             || match what {
                 AsyncMessage::PacketIn(reason) => reason < 2,
@@ -73,7 +75,7 @@ impl Conn {
     }
 }
 
-/// All connections, and the election that their roles are from.
+/// All connections, and the generation id of the last master election.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Conns {
     pub(super) list: Vec<Conn>,
@@ -85,7 +87,7 @@ impl Conns {
         self.list.iter().position(|c| c.id == id)
     }
 
-    /// Gives a connection the role that it asks for (section 6.3.5), and says the answer.
+    /// Gives a connection the role that it requests (section 6.3.5), and returns the reply.
     ///
     /// # Errors
     /// When there is no such role, or the request is from an election that is over.
@@ -94,7 +96,8 @@ impl Conns {
             return Err(BAD_ROLE);
         }
         if matches!(asked.role, role::MASTER | role::SLAVE) {
-            // Numbers go round: the later is the one less than half the circle ahead.
+            // Generation ids wrap around: one is newer if it is less than half of the number range
+            // ahead (section 6.3.5).
             let stale = self.generation.is_some_and(|now| (asked.generation_id.wrapping_sub(now) as i64) < 0);
             if stale {
                 return Err(STALE);

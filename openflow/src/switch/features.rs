@@ -1,6 +1,6 @@
-//! What a switch's tables can do, as OFPMP_TABLE_FEATURES tells and sets it (OF 1.3.5 section
-//! 7.3.5.5). All tables can do the same; the last one cannot hand on. The pipeline is fixed: what
-//! can be set are a table's name and how many flows it takes.
+//! Capabilities of a switch's tables, as OFPMP_TABLE_FEATURES reports and sets them (OF 1.3.5
+//! section 7.3.5.5). All tables have the same, except that the last one has no next table. The
+//! pipeline is fixed: a controller can set only a table's name and its maximum of flows.
 
 use super::Switch;
 use super::v13::TABLE_CONFIG;
@@ -9,8 +9,8 @@ use crate::of13::oxm::{BASIC, Id};
 use crate::of13::table_features::{Capability, List, Property, TableFeatures};
 use crate::wire::{Bytes, Pad, Text};
 
-/// The fields that are matched, all of OFPXMC_OPENFLOW_BASIC by number: bytes of the value, and
-/// whether there may be a mask (OF 1.3.5 table 12).
+/// The fields that flows match, all of OFPXMC_OPENFLOW_BASIC by number: bytes of the value, and
+/// whether it may have a mask (OF 1.3.5 table 12).
 const FIELDS: [(u8, bool); 40] = [
     (4, false),
     (4, false),
@@ -88,12 +88,12 @@ fn capabilities(numbers: &[u16]) -> Vec<Capability> {
 }
 
 impl Switch {
-    /// What each table can do.
+    /// The capabilities of each table.
     pub(super) fn table_features(&self) -> Vec<TableFeatures> {
         let count = u8::try_from(self.pipeline.tables.len()).unwrap_or(u8::MAX);
         let one = |table_id: u8| {
             let next: Vec<u8> = (table_id + 1..count).collect();
-            // OFPIT: goto where there is a next table, metadata, write, apply, clear, meter.
+            // OFPIT: goto if there is a next table, metadata, write, apply, clear, meter.
             let instructions: &[u16] = if next.is_empty() { &[2, 3, 4, 5, 6] } else { &[1, 2, 3, 4, 5, 6] };
             let actions = || List::Actions(capabilities(&ACTIONS));
             let all = 0..FIELDS.len() as u8;
@@ -122,8 +122,8 @@ impl Switch {
         };
         (0..count).map(one).collect()
     }
-    /// Changes the tables to what is asked for, or nothing: each is named once, as it is, with a
-    /// name and a number of flows of its own.
+    /// Changes all tables or none. The request has to name each table once, with its present
+    /// capabilities; name and maximum of flows may differ.
     ///
     /// # Errors
     /// With what to answer where that is not possible with tables that are as they are.
@@ -145,7 +145,8 @@ impl Switch {
             }
             same_properties(&table.properties, &same.properties)?;
         }
-        // A table that is not named is to go, and cannot.
+        // The request removes the tables that it does not name (section 7.3.5.5), which a fixed
+        // pipeline does not support.
         if wanted.len() != offered.len() {
             return Err(NOT_ALLOWED);
         }
@@ -160,8 +161,8 @@ impl Switch {
     }
 }
 
-/// Whether a table is asked to do what it does. What is said of the table-miss flow (odd numbers)
-/// is what holds for all flows, and need not be said.
+/// Checks that a table is requested with the capabilities that it has. Properties of the table-miss
+/// flow (odd numbers) are those of all flows here, and may be left out.
 fn same_properties(wanted: &[Property], offered: &[Property]) -> Result<(), OfErrorCode> {
     let is_miss = |kind: u16| kind & 1 == 1;
     for (at, property) in wanted.iter().enumerate() {

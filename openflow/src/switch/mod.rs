@@ -1,10 +1,10 @@
-//! A switch: everything that an OpenFlow 1.0 and 1.3 switch is, besides its I/O and its clock.
+//! An OpenFlow 1.0 and 1.3 switch except its I/O and its clock.
 //!
-//! The world hands in packets, messages (whole ones: `framing`), connections, ports and the time;
-//! what the switch does comes out of a [`Sink`] during the call. A connection that is lost changes
-//! nothing in the tables: the switch goes on by its flows.
+//! The caller passes in packets, whole messages (see `framing`), connections, ports and the time;
+//! the switch calls a [`Sink`] with its output before the call returns. A lost connection leaves
+//! the tables as they are: the switch goes on forwarding.
 //!
-//! `on_packet` is the hot path. Everything else may take memory and time.
+//! `on_packet` is the hot path. All other calls may allocate memory and take time.
 
 mod buffers;
 mod conn;
@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::Time;
 
-/// Time-outs are in seconds: flows are looked through for them no more often than this.
+/// Time-outs are in seconds: flows are checked for them no more often than this.
 const EXPIRY_PERIOD: Duration = Duration::from_millis(50);
 
 /// OFPC bits of 1.3: flow, table, port and group statistics, queue statistics.
@@ -46,17 +46,16 @@ const FRAGMENTS_DROP: u16 = 1;
 /// OFPET_BAD_REQUEST, OFPBRC_IS_SLAVE (1.3).
 const IS_SLAVE: OfErrorCode = OfErrorCode { kind: 1, code: 10 };
 
-/// An OpenFlow switch without I/O: tables, groups, meters, ports, and its sessions with
-/// controllers.
+/// An OpenFlow switch without I/O: tables, groups, meters, ports, and sessions with controllers.
 #[derive(Debug, Clone)]
 pub struct Switch {
     cfg: Config,
     pipeline: Pipeline,
     outside: Outside,
     last_conn: u64,
-    /// Remarks on flows, by id.
+    /// Remarks on flows, by the flow's id.
     remarks: BTreeMap<u64, String>,
-    /// When flows were looked through for time-outs.
+    /// When the flows were last checked for time-outs.
     looked: Time,
     /// IP fragments are dropped (OFPC_FRAG_DROP).
     drops_fragments: bool,
@@ -64,20 +63,20 @@ pub struct Switch {
     names: Vec<String>,
 }
 
-/// A message being carried out.
+/// The execution of one message.
 struct Turn<'a> {
-    /// Its connection's place.
+    /// Index of its connection.
     conn: usize,
     xid: u32,
     message: &'a [u8],
     now: Time,
     sink: &'a mut dyn Sink,
-    /// Answers.
+    /// Bytes to send to the controller.
     out: &'a mut Vec<u8>,
 }
 
 impl Switch {
-    /// A switch without ports and flows.
+    /// A switch without ports or flows.
     pub fn new(cfg: Config) -> Switch {
         Switch {
             pipeline: Pipeline::new(cfg.tables.max(1), cfg.flows, Vec::new()).with_cache(cfg.cache),
@@ -96,8 +95,8 @@ impl Switch {
         &self.pipeline
     }
 
-    /// Adds a flow that no controller said, to a table; it is counted and timed out like any other,
-    /// and not listed to controllers.
+    /// Adds a flow of the switch's own to a table. It is counted and timed out like any other, but
+    /// not listed to controllers.
     ///
     /// # Errors
     /// When there is no room.
@@ -111,7 +110,7 @@ impl Switch {
         &self.cfg
     }
 
-    /// A port is there, or is different now.
+    /// Adds a port, or updates it.
     pub fn port(&mut self, port: Port, now: Time, sink: &mut dyn Sink) {
         let number = port.number;
         let reason = match self.outside.ports.get_mut(number) {
@@ -129,7 +128,7 @@ impl Switch {
         self.tell_port(number, reason, sink);
     }
 
-    /// A port is gone.
+    /// Removes a port.
     pub fn unport(&mut self, number: u32, _now: Time, sink: &mut dyn Sink) {
         self.pipeline.ports.remove(number);
         if let Some(state) = self.outside.ports.remove(number) {
@@ -137,19 +136,19 @@ impl Switch {
         }
     }
 
-    /// A port has changed: the tables and the controllers get to know.
+    /// Announces a changed port to the tables and the controllers.
     fn tell_port(&mut self, number: u32, reason: u8, sink: &mut dyn Sink) {
         let Some(state) = self.outside.ports.get(number).cloned() else { return };
         self.pipeline.ports.set(state.standing());
         self.outside.port_status(&state, reason, sink);
     }
 
-    /// The ports, by number, each with its OFPPC bits now and what went through the switch itself.
+    /// The ports by number, each with its OFPPC bits and the counters of the switch itself.
     pub fn ports(&self) -> impl Iterator<Item = (&Port, u32, PortCounters)> {
         self.outside.ports.iter().map(|s| (&s.port, s.config, s.seen))
     }
 
-    /// A controller is connected: the switch greets it.
+    /// Opens a session with a controller, which starts with a HELLO.
     pub fn connected(&mut self, now: Time, sink: &mut dyn Sink) -> ConnId {
         self.last_conn += 1;
         let id = ConnId(self.last_conn);
@@ -168,7 +167,7 @@ impl Switch {
         id
     }
 
-    /// A connection is closed. Flows stay.
+    /// Ends a connection. Flows stay.
     pub fn closed(&mut self, conn: ConnId) {
         self.outside.conns.list.retain(|c| c.id != conn);
     }
@@ -179,11 +178,10 @@ impl Switch {
         Some((conn.session.version(), conn.role))
     }
 
-    /// Takes in one whole message.
+    /// Handles one whole message.
     ///
-    /// # Errors
-    /// When the connection is over: what should still be sent has been sent; the caller closes it
-    /// and calls [`Switch::closed`].
+    /// # Errors When the session is over. Its last message has gone to the sink already; the caller
+    /// closes the connection and calls [`Switch::closed`].
     pub fn on_message(
         &mut self,
         conn: ConnId,
@@ -218,14 +216,15 @@ impl Switch {
         }
     }
 
-    /// Takes a packet that a controller sends out, from its message or from a buffer; what is wrong
-    /// with that is answered.
+    /// The packet that a PACKET_OUT sends, from the message or from a buffer; answers with an error
+    /// if there is none.
     fn frame_of(&mut self, buffer: u32, data: &[u8], turn: &mut Turn<'_>) -> Option<Vec<u8>> {
         if buffer == buffers::NO_BUFFER {
             return Some(data.to_vec());
         }
         match self.outside.buffers.take(buffer) {
-            // What the message says of the port counts: it may be another one.
+            // The port in the message counts, although the buffered packet may have come in by
+            // another one.
             Ok((_, frame)) => Some(frame),
             Err(of_error) => {
                 self.refuse(of_error, turn);
@@ -242,8 +241,8 @@ impl Switch {
         }
     }
 
-    /// What is done with IP fragments (OFPC_FRAG bits): they go through as they are, or are
-    /// dropped. False for what this switch cannot do.
+    /// Sets what is done with IP fragments (OFPC_FRAG bits): they are forwarded or dropped. Returns
+    /// false for a mode that this switch does not support.
     fn set_fragments(&mut self, flags: u16) -> bool {
         let known = flags <= FRAGMENTS_DROP;
         if known {
@@ -252,12 +251,12 @@ impl Switch {
         known
     }
 
-    /// The flags of its configuration.
+    /// The flags of the switch configuration (OFPC).
     fn flags(&self) -> u16 {
         if self.drops_fragments { FRAGMENTS_DROP } else { 0 }
     }
 
-    /// Sends a packet that a FLOW_MOD names through the tables.
+    /// Sends the buffered packet that a FLOW_MOD names through the tables.
     fn released(&mut self, buffer: u32, turn: &mut Turn<'_>) {
         if buffer == buffers::NO_BUFFER {
             return;
@@ -272,13 +271,13 @@ impl Switch {
     fn through(&mut self, in_port: u32, frame: &mut [u8], now: Time, sink: &mut dyn Sink) {
         let mut egress = Outgoing { outside: &mut self.outside, sink, in_port };
         if self.pipeline.run(frame, in_port, now, &mut egress) == Outcome::Missed {
-            // A miss in the first table comes before any action, so the packet is as it came.
+            // A miss in the first table comes before any action, so the packet is unchanged.
             self.outside.missed(in_port, frame, sink);
         }
     }
 
-    /// A packet has come in by a port. Its bytes are changed in place where the flows say so, and
-    /// are of no use afterwards.
+    /// Forwards a packet that came in by a port. The flows change its bytes in place, so that the
+    /// caller cannot use them afterwards.
     #[inline]
     pub fn on_packet(&mut self, in_port: u32, frame: &mut [u8], now: Time, sink: &mut dyn Sink) {
         let Some(port) = self.outside.ports.get_mut(in_port) else { return };
@@ -291,8 +290,8 @@ impl Switch {
         self.through(in_port, frame, now, sink);
     }
 
-    /// Flows whose time is up go; quiet connections are asked whether they live, and those that do
-    /// not answer are given up.
+    /// Removes flows whose time-outs have ended, sends echo requests on quiet connections, and
+    /// closes those that did not answer one.
     pub fn on_deadline(&mut self, now: Time, sink: &mut dyn Sink) {
         let mut out = Vec::new();
         for conn in &mut self.outside.conns.list {
@@ -319,14 +318,14 @@ impl Switch {
         self.outside.conns.list.iter().map(|c| c.session.next_deadline()).chain(flows).min()
     }
 
-    /// Adds to a flow's counters what hardware counted for it, and when that saw it last, so that
-    /// its idle time-out is right. False when there is no such flow.
+    /// Adds packets that hardware has forwarded to a flow's counters, and the time of the last one,
+    /// so that its idle time-out is right. Returns false if there is no such flow.
     pub fn credit(&mut self, flow: u64, packets: u64, bytes: u64, last_used: Option<Time>) -> bool {
         self.pipeline.credit(flow, packets, bytes, last_used)
     }
 
-    /// Attaches a remark to a flow (where it lives, say), or takes it away. Messages do not show
-    /// it.
+    /// Sets or removes a remark on a flow, such as where hardware holds it. OpenFlow messages do
+    /// not show remarks.
     pub fn remark(&mut self, flow: u64, text: Option<String>) {
         match text {
             Some(text) => drop(self.remarks.insert(flow, text)),
@@ -334,12 +333,12 @@ impl Switch {
         }
     }
 
-    /// What was remarked on a flow.
+    /// The remark on a flow.
     pub fn remark_of(&self, flow: u64) -> Option<&str> {
         self.remarks.get(&flow).map(String::as_str)
     }
 
-    /// Forgets remarks on flows that are gone, once they are as many again as there are flows.
+    /// Drops the remarks on flows that are gone, once there are twice as many remarks as flows.
     fn forget(&mut self) {
         let flows: usize = self.pipeline.tables.iter().map(|t| t.len()).sum();
         if self.remarks.len() > 2 * flows + 16 {
@@ -349,7 +348,8 @@ impl Switch {
         }
     }
 
-    /// True when a connection may not change anything (OFPCR_ROLE_SLAVE); it is told so.
+    /// Answers with an error and returns true if the connection may not change anything
+    /// (OFPCR_ROLE_SLAVE).
     fn slave(&self, turn: &mut Turn<'_>) -> bool {
         let slave = self.outside.conns.list.get(turn.conn).is_some_and(Conn::slave);
         if slave {

@@ -1,5 +1,5 @@
-//! What leaves a switch: frames out of ports, and messages that no controller asked for: PACKET_IN,
-//! PORT_STATUS, FLOW_REMOVED.
+//! The output of a switch: frames out of ports, and the asynchronous messages PACKET_IN,
+//! PORT_STATUS and FLOW_REMOVED.
 
 use super::buffers::{Buffers, NO_BUFFER};
 use super::conn::{AsyncMessage, Conns};
@@ -11,13 +11,13 @@ use crate::wire::Pad;
 use crate::{header, of10, of13};
 use tandem_model::Time;
 
-/// What is outside of the tables.
+/// The state of a switch beside its tables: ports, connections, buffers.
 #[derive(Debug, Clone)]
 pub(super) struct Outside {
     pub(super) ports: PortList,
     pub(super) conns: Conns,
     pub(super) buffers: Buffers,
-    /// Memory for a message, used again.
+    /// Reused memory for a message.
     bytes: Vec<u8>,
 }
 
@@ -34,12 +34,12 @@ struct PacketIn<'a> {
 }
 
 impl PacketIn<'_> {
-    /// What is not in the packet: OXM fields IN_PORT, and METADATA and TUNNEL_ID where they are not
-    /// zero (OF 1.3.5 section 7.4.1).
+    /// Writes the pipeline fields: IN_PORT always, METADATA and TUNNEL_ID if they are not zero (OF
+    /// 1.3.5 section 7.4.1).
     fn write_match(&self, out: &mut Vec<u8>) {
         let more = [(2, self.metadata), (38, self.tunnel)].into_iter().filter(|(_, value)| *value != 0);
         let length = 12 + 12 * more.clone().count();
-        // OFPMT_OXM and its length, without what fills it up to a multiple of 8.
+        // OFPMT_OXM and its length, without the padding to a multiple of 8.
         out.extend_from_slice(&[0, 1, 0, length as u8, 0x80, 0, 0, 4]);
         out.extend_from_slice(&self.in_port.to_be_bytes());
         for (number, value) in more {
@@ -49,8 +49,8 @@ impl PacketIn<'_> {
         out.resize(out.len() + length.next_multiple_of(8) - length, 0);
     }
 
-    /// Writes the message: written out, so that a busy reactive controller's packets take no memory
-    /// from the allocator.
+    /// Writes the message field by field, without the codec's types: a reactive controller's
+    /// PACKET_INs must not allocate memory.
     fn write(&self, version: u8, xid: u32, buffer: u32, length: usize, out: &mut Vec<u8>) {
         const KIND: u8 = of13::PacketInView::KIND;
         let total = u16::try_from(self.frame.len()).unwrap_or(u16::MAX).to_be_bytes();
@@ -75,7 +75,7 @@ impl PacketIn<'_> {
                 out.extend_from_slice(data);
             })
         };
-        // `length` is cut so that it fits.
+        // `length` is cut so that the message fits.
         let _ = done;
     }
 }
@@ -93,8 +93,8 @@ impl Outside {
         }
     }
 
-    /// Sends a packet to those controllers that `takes` takes and that want it. Without `max_len`
-    /// each gets as much as it said for misses.
+    /// Sends a packet to the controllers that `takes` accepts and that want it. Without `max_len`
+    /// each gets as many bytes as its miss_send_len says.
     fn packet_in(
         &mut self,
         packet: PacketIn<'_>,
@@ -111,7 +111,8 @@ impl Outside {
             }
             let asked = max_len.unwrap_or(conn.miss_send_len);
             let whole = packet.frame.len().min(MOST_DATA);
-            // OFPCML_NO_BUFFER asks for the whole packet; and what fits whole needs no buffer.
+            // OFPCML_NO_BUFFER requests the whole packet; a packet that is sent whole needs no
+            // buffer.
             let short = asked != of13::action::NO_BUFFER && usize::from(asked) < packet.frame.len();
             let buffer = match (short, kept) {
                 (false, _) => None,
@@ -129,7 +130,8 @@ impl Outside {
         }
     }
 
-    /// OpenFlow 1.0 sends what no flow is for to its controllers (section 3.4); 1.3 drops it.
+    /// Handles a table miss: OpenFlow 1.0 sends the packet to the controllers (section 3.4), 1.3
+    /// drops it (section 5.4).
     pub(super) fn missed(&mut self, in_port: u32, frame: &[u8], sink: &mut dyn Sink) {
         if self.silent_misses(in_port) {
             return;
@@ -143,7 +145,7 @@ impl Outside {
         self.ports.get(in_port).is_some_and(|p| p.config & config::NO_PACKET_IN != 0)
     }
 
-    /// Tells every controller that wants to hear it of a port.
+    /// Sends PORT_STATUS to every controller that wants it.
     pub(super) fn port_status(&mut self, port: &State, reason: u8, sink: &mut dyn Sink) {
         for conn in &mut self.conns.list {
             if !conn.hears(AsyncMessage::PortStatus(reason)) {
@@ -159,14 +161,13 @@ impl Outside {
                 let desc = port.port13();
                 of13::Message::PortStatus(of13::PortStatus { reason, pad, desc }).encode(xid, &mut self.bytes)
             };
-            // It is short.
+            // The message is short, so that it always fits.
             let _ = done;
             sink.send(conn.id, &self.bytes);
         }
     }
 
-    /// Tells every controller that wants to hear it, and whose version has words for them, of flows
-    /// that went.
+    /// Sends FLOW_REMOVED to every controller that wants it and whose version can express the flow.
     pub(super) fn removed(&mut self, gone: &[Removed], now: Time, sink: &mut dyn Sink) {
         for removed in gone {
             let reason = match removed.reason {
@@ -187,7 +188,7 @@ impl Outside {
                     let Some(m) = removed13(removed, now) else { continue };
                     of13::Message::FlowRemoved(m).encode(conn.session.next_xid(), &mut self.bytes)
                 };
-                // The match in it came in a message that was longer.
+                // The flow's match came in a longer message, so that this one fits.
                 let _ = done;
                 sink.send(conn.id, &self.bytes);
             }
@@ -195,7 +196,7 @@ impl Outside {
     }
 }
 
-/// A packet's way out.
+/// Where the output of a packet goes.
 pub(super) struct Outgoing<'a> {
     pub(super) outside: &'a mut Outside,
     pub(super) sink: &'a mut dyn Sink,

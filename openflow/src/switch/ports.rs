@@ -1,5 +1,5 @@
-//! A switch's ports: what the world says of them, what controllers configured, what went through,
-//! and how messages describe them.
+//! A switch's ports: their state, their configuration by controllers, their counters, and their
+//! descriptions in messages.
 
 use super::settings::{Port, PortCounters, Queue, QueueCounters, config};
 use crate::of10;
@@ -8,8 +8,7 @@ use crate::table::ports::Standing;
 use crate::wire::{Pad, Text};
 use tandem_model::{Mac, Time};
 
-/// OFPPF: bit rate in Mbit/s and the bit that says it (full duplex). The first four are in OpenFlow
-/// 1.0 too.
+/// OFPPF: bit rate in Mbit/s and its bit (full duplex). OpenFlow 1.0 has the first four too.
 const SPEEDS: [(u64, u32); 7] = [
     (10, 1 << 1),
     (100, 1 << 3),
@@ -24,14 +23,13 @@ const OTHER_SPEED: u32 = 1 << 10;
 /// OFPPS_LIVE of 1.3.
 const LIVE: u32 = 1 << 2;
 
-/// One port.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) port: Port,
     /// OFPPC bits now.
     pub(super) config: u32,
     pub(super) seen: PortCounters,
-    /// What went by each queue of `port.queues`.
+    /// Counters of each queue in `port.queues`.
     queues: Vec<QueueCounters>,
     pub(super) added: Time,
 }
@@ -44,7 +42,7 @@ impl State {
         state
     }
 
-    /// Takes in what the world says now; true when controllers see a difference.
+    /// Updates the port; true if controllers see a difference.
     pub(super) fn update(&mut self, port: Port) -> bool {
         let shown = |p: &Port| (p.name.clone(), p.mac, p.up, p.speed);
         let differs = shown(&self.port) != shown(&port);
@@ -54,7 +52,7 @@ impl State {
         differs
     }
 
-    /// How the pipeline sees it.
+    /// The port as the pipeline knows it.
     pub(super) fn standing(&self) -> Standing {
         Standing {
             number: self.port.number,
@@ -63,13 +61,14 @@ impl State {
         }
     }
 
-    /// True when what it receives is looked at.
+    /// Whether packets that it receives are forwarded.
     #[inline]
     pub(super) fn receives(&self) -> bool {
         self.config & (config::NO_RECV | config::DOWN) == 0
     }
 
-    /// True when it sends. A port without a link tries: the world knows best.
+    /// Whether packets are sent out of it. Packets for a port without a link are passed to the sink
+    /// all the same: the sink knows the link's present state.
     #[inline]
     pub(super) fn sends(&self) -> bool {
         self.config & (config::NO_FWD | config::DOWN) == 0
@@ -88,7 +87,7 @@ impl State {
         }
     }
 
-    /// What went by a queue, if there is such a queue.
+    /// The counters of a queue, if it exists.
     pub(super) fn queue(&self, id: u32) -> Option<QueueCounters> {
         let at = self.port.queues.iter().position(|q| q.id == id)?;
         self.queues.get(at).copied()
@@ -100,7 +99,7 @@ impl State {
         })
     }
 
-    /// As OpenFlow 1.0 shows it; `None` for numbers that it has not.
+    /// Its description in OpenFlow 1.0; `None` for a number beyond the range of 1.0.
     pub(super) fn port10(&self) -> Option<of10::PhyPort> {
         let p = &self.port;
         Some(of10::PhyPort {
@@ -116,7 +115,7 @@ impl State {
         })
     }
 
-    /// As OpenFlow 1.3 shows it.
+    /// Its description in OpenFlow 1.3.
     pub(super) fn port13(&self) -> of13::Port {
         let p = &self.port;
         let kbit = p.speed.map_or(0, |s| u32::try_from(s / 1000).unwrap_or(u32::MAX));
@@ -139,7 +138,7 @@ impl State {
     }
 }
 
-/// A port's number in OpenFlow 1.0, if it has one there.
+/// A port's number in OpenFlow 1.0, if it is in the range of 1.0.
 pub(super) fn narrow(number: u32) -> Option<u16> {
     match number {
         of13::port::IN_PORT..=of13::port::ANY => Some((number & 0xffff) as u16),

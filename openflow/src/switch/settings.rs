@@ -1,5 +1,5 @@
-//! What a switch is given to know of itself and of its ports, and what it asks of the world around
-//! it.
+//! The settings of a switch and its ports, and the interface through which it acts on its
+//! environment.
 
 use crate::header;
 use crate::session::{self, SessionError};
@@ -25,10 +25,10 @@ pub struct Config {
     pub versions: Vec<u8>,
     /// Times of its sessions.
     pub session: session::Config,
-    /// What it says that it is.
+    /// The description that OFPMP_DESC reports.
     pub description: Description,
-    /// Packets that it keeps for controllers that get only their beginning; the oldest goes first.
-    /// Without any, controllers get whole packets.
+    /// Packets that it keeps for controllers that get only their beginning; a new one replaces the
+    /// oldest. With 0, controllers get whole packets.
     pub buffers: u32,
     /// Decisions that the flow cache holds; rounded up to a power of two.
     pub cache: usize,
@@ -66,12 +66,12 @@ pub struct Description {
     pub datapath: String,
 }
 
-/// A port, as the world knows it.
+/// A port, as the caller knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// Its number: 1 to 0xffffff00, or OFPP_LOCAL. OpenFlow 1.0 shows those up to 0xff00.
     pub number: u32,
-    /// Its name; 15 bytes of it are shown.
+    /// Its name; messages show 15 bytes of it.
     pub name: String,
     /// Its Ethernet address.
     pub mac: [u8; 6],
@@ -79,8 +79,8 @@ pub struct Port {
     pub up: bool,
     /// Its bit rate in bit/s, where that is known.
     pub speed: Option<u64>,
-    /// OFPPC bits that it starts with. Controllers change them (OFPT_PORT_MOD); what the world says
-    /// later is not looked at.
+    /// OFPPC bits at the start. Later only controllers change them (OFPT_PORT_MOD); the caller's
+    /// updates of them are ignored.
     pub config: u32,
     /// Its queues.
     pub queues: Vec<Queue>,
@@ -96,7 +96,7 @@ pub mod config {
     pub const NO_FLOOD: u32 = 1 << 4;
     /// Drop all that is sent to it.
     pub const NO_FWD: u32 = 1 << 5;
-    /// What no flow is for does not go to a controller.
+    /// Packets without a matching flow are not sent to a controller.
     pub const NO_PACKET_IN: u32 = 1 << 6;
 }
 
@@ -105,9 +105,9 @@ pub mod config {
 pub struct Queue {
     /// Its number.
     pub id: u32,
-    /// Guaranteed, in tenths of a percent of the port's rate, if it is anything.
+    /// Guaranteed rate in tenths of a percent of the port's rate; `None` for no guarantee.
     pub min: Option<u16>,
-    /// Allowed, in tenths of a percent of the port's rate, if it is limited.
+    /// Highest rate in tenths of a percent of the port's rate; `None` for no limit.
     pub max: Option<u16>,
 }
 
@@ -151,28 +151,28 @@ pub struct QueueCounters {
     pub tx_errors: u64,
 }
 
-/// A connection to a controller, as its switch counts them.
+/// A connection to a controller, numbered by its switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(pub u64);
 
-/// The world around a switch: its ports and its connections.
+/// The environment of a switch: it sends frames and messages, and knows ports.
 pub trait Sink {
-    /// Sends a frame out of a port, by a queue ([`NO_QUEUE`] where the flows set none). The bytes
-    /// are only lent.
+    /// Sends a frame out of a port, by a queue ([`NO_QUEUE`] if the flows set none). The bytes are
+    /// borrowed for the call only.
     fn transmit(&mut self, port: u32, queue: u32, frame: &[u8]);
 
     /// Sends whole messages to a controller.
     fn send(&mut self, conn: ConnId, bytes: &[u8]);
 
-    /// A connection is over: the world closes it and then calls `Switch::closed`.
+    /// Ends a connection: the environment closes it and then calls `Switch::closed`.
     fn close(&mut self, conn: ConnId, why: &SessionError);
 
-    /// A controller switches a port on or off (OFPPC_PORT_DOWN). When the port's link has changed
-    /// with it, the world says so by `Switch::port`.
+    /// A controller turns a port on or off (OFPPC_PORT_DOWN). If the port's link changes with that,
+    /// the environment calls `Switch::port`.
     fn set_port(&mut self, number: u32, up: bool);
 
-    /// Whether a flow can be done at all, asked before it is added or changed: a world that
-    /// forwards in hardware without software behind it cannot do everything.
+    /// Whether the environment can forward by a flow; called before a flow is added or changed.
+    /// Hardware without software forwarding behind it supports only some flows.
     ///
     /// # Errors
     /// With the reason, as text; the controller gets an error, and nothing is changed.
@@ -181,13 +181,13 @@ pub trait Sink {
         Ok(())
     }
 
-    /// A port's counters now; `seen` is what went through the switch itself.
+    /// A port's counters; `seen` is what the switch itself has counted.
     fn port_counters(&mut self, number: u32, seen: PortCounters) -> PortCounters {
         let _ = number;
         seen
     }
 
-    /// A queue's counters now; `seen` is what went through the switch itself.
+    /// A queue's counters; `seen` is what the switch itself has counted.
     fn queue_counters(&mut self, port: u32, queue: u32, seen: QueueCounters) -> QueueCounters {
         let _ = (port, queue);
         seen

@@ -1,4 +1,4 @@
-//! What OpenFlow 1.0 controllers ask of a switch.
+//! Handles the messages of OpenFlow 1.0 controllers.
 
 use super::ports::{State, cut, narrow};
 use super::settings::{Queue, config};
@@ -12,7 +12,8 @@ use crate::table::ops::{ops10, wide};
 use crate::table::{Criteria, Instructions};
 use crate::wire::{Pad, Text};
 
-/// OFPPC bits that a controller can change: the spanning tree's are for switches that have one.
+/// OFPPC bits that a controller can change. The spanning tree's bit is not one: this switch has no
+/// spanning tree (OFPC_STP).
 const CONFIG: u32 = config::DOWN | config::NO_RECV | config::NO_FLOOD | config::NO_FWD | config::NO_PACKET_IN;
 /// OFPET_PORT_MOD_FAILED.
 const PORT_MOD_FAILED: u16 = 4;
@@ -24,7 +25,8 @@ const BAD_QUEUE_PORT: OfErrorCode = OfErrorCode { kind: 5, code: 0 };
 /// OFPET_FLOW_MOD_FAILED, OFPFMFC_UNSUPPORTED.
 const NOT_DOABLE: OfErrorCode = OfErrorCode { kind: 3, code: 5 };
 
-/// What is no flow at all is refused by the tables, with its own reason.
+/// Checks that the environment supports a flow. A malformed flow passes: the tables refuse it with
+/// the right error.
 fn doable10(m: &crate::of10::FlowMod, turn: &mut Turn<'_>) -> bool {
     let Ok(instructions) = Instructions::from_of10(&m.actions) else { return true };
     turn.sink.admits(&Criteria::from_of10(&m.matching), &instructions).is_ok()
@@ -68,8 +70,8 @@ impl Switch {
                 );
             }
             Message::SetConfig(c) => {
-                // 1.0 has no error for flags that a switch cannot do: what it does, it says when it
-                // is asked.
+                // OpenFlow 1.0 has no error for unsupported flags: the controller sees in the reply
+                // to GET_CONFIG what the switch does.
                 self.set_fragments(c.flags);
                 self.outside.conns.list[turn.conn].miss_send_len = c.miss_send_len;
             }
@@ -82,14 +84,15 @@ impl Switch {
                 None => self.refuse(BAD_QUEUE_PORT, turn),
             },
             Message::Vendor(_) => self.refuse(BAD_VENDOR, turn),
-            // What the session did not deal with and asks for nothing: errors.
+            // Errors from a controller: the session handles all other types, and an error has no
+            // reply.
             _ => {}
         }
     }
 
     fn answer10(&self, m: &Message, turn: &mut Turn<'_>) {
-        // Statistics are cut to fit, the rest is short; queues that do not fit one message are more
-        // than 1.0 can tell.
+        // Statistics are cut to fit and the other replies are short. A queue list that does not fit
+        // one message cannot be sent in OpenFlow 1.0.
         let _ = m.encode(turn.xid, turn.out);
     }
 
@@ -112,7 +115,7 @@ impl Switch {
                 replies10(states.filter_map(|s| port_stats(s, turn)).collect(), ReplyBody::Port)
             }
             RequestBody::Queue(q) => {
-                // OFPP_ALL is every port here (section 5.3.5).
+                // OFPP_ALL means every port here (section 5.3.5).
                 let one = (q.port_no != port::ALL).then_some(wide(q.port_no));
                 let all = q.queue_id == u32::MAX;
                 let mut list = Vec::new();

@@ -1,4 +1,4 @@
-//! What OpenFlow 1.3 controllers ask of a switch.
+//! Handles the messages of OpenFlow 1.3 controllers.
 
 use super::features::action_bits;
 use super::ports::{State, cut};
@@ -31,7 +31,7 @@ const BAD_PACKET: OfErrorCode = OfErrorCode { kind: 1, code: 12 };
 const BAD_TABLE: OfErrorCode = OfErrorCode { kind: 8, code: 0 };
 /// OFPET_TABLE_MOD_FAILED, OFPTMFC_BAD_CONFIG.
 const BAD_TABLE_CONFIG: OfErrorCode = OfErrorCode { kind: 8, code: 1 };
-/// OFPTC bits: two of an earlier version, which mean nothing (OFPTC_DEPRECATED_MASK).
+/// OFPTC bits: the two of OFPTC_DEPRECATED_MASK, which are accepted and have no effect.
 pub(super) const TABLE_CONFIG: u32 = 0b11;
 /// OFPET_QUEUE_OP_FAILED, OFPQOFC_BAD_PORT.
 const BAD_QUEUE_PORT: OfErrorCode = OfErrorCode { kind: 9, code: 0 };
@@ -41,13 +41,14 @@ const BAD_QUEUE: OfErrorCode = OfErrorCode { kind: 9, code: 1 };
 const BAD_FLAGS: OfErrorCode = OfErrorCode { kind: 10, code: 0 };
 /// Bytes of ofp_packet_queue with both rates.
 const QUEUE: usize = 16 + 2 * 16;
-/// An Ethernet header.
+/// Bytes of an Ethernet header.
 const SHORTEST_FRAME: usize = 14;
 
 /// OFPET_FLOW_MOD_FAILED, OFPFMFC_UNKNOWN.
 const NOT_DOABLE: OfErrorCode = OfErrorCode { kind: 5, code: 0 };
 
-/// What is no flow at all is refused by the tables, with its own reason.
+/// Checks that the environment supports a flow. A malformed flow passes: the tables refuse it with
+/// the right error.
 fn doable13(m: &crate::of13::FlowMod, turn: &mut Turn<'_>) -> bool {
     let flow = (Criteria::from_of13(&m.matching), Instructions::from_of13(&m.instructions));
     let (Ok(criteria), Ok(instructions)) = flow else { return true };
@@ -103,8 +104,7 @@ impl Switch {
                 self.refuse(BAD_TABLE, turn);
             }
             Message::TableMod(m) if m.config & !TABLE_CONFIG != 0 => self.refuse(BAD_TABLE_CONFIG, turn),
-            // No bit of a table's configuration is in use (section 7.3.3), so there is nothing to
-            // change.
+            // No bit of a table's configuration has an effect (section 7.3.3).
             Message::TableMod(_) => {}
             Message::MultipartRequest(q) => self.multipart(&q.body, turn),
             Message::GetConfigRequest => {
@@ -114,7 +114,7 @@ impl Switch {
                     turn,
                 );
             }
-            // Fragments are not put together: OFPC_IP_REASM is not offered.
+            // Reassembly of fragments is not offered (OFPC_IP_REASM).
             Message::SetConfig(c) if !self.set_fragments(c.flags) => self.refuse(BAD_FLAGS, turn),
             Message::SetConfig(c) => self.outside.conns.list[turn.conn].miss_send_len = c.miss_send_len,
             Message::QueueGetConfigRequest(q) => self.queues(q.port, turn),
@@ -128,7 +128,8 @@ impl Switch {
             }
             Message::SetAsync(wants) => self.outside.conns.list[turn.conn].wants = wants.clone(),
             Message::Experimenter(_) => self.refuse(BAD_EXPERIMENTER, turn),
-            // What the session did not deal with and asks for nothing: errors.
+            // Errors from a controller: the session handles all other types, and an error has no
+            // reply.
             _ => {}
         }
     }
@@ -141,12 +142,13 @@ impl Switch {
     }
 
     fn answer13(&self, m: &Message, turn: &mut Turn<'_>) {
-        // Statistics are cut to fit, the rest is short.
+        // Statistics are cut to fit, and the other replies are short.
         let _ = m.encode(turn.xid, turn.out);
     }
 
     fn packet_out13(&mut self, m: &PacketOut, turn: &mut Turn<'_>) {
-        // A port to come in by, or the controller (section 7.3.7).
+        // OFPT_PACKET_OUT has to name a physical port, LOCAL or CONTROLLER as its input port
+        // (section 7.3.7).
         if !matches!(m.in_port, 1..=port::MAX | port::CONTROLLER | port::LOCAL) {
             return self.refuse(BAD_PORT, turn);
         }
@@ -168,8 +170,9 @@ impl Switch {
         self.packet_out(m.in_port, &ops, frame, turn);
     }
 
-    /// Queues of a port or of all. The answer is one message (section 7.3.6): queues that do not
-    /// fit it are left out, and are found by asking for their port.
+    /// Answers with the queues of a port or of all. The reply is one message (section 7.3.6):
+    /// queues beyond its length are left out, and a controller gets them by a request for their
+    /// port.
     fn queues(&mut self, asked: u32, turn: &mut Turn<'_>) {
         if asked != port::ANY && self.outside.ports.get(asked).is_none() {
             return self.refuse(BAD_QUEUE_PORT, turn);
@@ -256,7 +259,7 @@ impl Switch {
                 });
             }
         }
-        // One queue of one port was asked for, and there is none.
+        // The request named one queue of one port, and there is none.
         if list.is_empty() && id != u32::MAX {
             return Err(BAD_QUEUE);
         }

@@ -1,21 +1,21 @@
-//! The flow cache: what the tables decided for a packet is remembered by the packet's compact key,
-//! and the same steps are taken for the next packet with that key, without a look at the tables.
+//! The flow cache remembers what the tables decided for a packet by the packet's compact key. The
+//! next packet with that key takes the same steps without a lookup in the tables.
 //!
-//! It never decides otherwise than the tables would: a decision counts only in the generation of
-//! the pipeline that it was made in; only decisions that follow from the key alone are remembered;
-//! and what depends on more (counters, time-outs, meters, TTL) happens in the steps, each time
-//! anew. It is bounded: a decision's set has four places, and a new one pushes out another when
-//! they are taken.
+//! It never decides otherwise than the tables: a decision is valid only in the generation of the
+//! pipeline that made it; only decisions that follow from the key alone are remembered; and what
+//! depends on more (counters, time-outs, meters, TTL) is done by the steps, anew for each packet.
+//! It is bounded: a set has four places, and a new decision replaces one of them when all are
+//! taken.
 
 use super::executor::Step;
 use super::packed_key::PackedKey;
 use super::pipeline::Outcome;
 
-/// Places of a set.
+/// Places in a set.
 const WAYS: usize = 4;
-/// Decisions of more steps are not remembered, which bounds the memory.
+/// The most steps of a decision that is remembered, which bounds the memory.
 const MOST_STEPS: usize = 64;
-/// No generation ever gets here.
+/// A generation that no pipeline reaches: the place is free.
 const NEVER: u64 = u64::MAX;
 
 #[derive(Debug, Clone)]
@@ -26,29 +26,29 @@ pub(super) struct Entry {
     pub(super) steps: Vec<Step>,
 }
 
-/// How a cache fares.
+/// Hits and misses of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheCounters {
-    /// Packets whose decision was there.
+    /// Packets whose decision was found.
     pub hits: u64,
-    /// Packets whose decision was not there, or not any more.
+    /// Packets whose decision was not found, or was of an earlier generation.
     pub misses: u64,
     /// Packets that have no compact key.
     pub keyless: u64,
 }
 
-/// The decisions for packets that were seen before.
+/// Decisions by compact key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Cache {
     entries: Vec<Entry>,
-    /// Which place of a set is pushed out next.
+    /// Which place of a set is replaced next.
     turn: usize,
     pub(super) counters: CacheCounters,
 }
 
 impl Cache {
-    /// A cache for `entries` decisions, rounded up to a power of two, at least 4; none at all for
-    /// 0.
+    /// A cache for `entries` decisions, rounded up to a power of two, at least 4; 0 turns the cache
+    /// off.
     pub(super) fn new(entries: usize) -> Cache {
         let empty =
             Entry { key: PackedKey::NONE, generation: NEVER, outcome: Outcome::Matched, steps: Vec::new() };
@@ -56,7 +56,7 @@ impl Cache {
         Cache { entries: vec![empty; count], ..Cache::default() }
     }
 
-    /// True when it can hold nothing.
+    /// True when it was made for 0 decisions.
     pub(super) fn is_off(&self) -> bool {
         self.entries.is_empty()
     }
@@ -81,8 +81,8 @@ impl Cache {
         found
     }
 
-    /// Where the decision for a key is to be written down: a place whose decision does not count
-    /// any more, or the next one's turn. Its steps' memory is used again.
+    /// The place for a key's decision: a place whose decision is no longer valid, else the next in
+    /// turn. Returned with the memory of its steps, for reuse.
     pub(super) fn room(&mut self, key: &PackedKey, generation: u64) -> (usize, Vec<Step>) {
         let set = self.set(key);
         let old = |at: &usize| self.entries.get(*at).is_some_and(|e| e.generation != generation);
@@ -98,7 +98,7 @@ impl Cache {
         (at, steps.unwrap_or_default())
     }
 
-    /// Remembers a decision at its place.
+    /// Stores a decision at its place.
     pub(super) fn put(
         &mut self,
         at: usize,
@@ -115,7 +115,7 @@ impl Cache {
         }
     }
 
-    /// Gives a place its memory back, empty.
+    /// Returns the memory of its steps to a place, without a decision.
     pub(super) fn leave(&mut self, at: usize, steps: Vec<Step>) {
         if let Some(entry) = self.entries.get_mut(at)
             && steps.capacity() <= MOST_STEPS

@@ -1,6 +1,6 @@
-//! Whether a flow's actions fit the packets that it matches: each packet must have what is set,
-//! popped or lowered, by the flow's match or by the actions before (OF 1.3.5 section 6.4:
-//! OFPBAC_MATCH_INCONSISTENT). So no action is left out at a packet without its field.
+//! Whether a flow's actions fit the packets that it matches: the fields that an action sets, pops
+//! or decrements must be there by the flow's match or by the actions before it (OF 1.3.5 section
+//! 6.4: OFPBAC_MATCH_INCONSISTENT). So no packet of the flow lacks the field of an action.
 
 use super::key::{FieldId, FlowKey};
 use super::ops::{Op, Unsupported};
@@ -9,7 +9,7 @@ use crate::of13::matching::needs_met;
 use crate::of13::oxm::{BASIC, VLAN_PRESENT};
 use crate::of13::{Action, Field, Instruction, Masked, Match};
 
-/// OXM numbers, as far as something is decided by them (OF 1.3.5 table 12).
+/// OXM numbers of the fields that matter for prerequisites (OF 1.3.5 table 12).
 mod number {
     pub(super) const ETH_TYPE: u8 = 5;
     pub(super) const VLAN_VID: u8 = 6;
@@ -27,11 +27,11 @@ mod number {
 }
 use number::*;
 
-/// What is known of every packet that gets to an action.
+/// The fields that every packet has when it gets to an action.
 pub(crate) struct Given(Vec<Field>);
 
 impl Given {
-    /// What a packet is.
+    /// The fields of a packet that a controller sends out.
     pub(crate) fn packet(frame: &[u8]) -> Given {
         let key = FlowKey::new(frame, 0);
         let mut given = Given(Vec::new());
@@ -46,15 +46,14 @@ impl Given {
         given
     }
 
-    /// Carries out actions on what is known.
+    /// Applies actions to these fields.
     ///
-    /// # Errors
-    /// For the first that does not fit.
+    /// # Errors For the first action whose field is missing.
     pub(crate) fn actions(&mut self, actions: &[Action]) -> Result<(), Unsupported> {
         actions.iter().try_for_each(|action| self.action(action))
     }
 
-    /// Forgets the fields of a range of numbers.
+    /// Removes the fields of a range of numbers.
     fn forget(&mut self, numbers: std::ops::RangeInclusive<u8>) {
         self.0.retain(|field| {
             let (class, number, _) = field.id();
@@ -62,7 +61,7 @@ impl Given {
         });
     }
 
-    /// The Ethernet type is this from now on, and nothing is known of what it names.
+    /// Sets the Ethernet type. The fields of the header behind it are unknown from here on.
     fn typed(&mut self, kind: u16, tags: bool) {
         self.forget(IP_DSCP..=IPV6_EXTHDR);
         self.forget(ETH_TYPE..=if tags { ETH_TYPE } else { VLAN_PCP });
@@ -93,7 +92,7 @@ impl Given {
             Action::PopVlan(_) => {
                 self.needs(VLAN_PCP, action)?;
                 self.forget(VLAN_VID..=VLAN_PCP);
-                // Under this tag was another one.
+                // There was a second tag under this one.
                 if self.0.iter().any(|f| matches!(f, Field::EthType(0x8100 | 0x88a8))) {
                     self.forget(ETH_TYPE..=IPV6_EXTHDR);
                 }
@@ -120,7 +119,7 @@ impl Given {
         Ok(())
     }
 
-    /// What is known once a field is set: what is read by its value is not known any more.
+    /// Sets a field. Fields whose meaning depends on its value are unknown from here on.
     fn set(&mut self, number: u8, field: &Field) {
         match number {
             ETH_TYPE => self.forget(IP_DSCP..=IPV6_EXTHDR),
@@ -136,11 +135,11 @@ impl Given {
     }
 }
 
-/// Whether every action of a flow fits what it matches. Written actions are looked at in the order
-/// of an action set.
+/// Checks that every action of a flow fits the flow's match. Written actions are checked in the
+/// order of an action set.
 ///
 /// # Errors
-/// For the first that does not.
+/// For the first action that does not fit.
 pub(super) fn flow(matching: &Match, instructions: &[Instruction]) -> Result<(), Unsupported> {
     let mut given = Given(matching.fields.clone());
     for instruction in instructions {

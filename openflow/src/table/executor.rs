@@ -1,6 +1,5 @@
-//! A packet on its way: the steps of a decision, carried out one by one on its bytes. The tables
-//! (`pipeline`) and the flow cache (`cache`) take the same steps through here, so that they cannot
-//! differ in what a step does.
+//! Executes the steps of a decision one by one on a packet's bytes. The tables (`pipeline`) and the
+//! flow cache (`cache`) both execute steps here, so that a step has the same effect in either.
 
 use super::flows::FlowTable;
 use super::groups::Groups;
@@ -11,89 +10,89 @@ use super::rewrite;
 use crate::of13::{action::NO_BUFFER, port as port13};
 use tandem_model::Time;
 
-/// The queue of a packet for which no flow has set one: the port decides (queue 0 is a queue like
+/// The queue of a packet for which no flow has set one: the port chooses (queue 0 is a queue like
 /// any other).
 pub const NO_QUEUE: u32 = u32::MAX;
 
-/// Why a packet leaves the pipeline (OFPR, where it goes to a controller).
+/// Why a packet leaves the pipeline: the OFPR reason, if a controller gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// By the flow for what no other flow is for (section 5.4).
+    /// The table-miss flow sent it (section 5.4).
     NoMatch,
-    /// By an action.
+    /// An action sent it.
     Action,
-    /// Its TTL is used up.
+    /// Its TTL is invalid.
     InvalidTtl,
 }
 
 /// How a packet leaves the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EgressPacket {
-    /// Out of which port: a port's number, `LOCAL`, `CONTROLLER`. FLOOD, ALL and IN_PORT are
-    /// already real ports.
+    /// Output port: a port's number, `LOCAL` or `CONTROLLER`. FLOOD, ALL and IN_PORT are replaced
+    /// by real ports before.
     pub port: u32,
-    /// By which queue; [`NO_QUEUE`] where none was set.
+    /// Queue; [`NO_QUEUE`] if none was set.
     pub queue: u32,
-    /// How many bytes of it a controller is to get; [`NO_BUFFER`] for all.
+    /// How many bytes a controller gets; [`NO_BUFFER`] for all.
     pub max_len: u16,
-    /// Why.
+    /// Why it leaves.
     pub reason: Reason,
-    /// The table of the flow that did it.
+    /// The table of the flow that sent it.
     pub table: u8,
-    /// That flow's cookie.
+    /// Cookie of that flow.
     pub cookie: u64,
     /// The metadata that tables wrote.
     pub metadata: u64,
-    /// What is carried for a logical port (TUNNEL_ID).
+    /// TUNNEL_ID, the metadata of a logical port.
     pub tunnel: u64,
 }
 
-/// Takes what leaves the pipeline.
+/// Receives the packets that leave the pipeline.
 pub trait Egress {
-    /// A packet leaves. The bytes are only lent.
+    /// A packet leaves. The bytes are borrowed for the call only.
     fn leave(&mut self, how: &EgressPacket, frame: &[u8]);
 }
 
-/// One step of a decision. Places in tables are those of one generation of the pipeline.
+/// One step of a decision. Places in tables hold only in the generation of the pipeline that made
+/// the decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A table has no flow for it.
+    /// A table has no flow for the packet.
     Miss(u8),
-    /// A table's flow at a place.
+    /// The packet matches the flow at this place of a table.
     Flow(u8, u32),
-    /// The meter at a place.
+    /// The packet passes the meter at this place.
     Meter(u32),
-    /// An action that is no group.
+    /// Any action except a group.
     Op(Op),
-    /// What tables have written by now and what is carried for a logical port, in network order:
-    /// said where a controller gets the packet.
+    /// The metadata written so far, in network order; only in decisions that send to a controller.
     Metadata([u8; 8]),
-    /// The same of the tunnel.
+    /// TUNNEL_ID so far, in network order; only in decisions that send to a controller.
     Tunnel([u8; 8]),
-    /// A copy of the packet goes into the bucket of the group at a place.
+    /// A copy of the packet enters a bucket of the group at this place.
     Enter {
         /// The group's place.
         group: u32,
-        /// The bucket's number.
+        /// Index of the bucket.
         bucket: u16,
         /// It is the packet's first bucket of this group.
         first: bool,
-        /// The bucket changes the packet, so that its bytes are kept.
+        /// The bucket changes the packet, so that its bytes have to be saved.
         keep: bool,
     },
-    /// Back to the packet as it was before.
+    /// The bucket ends; the packet is again as it was before.
     Leave {
         /// See `Enter`.
         keep: bool,
     },
 }
 
-/// Memory that is used again for every packet.
+/// Memory that is reused for every packet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scratch {
-    /// The packet, once it is longer or shorter than it came.
+    /// The packet, once an action has changed its length.
     frame: Vec<u8>,
-    /// What stood before each bucket that is being carried out.
+    /// The packet as it was before each bucket that is being executed.
     kept: Vec<Kept>,
 }
 
@@ -101,11 +100,11 @@ pub(super) struct Scratch {
 #[derive(Debug, Clone, Default)]
 struct Kept {
     queue: u32,
-    /// Where they are kept.
+    /// Where its bytes are in the saved memory.
     bytes: Vec<u8>,
 }
 
-/// The parts of a pipeline that steps are taken on.
+/// The parts of a pipeline that steps read and change.
 pub(super) struct On<'a> {
     pub(super) tables: &'a mut [FlowTable],
     pub(super) groups: &'a mut Groups,
@@ -114,23 +113,22 @@ pub(super) struct On<'a> {
     pub(super) scratch: &'a mut Scratch,
 }
 
-/// One packet on its way through the tables: its bytes, its action set, and who takes it in the
-/// end.
+/// The execution of one packet: its bytes, its action set, and the receiver of its output.
 pub(super) struct Executor<'a, E: Egress> {
     pub(super) on: On<'a>,
-    /// The packet as it came, changed in place as long as it keeps its length.
+    /// The packet as received, changed in place while it keeps its length.
     came: &'a mut [u8],
-    /// It is in the scratch memory instead.
+    /// The packet is in the scratch memory, as its length has changed.
     moved: bool,
     in_port: u32,
     queue: u32,
-    /// For a controller that gets it: what tables wrote, and what is carried for a logical port.
+    /// Pipeline fields that a controller gets with the packet (OF 1.3.5 section 7.4.1).
     metadata: u64,
     tunnel: u64,
     depth: usize,
     now: Time,
     egress: &'a mut E,
-    /// Of the flow whose actions are carried out.
+    /// Table and cookie of the flow whose actions are executed.
     table: u8,
     cookie: u64,
     reason: Reason,
@@ -155,7 +153,7 @@ impl<'a, E: Egress> Executor<'a, E> {
         }
     }
 
-    /// The packet as it is now.
+    /// The packet as changed so far.
     #[inline]
     pub(super) fn frame(&self) -> &[u8] {
         if self.moved { &self.on.scratch.frame } else { self.came }
@@ -165,7 +163,7 @@ impl<'a, E: Egress> Executor<'a, E> {
         if self.moved { &mut self.on.scratch.frame } else { self.came }
     }
 
-    /// The packet where its length can change.
+    /// The packet in memory that can grow.
     fn growing(&mut self) -> &mut Vec<u8> {
         if !self.moved {
             self.moved = true;
@@ -175,7 +173,7 @@ impl<'a, E: Egress> Executor<'a, E> {
         &mut self.on.scratch.frame
     }
 
-    /// Takes a step; false when the packet ends here (inside of a bucket: its copy).
+    /// Executes a step; false when the packet ends here (in a bucket, its copy).
     #[inline]
     pub(super) fn step(&mut self, step: Step) -> bool {
         match step {
@@ -207,7 +205,7 @@ impl<'a, E: Egress> Executor<'a, E> {
         }
     }
 
-    /// Takes the steps of a decision.
+    /// Executes the steps of a decision.
     #[inline]
     pub(super) fn replay(&mut self, steps: &[Step]) {
         let mut at = 0;
@@ -217,7 +215,7 @@ impl<'a, E: Egress> Executor<'a, E> {
                 if self.depth == 0 {
                     return;
                 }
-                // On behind the bucket that this was in.
+                // Goes on behind the bucket that the copy was in.
                 let mut nested = 0usize;
                 while let Some(step) = steps.get(at) {
                     match step {
@@ -310,13 +308,13 @@ impl<'a, E: Egress> Executor<'a, E> {
         true
     }
 
-    /// What is done seldom, out of the way of what is not.
+    /// Rare actions, in a function of their own so that the frequent ones stay compact.
     #[cold]
     #[inline(never)]
     fn rare(&mut self, op: Op) -> bool {
         match op {
-            // Decisions hold a group's buckets instead, and say what is carried where it is
-            // reported.
+            // A decision has the group's buckets as steps, and TUNNEL_ID where a controller gets
+            // it.
             Op::Group(_) | Op::SetTunnelId(_) => {}
             Op::DecMplsTtl => return self.lowered(rewrite::dec_mpls_ttl),
             Op::SetSctpSrc(p) => return rewrite::sctp_port(self.frame_mut(), 0, p),
@@ -327,7 +325,7 @@ impl<'a, E: Egress> Executor<'a, E> {
         true
     }
 
-    /// Puts a tag on or takes it off, where there is one.
+    /// Pushes a tag, or pops one if there is one.
     fn tag(&mut self, op: Op) {
         match op {
             Op::PopVlan if !rewrite::tagged(self.frame()) => {}
@@ -341,7 +339,7 @@ impl<'a, E: Egress> Executor<'a, E> {
         }
     }
 
-    /// Lowers a TTL; a packet whose TTL is used up ends, and a controller hears of it.
+    /// Decrements a TTL. A packet whose TTL becomes invalid is dropped, and a controller gets it.
     fn lowered(&mut self, lower: fn(&mut [u8]) -> bool) -> bool {
         let goes_on = lower(self.frame_mut());
         if !goes_on {
@@ -390,14 +388,14 @@ impl<'a, E: Egress> Executor<'a, E> {
                 self.on.ports.flooded(port, self.in_port).for_each(|p| self.egress.leave(&how(p), frame));
             }
             port13::IN_PORT => self.egress.leave(&how(self.in_port), frame),
-            // A packet never goes back where it came from, unless it is said so (IN_PORT).
+            // A packet is not sent out of its input port, except to IN_PORT (OF 1.3.5 section 5.1).
             p if p == self.in_port => {}
             p => self.egress.leave(&how(p), frame),
         }
     }
 }
 
-/// Fields that are set seldom.
+/// Sets the fields that flows seldom set.
 fn set_field(frame: &mut [u8], op: Op) {
     match op {
         Op::SetEthType(kind) => rewrite::set_ether_type(frame, kind),
@@ -437,7 +435,7 @@ fn set_field(frame: &mut [u8], op: Op) {
 mod tests {
     use super::*;
 
-    /// Remembered decisions are read for every packet.
+    /// Remembered decisions are read for every packet, so that a step has to stay small.
     #[test]
     fn a_step_is_small() {
         assert_eq!((size_of::<Op>(), size_of::<Step>()), (12, 12));

@@ -9,37 +9,38 @@ use crate::{of10, of13};
 use std::time::Duration;
 use tandem_model::Time;
 
-/// How a controller worded a flow, so that it can be reported in the same words.
+/// The match and actions of a flow as its controller sent them, so that statistics report them
+/// unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum WireForm {
-    /// No controller did.
+    /// No controller sent the flow.
     #[default]
     None,
-    /// In OpenFlow 1.0.
+    /// Sent in OpenFlow 1.0.
     V10(of10::Match, Vec<of10::Action>),
-    /// In OpenFlow 1.3.
+    /// Sent in OpenFlow 1.3.
     V13(of13::Match, Vec<of13::Instruction>),
 }
 
 /// One flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
-    /// Which flow it is, among all that a pipeline ever had: given when it is added, kept when it
-    /// is modified, never used twice. 0 before it is added.
+    /// Id of the flow among all that the pipeline ever had: given when the flow is added, kept when
+    /// it is modified, never reused. 0 before it is added.
     pub id: u64,
     /// Higher wins.
     pub priority: u16,
     /// What it matches.
     pub criteria: Criteria,
-    /// The controller's.
+    /// Cookie that the controller gave the flow.
     pub cookie: u64,
     /// OFPFF bits, kept for the controller.
     pub flags: u16,
-    /// Without a packet for this long, it goes; zero for never.
+    /// Idle time-out; zero for none.
     pub idle: Duration,
-    /// After this long, it goes; zero for never.
+    /// Hard time-out; zero for none.
     pub hard: Duration,
-    /// What is done.
+    /// What is done to matching packets.
     pub instructions: Instructions,
     /// Packets.
     pub packets: u64,
@@ -47,9 +48,9 @@ pub struct Flow {
     pub bytes: u64,
     /// When it was added.
     pub added: Time,
-    /// When it matched last (or was added).
+    /// When a packet last matched (at first, when it was added).
     pub used: Time,
-    /// How it was said.
+    /// The flow as the controller sent it.
     pub wording: WireForm,
 }
 
@@ -74,13 +75,14 @@ impl Flow {
         }
     }
 
-    /// True for the flow that takes what no other flow is for: all wildcards and priority 0 (OF
-    /// 1.3.5 section 5.4). In OpenFlow 1.0 that is a flow like any other.
+    /// Whether it is a table-miss flow: it has priority 0 and no match fields (OF 1.3.5 section
+    /// 5.4). In OpenFlow 1.0 that is a flow like any other.
     pub fn is_miss(&self) -> bool {
         self.priority == 0 && self.criteria.is_any() && !matches!(self.wording, WireForm::V10(..))
     }
 
-    /// Its place in the order: an OpenFlow 1.0 flow without wildcards stands above all priorities.
+    /// Its rank among the flows of a table. An OpenFlow 1.0 flow without wildcards ranks above all
+    /// priorities (OF 1.0 section 3.4).
     fn rank(&self) -> u32 {
         if self.criteria.is_exact() { u32::from(u16::MAX) + 1 } else { self.priority.into() }
     }
@@ -92,32 +94,32 @@ pub struct AddOptions {
     /// Refuse it if a packet may match both it and another flow of the same priority
     /// (OFPFF_CHECK_OVERLAP).
     pub check_overlap: bool,
-    /// A flow with the same match and priority hands its counters on (OF 1.3.5 section 6.4, without
-    /// OFPFF_RESET_COUNTS); else they start anew (OF 1.0 section 4.6 always).
+    /// A flow with the same match and priority keeps its counters (OF 1.3.5 section 6.4, without
+    /// OFPFF_RESET_COUNTS); else they start at zero (in OF 1.0 section 4.6, always).
     pub keep_counts: bool,
 }
 
-/// What is changed in flows; everything else stays as it is.
+/// A modification of flows; time-outs, cookies and flags stay.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
-    /// What is done from now on.
+    /// The new instructions.
     pub instructions: Instructions,
-    /// Whether the counters start anew (OFPFF_RESET_COUNTS of 1.3).
+    /// Whether the counters start at zero (OFPFF_RESET_COUNTS of 1.3).
     pub reset_counts: bool,
-    /// How it was said; the match in it is not looked at.
+    /// The new instructions as the controller sent them; the match in it is ignored.
     pub wording: WireForm,
 }
 
-/// Why a flow went (OFPRR).
+/// Why a flow was removed (OFPRR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RemovedReason {
-    /// No packet for its idle time-out.
+    /// Its idle time-out.
     Idle,
     /// Its hard time-out.
     Hard,
-    /// Deleted.
+    /// A controller deleted it.
     Deleted,
-    /// The group that it sent to was deleted.
+    /// The group that it sends to was deleted.
     Group,
 }
 
@@ -132,18 +134,19 @@ pub enum TableError {
     Full(usize),
 }
 
-/// Which flows a change or deletion is about.
+/// Selects the flows of a modification, deletion or request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// What they match.
+    /// The match of the request.
     pub criteria: Criteria,
-    /// With exactly this match and this priority; else every flow whose match is covered.
+    /// With a priority, only the flow with exactly this match and priority; else every flow whose
+    /// match `criteria` covers.
     pub strict: Option<u16>,
     /// Only flows that send to this port.
     pub out_port: Option<u32>,
     /// Only flows that send to this group.
     pub out_group: Option<u32>,
-    /// Only flows whose cookie has these bits: value and mask.
+    /// Only flows whose cookie has these bits: value, mask.
     pub cookie: (u64, u64),
 }
 
@@ -171,36 +174,36 @@ impl Filter {
     }
 }
 
-/// Bits of a flow's id that count flows; those above are the table's number. At a million additions
-/// a second they last 2000 years.
+/// Bits of a flow's id that count flows; those above are the table's number. They suffice for a
+/// million additions a second over 2000 years.
 const ID_BITS: u32 = 56;
 
-/// When a flow's time is up, if it has one and no packet comes.
+/// When a flow expires if no packet matches it; `None` without time-outs.
 fn end(flow: &Flow) -> Option<Time> {
     let at = |since: Time, limit: Duration| (!limit.is_zero()).then(|| since + limit);
     at(flow.added, flow.hard).into_iter().chain(at(flow.used, flow.idle)).min()
 }
 
-/// One table: flows in the order of their priorities.
+/// A flow table.
 #[derive(Debug, Clone)]
 pub struct FlowTable {
-    /// By rank, highest first; of one rank, in the order of addition.
+    /// By rank, highest first; within a rank, in the order of addition.
     #[allow(
         clippy::vec_box,
         reason = "a flow has hundreds of bytes, which would all move when one before it comes or goes"
     )]
     flows: Vec<Box<Flow>>,
-    /// The place of each of them: ascending.
+    /// The place of each flow in `flows`, ascending.
     places: Vec<Place>,
     by_match: Index,
     most: usize,
-    /// The last flow's id.
+    /// The number of the flow that was added last.
     last_id: u64,
     generation: u64,
-    /// Where each flow stands, by id, and the generation that this was in.
+    /// Index in `flows` by id, and the generation of the table that it is valid for.
     by_id: (u64, Vec<(u64, usize)>),
-    /// No flow's time is up before this: `None` while no flow has one. It may be too early, never
-    /// too late.
+    /// No flow expires before this time; `None` if no flow has a time-out. It may be too early,
+    /// never too late.
     earliest: Option<Time>,
     /// Packets looked up.
     pub lookups: u64,
@@ -214,7 +217,7 @@ impl FlowTable {
         FlowTable::numbered(0, most)
     }
 
-    /// An empty table whose flows' ids are not those of tables with other numbers.
+    /// An empty table that numbers its flows so that ids differ between the tables of a pipeline.
     pub(super) fn numbered(table: u8, most: usize) -> FlowTable {
         FlowTable {
             flows: Vec::new(),
@@ -235,12 +238,13 @@ impl FlowTable {
         usize::try_from(id >> ID_BITS).unwrap_or(usize::MAX)
     }
 
-    /// Changes whenever another flow may be found for some packet, or a flow does something else.
+    /// A number that changes whenever a packet may match another flow, or a flow's instructions
+    /// change.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// All flows, in the order in which they are tried.
+    /// All flows, in the order in which a lookup tries them.
     pub fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.flows.iter().map(|f| &**f)
     }
@@ -250,7 +254,7 @@ impl FlowTable {
         self.most
     }
 
-    /// Takes so many flows at most from now on; those that are there stay.
+    /// Sets the maximum of flows; flows above it stay.
     pub(crate) fn set_most(&mut self, most: usize) {
         self.most = most;
     }
@@ -265,11 +269,10 @@ impl FlowTable {
         self.flows.is_empty()
     }
 
-    /// Adds a flow; one with the same match and priority is replaced without a word, its counters
-    /// handed on or not.
+    /// Adds a flow. It replaces one with the same match and priority without FLOW_REMOVED (OF 1.3.5
+    /// section 6.4); `how` says whether the counters are kept.
     ///
-    /// # Errors
-    /// When it overlaps (and that is to be checked), or there is no room. Nothing is then changed.
+    /// When it overlaps (if that is checked), or the table is full. Nothing is changed then.
     pub fn add(&mut self, mut flow: Flow, how: AddOptions) -> Result<(), TableError> {
         if how.check_overlap
             && self.flows.iter().any(|f| f.priority == flow.priority && f.criteria.overlaps(&flow.criteria))
@@ -301,7 +304,7 @@ impl FlowTable {
         Ok(())
     }
 
-    /// Where flows stand that a filter may be about: those with its match where it is strict, else
+    /// Indexes of the flows that a filter may select: for a strict one, those with its match, else
     /// all.
     fn candidates(&self, filter: &Filter) -> Vec<usize> {
         match filter.strict {
@@ -312,7 +315,8 @@ impl FlowTable {
         }
     }
 
-    /// Gives flows other instructions; time-outs, cookies and flags stay. Returns how many.
+    /// Gives flows other instructions; time-outs, cookies and flags stay. Returns the number of
+    /// flows.
     pub fn modify(&mut self, filter: &Filter, change: &Change) -> usize {
         let mut count = 0;
         for at in self.candidates(filter) {
@@ -324,8 +328,8 @@ impl FlowTable {
             match (&mut flow.wording, &change.wording) {
                 (WireForm::V10(_, old), WireForm::V10(_, new)) => old.clone_from(new),
                 (WireForm::V13(_, old), WireForm::V13(_, new)) => old.clone_from(new),
-                // Half of it was said in one version, half in another: no version has words for the
-                // whole.
+                // The match came in one version, the instructions in another: neither version can
+                // report both as they were sent.
                 (wording, _) => *wording = WireForm::None,
             }
             count += 1;
@@ -334,7 +338,7 @@ impl FlowTable {
         count
     }
 
-    /// The flows that a filter is about, in the order of the table.
+    /// The flows that a filter selects, in the order of the table.
     pub fn select(&self, filter: &Filter) -> impl Iterator<Item = &Flow> {
         self.iter().filter(move |f| filter.takes(f))
     }
@@ -344,7 +348,8 @@ impl FlowTable {
         if filter.strict.is_none() {
             return self.take_out(|f| filter.takes(f));
         }
-        // A strict one is about one flow at most: one of this match has this priority.
+        // A strict filter selects at most one flow: the one with its priority among those with its
+        // match.
         let one = |at: &usize| self.at(*at).is_some_and(|f| filter.takes(f));
         let Some(at) = self.candidates(filter).into_iter().find(one) else { return Vec::new() };
         let (flow, place) = (self.flows.remove(at), self.places.remove(at));
@@ -353,7 +358,7 @@ impl FlowTable {
         vec![*flow]
     }
 
-    /// Takes flows out, in the order of the table.
+    /// Removes flows and returns them, in the order of the table.
     pub(super) fn take_out(&mut self, takes: impl Fn(&Flow) -> bool) -> Vec<Flow> {
         if !self.iter().any(&takes) {
             return Vec::new();
@@ -373,8 +378,8 @@ impl FlowTable {
         gone
     }
 
-    /// The flow for a packet of `bytes` bytes; its counters and its idle time are brought up to
-    /// date.
+    /// The flow that matches a packet of `bytes` bytes; counts the packet and restarts the flow's
+    /// idle time-out.
     pub fn lookup(&mut self, key: &FlowKey, bytes: usize, now: Time) -> Option<&Flow> {
         let Some(at) = self.find(key) else {
             self.missed();
@@ -383,22 +388,22 @@ impl FlowTable {
         self.hit(at, bytes, now)
     }
 
-    /// Where the flow for a packet stands; nothing is counted.
+    /// Index of the flow that matches a packet; counts nothing.
     pub(super) fn find(&self, key: &FlowKey) -> Option<usize> {
         self.by_match.find(key).and_then(|place| self.standing(place))
     }
 
-    /// Where the flow of a place stands.
+    /// Index of the flow with this place in the order.
     fn standing(&self, place: Place) -> Option<usize> {
         self.places.binary_search(&place).ok()
     }
 
-    /// Counts a packet that no flow is for.
+    /// Counts a packet without a matching flow.
     pub(super) fn missed(&mut self) {
         self.lookups += 1;
     }
 
-    /// Counts a packet for the flow at a place.
+    /// Counts a packet for the flow at this index.
     pub(super) fn hit(&mut self, at: usize, bytes: usize, now: Time) -> Option<&Flow> {
         self.lookups += 1;
         let flow = self.flows.get_mut(at)?;
@@ -409,13 +414,13 @@ impl FlowTable {
         Some(flow)
     }
 
-    /// The flow at a place.
+    /// The flow at this index.
     pub(super) fn at(&self, at: usize) -> Option<&Flow> {
         self.flows.get(at).map(|f| &**f)
     }
 
-    /// Adds what something else than this table counted for a flow, and when it saw it last; false
-    /// when there is no such flow.
+    /// Adds packets that were counted elsewhere (by hardware) to a flow's counters, and the time of
+    /// the last one; false if there is no such flow.
     pub(super) fn credit(&mut self, id: u64, packets: u64, bytes: u64, used: Option<Time>) -> bool {
         let at = self.place(id);
         if let Some(flow) = at.and_then(|at| self.flows.get_mut(at)) {
@@ -428,8 +433,8 @@ impl FlowTable {
         at.is_some()
     }
 
-    /// Where a flow stands. The index is made anew when the table has changed, so that many
-    /// questions in a row cost little.
+    /// Index of a flow by its id. The map is rebuilt after the table has changed, so that many
+    /// calls in a row are cheap.
     fn place(&mut self, id: u64) -> Option<usize> {
         if self.by_id.0 != self.generation {
             self.by_id.0 = self.generation;
@@ -440,8 +445,8 @@ impl FlowTable {
         list.binary_search_by_key(&id, |(id, _)| *id).ok().map(|at| list[at].1)
     }
 
-    /// Takes out the flows whose time is up, with the reason. A hard time-out counts before an idle
-    /// one.
+    /// Removes the flows that have expired, each with the reason. Where both time-outs have ended,
+    /// the hard one is the reason.
     pub fn expire(&mut self, now: Time) -> Vec<(Flow, RemovedReason)> {
         if self.earliest.is_none_or(|at| at > now) {
             return Vec::new();
@@ -457,12 +462,12 @@ impl FlowTable {
         gone.into_iter().filter_map(|f| reason(&f).map(|r| (f, r))).collect()
     }
 
-    /// When [`FlowTable::expire`] has something to do next.
+    /// When [`FlowTable::expire`] has to be called next.
     pub fn next_expiry(&self) -> Option<Time> {
         self.iter().filter_map(end).min()
     }
 
-    /// Not after [`FlowTable::next_expiry`], and known without looking at the flows.
+    /// A time not after [`FlowTable::next_expiry`], known without a pass over the flows.
     pub(super) fn earliest(&self) -> Option<Time> {
         self.earliest
     }

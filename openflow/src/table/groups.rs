@@ -36,10 +36,10 @@ pub(super) fn watches(bucket: &Bucket) -> bool {
     bucket.watch_port != port::ANY || bucket.watch_group != group::ANY
 }
 
-/// One bucket, as it is carried out.
+/// One bucket, ready for execution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Branch {
-    /// As it was said.
+    /// The bucket as the controller sent it.
     pub said: Bucket,
     /// Its actions, in the order of an action set.
     pub ops: Vec<Op>,
@@ -55,7 +55,7 @@ impl Branch {
         self.ops.iter().any(|op| op.rewrites())
     }
 
-    /// The groups that it hands on to.
+    /// The groups that its actions name.
     pub(super) fn groups(&self) -> impl Iterator<Item = u32> {
         self.ops.iter().filter_map(|op| match op {
             Op::Group(group) => Some(*group),
@@ -63,7 +63,7 @@ impl Branch {
         })
     }
 
-    /// The groups that it hands on to or watches.
+    /// The groups that its actions name or that it watches.
     fn named(&self) -> impl Iterator<Item = u32> {
         self.groups().chain((self.said.watch_group != group::ANY).then_some(self.said.watch_group))
     }
@@ -74,7 +74,7 @@ impl Branch {
 pub struct Group {
     /// Its number.
     pub id: u32,
-    /// How it picks buckets.
+    /// How it chooses buckets.
     pub kind: Kind,
     /// Its buckets.
     pub buckets: Vec<Branch>,
@@ -87,7 +87,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// How long it is there.
+    /// Time since it was added.
     pub fn age(&self, now: Time) -> Duration {
         now.since(self.added)
     }
@@ -101,37 +101,37 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// All of them.
+    /// The groups in ascending order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &Group> {
         self.list.iter()
     }
 
-    /// How many there are.
+    /// Number of groups.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// True without any.
+    /// True without groups.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// One of them.
+    /// A group by its number.
     pub fn get(&self, id: u32) -> Option<&Group> {
         self.place(id).and_then(|at| self.list.get(at))
     }
 
-    /// Where one stands.
+    /// Index of a group by its number.
     pub(super) fn place(&self, id: u32) -> Option<usize> {
         self.list.binary_search_by_key(&id, |g| g.id).ok()
     }
 
-    /// The one at a place.
+    /// The group at this index.
     pub(super) fn at(&self, at: usize) -> Option<&Group> {
         self.list.get(at)
     }
 
-    /// Adds a group, or puts it in the place of the one with its number.
+    /// Adds a group; it replaces one with the same number.
     pub(super) fn put(&mut self, group: Group) {
         match self.list.binary_search_by_key(&group.id, |g| g.id) {
             Ok(at) => self.list[at] = group,
@@ -140,24 +140,24 @@ impl Groups {
         self.generation += 1;
     }
 
-    /// Takes a group away; all of them without a number.
+    /// Removes a group, or all without a number.
     pub(super) fn remove(&mut self, id: Option<u32>) {
         self.list.retain(|g| id.is_some_and(|id| id != g.id));
         self.generation += 1;
     }
 
-    /// Changes whenever groups do.
+    /// A number that changes whenever the groups do.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// How many groups hand on to one.
+    /// Number of groups whose buckets name this one.
     pub fn references(&self, id: u32) -> usize {
         self.list.iter().filter(|g| g.buckets.iter().any(|b| b.groups().any(|to| to == id))).count()
     }
 
-    /// True when a group with these buckets would, through others, come back to itself, by handing
-    /// on or by watching.
+    /// Whether a group with these buckets would, directly or through other groups, name or watch
+    /// itself.
     pub(super) fn loops(&self, id: u32, buckets: &[Branch]) -> bool {
         let mut todo: Vec<u32> = buckets.iter().flat_map(Branch::named).collect();
         let mut seen = Vec::new();
@@ -190,8 +190,8 @@ impl Groups {
         }
     }
 
-    /// Which buckets of a group a packet goes into, of those from `from` on the first; `hash` is
-    /// that of the packet's flow.
+    /// The first bucket from `from` on that a packet goes into; `hash` is that of the packet's
+    /// flow.
     pub(super) fn next_bucket(&self, at: usize, from: usize, hash: u64, ports: &Ports) -> Option<usize> {
         let group = self.list.get(at)?;
         match group.kind {
@@ -202,7 +202,7 @@ impl Groups {
         }
     }
 
-    /// By weight among the buckets that are not known to be dead (section 5.6.1).
+    /// Chooses by weight among the buckets that are not known to be dead (section 5.6.1).
     fn selected(&self, group: &Group, hash: u64, ports: &Ports) -> Option<usize> {
         let weight = |b: &Branch| if self.usable(b, ports) { u64::from(b.said.weight) } else { 0 };
         let total: u64 = group.buckets.iter().map(weight).sum();
@@ -215,7 +215,7 @@ impl Groups {
         })
     }
 
-    /// Alive, or watching nothing.
+    /// Whether the bucket is alive or watches nothing.
     fn usable(&self, bucket: &Branch, ports: &Ports) -> bool {
         !watches(&bucket.said) || self.watched_lives(bucket, ports)
     }
@@ -227,12 +227,12 @@ impl Groups {
             || said.watch_group != group::ANY && self.lives(said.watch_group, ports)
     }
 
-    /// A group is alive when one of its buckets is; one that watches nothing always is. Each group
-    /// that is watched on the way is looked at once.
+    /// A group is alive when one of its buckets is; a group that watches nothing always is. Each
+    /// watched group is checked once, so that a loop of groups ends.
     fn lives(&self, id: u32, ports: &Ports) -> bool {
         let (mut todo, mut seen) = (vec![id], vec![id]);
         while let Some(id) = todo.pop() {
-            // A group that was watched and is gone is dead.
+            // A watched group that does not exist is dead.
             let Some(group) = self.get(id) else { continue };
             for said in group.buckets.iter().map(|b| &b.said) {
                 if !watches(said) || said.watch_port != port::ANY && ports.live(said.watch_port) {

@@ -1,45 +1,47 @@
-//! Finds flows without a look at each: flows that look at the same bits of the same fields stand
-//! together, and among them the one for a packet is found by its bits.
+//! Finds the flow of a packet without a comparison with each flow: flows that match the same bits
+//! of the same fields form a class, and a class finds the packet's flow by the values of these bits
+//! (tuple space search).
 
 use super::key::{FieldId, FlowKey};
 use super::match_fields::Criteria;
 use std::collections::BTreeMap;
 
-/// A flow's place in the order in which a table tries its flows: the smaller comes first.
+/// A flow's place in the order in which a table tries flows; smaller places come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    /// The higher the rank, the smaller.
+    /// Complement of the rank: smaller for a higher rank.
     below: u32,
-    /// When it was added.
+    /// Sequence number of its addition.
     turn: u64,
 }
 
 impl Place {
-    /// Behind all of its rank and of higher ones that were added in an earlier turn.
+    /// The place behind all flows of a higher rank, and behind those of its rank with an earlier
+    /// turn.
     pub(super) fn new(rank: u32, turn: u64) -> Place {
         Place { below: u32::MAX - rank, turn }
     }
 }
 
-/// Flows that look at the same bits.
+/// The flows that match the same bits.
 #[derive(Debug, Clone)]
 struct Alike {
-    /// Field and mask.
+    /// Each field with its mask.
     bits: Vec<(FieldId, u128)>,
-    /// No flow of it comes before this.
+    /// No flow of this class comes before this place.
     first: Place,
-    /// By the fields' values: places, the first one first.
+    /// Places of flows by the fields' values, first place first.
     flows: BTreeMap<Vec<u128>, Vec<Place>>,
 }
 
-/// Finds the flows of a table that may match a packet.
+/// Finds the flows of a table that match a packet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Index {
-    /// By `first`.
+    /// Classes, ordered by `first`.
     list: Vec<Alike>,
 }
 
-/// The most fields that there are.
+/// The highest number of fields in a match.
 const MOST_FIELDS: usize = 40;
 
 impl Index {
@@ -91,13 +93,13 @@ impl Index {
                 flows.remove(&values);
             }
         }
-        // `first` may now be too early, which only costs a look.
+        // `first` may be too early from now on, which costs a lookup and no correctness.
         if flows.is_empty() {
             self.list.remove(at);
         }
     }
 
-    /// The first flow for a packet.
+    /// The place of the first flow that matches a packet.
     pub(super) fn find(&self, key: &FlowKey) -> Option<Place> {
         let mut best: Option<Place> = None;
         let mut values = [0u128; MOST_FIELDS];

@@ -1,12 +1,12 @@
-//! What a flow does, in one form for both versions: actions and instructions as they are carried
-//! out (OF 1.0 section 3.3, OF 1.3.5 sections 5.9 to 5.12), made from either version's.
+//! A flow's instructions in one form for both versions, ready for execution (OF 1.0 section 3.3, OF
+//! 1.3.5 sections 5.9 to 5.12).
 
 use super::ops::{Op, Unsupported, no_table, ops10, ops13};
 use crate::error::OfErrorCode;
 use crate::of13::port as port13;
 use crate::{of10, of13};
 
-/// Puts an action into an action set: the later replaces the earlier of its kind (section 5.10).
+/// Puts an action into an action set: it replaces an earlier one of its kind (section 5.10).
 pub(super) fn into_set(set: &mut Vec<Op>, op: Op) {
     let same = |old: &Op| {
         std::mem::discriminant(old) == std::mem::discriminant(&op)
@@ -16,8 +16,7 @@ pub(super) fn into_set(set: &mut Vec<Op>, op: Op) {
     set.push(op);
 }
 
-/// Puts an action set into the order in which it is carried out; a group takes the place of an
-/// output (section 5.10).
+/// Sorts an action set into the order of its execution; a group replaces an output (section 5.10).
 pub(super) fn in_order(set: &mut Vec<Op>) {
     if set.iter().any(|op| matches!(op, Op::Group(_))) {
         set.retain(|op| op.place() != Op::LAST);
@@ -25,30 +24,30 @@ pub(super) fn in_order(set: &mut Vec<Op>) {
     set.sort_by_key(|op| op.place());
 }
 
-/// What a flow does.
+/// The instructions of a flow.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Instructions {
-    /// A meter to pass first.
+    /// The meter that packets pass first.
     pub meter: Option<u32>,
-    /// At once, in order.
+    /// Actions that are applied at once, in order.
     pub apply: Vec<Op>,
-    /// Empties the action set first.
+    /// Clears the action set first.
     pub clear: bool,
-    /// Into the action set, done when the packet leaves the pipeline.
+    /// Actions for the action set, which is executed when the packet leaves the pipeline.
     pub write: Vec<Op>,
     /// Metadata: value and mask.
     pub metadata: Option<(u64, u64)>,
-    /// On to a later table.
+    /// The next table.
     pub goto: Option<u8>,
 }
 
 impl Instructions {
-    /// Actions at once, nothing else.
+    /// Instructions that only apply actions.
     pub fn applying(apply: Vec<Op>) -> Instructions {
         Instructions { apply, ..Instructions::default() }
     }
 
-    /// True when it sends to a port.
+    /// Whether an action sends to this port.
     pub fn sends_to(&self, port: u32) -> bool {
         let sends = |op: &Op| match *op {
             Op::Output(to) => to == port,
@@ -58,12 +57,12 @@ impl Instructions {
         self.apply.iter().chain(&self.write).any(sends)
     }
 
-    /// True when it sends through a group.
+    /// Whether an action sends to this group.
     pub fn sends_to_group(&self, group: u32) -> bool {
         self.groups().any(|g| g == group)
     }
 
-    /// The groups that it sends through.
+    /// The groups that its actions name.
     pub fn groups(&self) -> impl Iterator<Item = u32> {
         self.apply.iter().chain(&self.write).filter_map(|op| match op {
             Op::Group(group) => Some(*group),
@@ -73,17 +72,15 @@ impl Instructions {
 
     /// From OpenFlow 1.0 actions.
     ///
-    /// # Errors
-    /// For vendors' actions and ports that cannot be.
+    /// # Errors For vendors' actions and for ports that OpenFlow 1.0 does not allow.
     pub fn from_of10(actions: &[of10::Action]) -> Result<Instructions, Unsupported> {
         Ok(Instructions::applying(no_table(ops10(actions)?)?))
     }
 
     /// From OpenFlow 1.3 instructions.
     ///
-    /// # Errors
-    /// For experimenters, ports that cannot be, what cannot be set, and an instruction that is
-    /// there twice.
+    /// # Errors For experimenters' actions, ports that OpenFlow 1.3 does not allow, fields that
+    /// cannot be set, and an instruction that occurs twice.
     pub fn from_of13(instructions: &[of13::Instruction]) -> Result<Instructions, Unsupported> {
         use of13::Instruction;
         let mut out = Instructions::default();

@@ -1,5 +1,5 @@
-//! A packet's fields, as flows match them (OF 1.0 section 3.4, OF 1.3.5 section 7.2.3.7). A field
-//! is there only where its prerequisite is: a packet that is no ARP has no ARP opcode.
+//! A packet's fields, as flows match them (OF 1.0 section 3.4, OF 1.3.5 section 7.2.3.7). A packet
+//! has a field only if it fulfils the field's prerequisite: only ARP packets have an ARP opcode.
 
 use super::rewrite::ether_type;
 
@@ -10,9 +10,9 @@ use super::rewrite::ether_type;
 pub enum FieldId {
     /// Port it came in by.
     InPort = 0,
-    /// The physical port under it; the same where it came in by no logical port.
+    /// The physical port; equal to `InPort` unless the packet came in by a logical port.
     InPhyPort = 1,
-    /// Carried between tables.
+    /// Metadata that a table writes for later ones.
     Metadata = 2,
     /// Ethernet destination.
     EthDst = 3,
@@ -76,9 +76,9 @@ pub enum FieldId {
     MplsBos = 36,
     /// I-SID of the outermost PBB service tag.
     PbbIsid = 37,
-    /// What a logical port says of the tunnel; 0 without one.
+    /// Metadata of a logical port; 0 without one.
     TunnelId = 38,
-    /// Which IPv6 extension headers there are: OFPIEH bits.
+    /// OFPIEH bits of the IPv6 extension headers in the packet.
     Ipv6Exthdr = 39,
 }
 
@@ -87,7 +87,7 @@ const COUNT: usize = 40;
 
 /// OFPIEH bits (OF 1.3.5 section 7.2.3.7).
 mod exthdr {
-    /// The chain ends with "no next header".
+    /// The chain of headers ends with "no next header" (59).
     pub(super) const NO_NEXT: u16 = 1;
     /// Encrypted payload.
     pub(super) const ESP: u16 = 1 << 1;
@@ -101,14 +101,14 @@ mod exthdr {
     pub(super) const ROUTER: u16 = 1 << 5;
     /// Hop-by-hop options.
     pub(super) const HOP: u16 = 1 << 6;
-    /// A header is there more often than RFC 2460 has it.
+    /// A header occurs more often than RFC 2460 allows.
     pub(super) const REPEATED: u16 = 1 << 7;
     /// Headers are not in the order of RFC 2460 section 4.1.
     pub(super) const UNORDERED: u16 = 1 << 8;
 }
 
-/// Mixes a word into a hash: the halves of a 128-bit product, by an odd constant (2^64 over the
-/// golden ratio).
+/// Mixes a word into a hash by the two halves of a 128-bit product with an odd constant (2^64
+/// divided by the golden ratio).
 #[inline]
 pub(super) fn mix(hash: u64, word: u64) -> u64 {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -121,9 +121,9 @@ pub(super) fn mix(hash: u64, word: u64) -> u64 {
 pub struct FlowKey([Option<u128>; COUNT]);
 
 impl FlowKey {
-    /// The fields of a frame that came in by a port. What is cut off or broken has no fields from
-    /// there on. The port is taken to be a physical one; who has logical ports sets `InPhyPort` and
-    /// `TunnelId` afterwards.
+    /// The fields of a frame that came in by a port. If a header is truncated or malformed, its
+    /// fields and those behind it are missing. The port is taken as a physical one; for a logical
+    /// port, the caller sets `InPhyPort` and `TunnelId` afterwards.
     pub fn new(frame: &[u8], in_port: u32) -> FlowKey {
         let mut key = FlowKey([None; COUNT]);
         key.set(FieldId::InPort, in_port.into());
@@ -139,14 +139,14 @@ impl FlowKey {
         self.0[field as usize]
     }
 
-    /// Sets a field (metadata between tables, what a logical port knows; everything else is the
-    /// packet's own).
+    /// Sets a pipeline field (metadata, or a field of a logical port). All other fields come from
+    /// the packet.
     pub fn set(&mut self, field: FieldId, value: u128) {
         self.0[field as usize] = Some(value);
     }
 
-    /// A number that is the same for all packets of a flow (Ethernet, VLAN, MPLS, IP, ARP and
-    /// transport addresses), and spread evenly over flows.
+    /// A hash that is equal for all packets of a flow (Ethernet, VLAN, MPLS, IP, ARP and transport
+    /// addresses), and evenly distributed over flows.
     pub fn flow_hash(&self) -> u64 {
         const FIELDS: [FieldId; 14] = [
             FieldId::EthDst,
@@ -255,15 +255,16 @@ impl FlowKey {
         self.transport(protocol.into(), rest?, (FieldId::Icmpv6Type, FieldId::Icmpv6Code, 58))
     }
 
-    /// Passes the extension headers (RFC 2460 section 4) and says which there are. The protocol is
-    /// that of what follows them; what follows is `None` where it cannot be seen: behind
-    /// encryption, in a later fragment, or cut off.
+    /// Reads the extension headers (RFC 2460 section 4) and sets their OFPIEH bits. Returns the
+    /// protocol behind them and its bytes, which are `None` if they cannot be read: behind
+    /// encryption, in a later fragment, or truncated.
     fn extension_headers<'a>(&mut self, first: u8, body: &'a [u8]) -> (u8, Option<&'a [u8]>) {
         let (mut next, mut rest) = (first, Some(body));
         let (mut found, mut place) = (0u16, 0u8);
         let mut destinations = 0;
         loop {
-            // A header's place in the order of RFC 2460; destination options have two.
+            // A header's rank in the order of RFC 2460 section 4.1, which has two for destination
+            // options.
             let (bit, at) = match next {
                 0 => (exthdr::HOP, 0),
                 43 => (exthdr::ROUTER, 2),
@@ -290,8 +291,8 @@ impl FlowKey {
                 (Some(b), 44) => {
                     (8, b.get(2..4).is_some_and(|f| u16::from_be_bytes([f[0], f[1]]) & 0xfff8 != 0))
                 }
-                // An authentication header counts in words of 4 bytes, less two (RFC 4302 section
-                // 2.2).
+                // The length of an authentication header is in words of 4 bytes, minus two (RFC
+                // 4302 section 2.2).
                 (Some(b), 51) => (b.get(1).map_or(0, |n| (usize::from(*n) + 2) * 4), false),
                 (Some(b), _) => (b.get(1).map_or(0, |n| (usize::from(*n) + 1) * 8), false),
             };

@@ -1,4 +1,4 @@
-//! What a flow matches, in one form for both versions: fields with values and masks. Made from an
+//! A flow's match in one form for both versions: fields with values and masks. It is made from an
 //! OpenFlow 1.0 match (wildcards) or a 1.3 match (OXM fields, prerequisites checked).
 
 use super::key::{FieldId, FlowKey};
@@ -7,19 +7,19 @@ use crate::of10::matching::{VLAN_NONE, wildcard};
 use crate::of13::matching::MatchError;
 use crate::{of10, of13};
 
-/// Why a match cannot be used by these tables.
+/// Why these tables do not support a match.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CriteriaError {
-    /// It breaks the rules of OXM.
+    /// It is not a valid list of OXM fields.
     #[error(transparent)]
     Match(#[from] MatchError),
-    /// A field of a class that is not OpenFlow's own (OFPBMC_BAD_FIELD).
+    /// It has a field of another class than OpenFlow's own (OFPBMC_BAD_FIELD).
     #[error("this switch does not match {0}")]
     Unsupported(String),
 }
 
 impl CriteriaError {
-    /// What to answer (OF 1.3.5 section 7.5.4.5).
+    /// The OpenFlow error to answer with (OF 1.3.5 section 7.5.4.5).
     pub fn of_error(&self) -> OfErrorCode {
         match self {
             CriteriaError::Match(MatchError::Duplicate(_)) => OfErrorCode::DUPLICATE_FIELD,
@@ -29,24 +29,24 @@ impl CriteriaError {
     }
 }
 
-/// Per field: value and mask; value has no bit outside the mask. A packet without the field does
-/// not match.
+/// The conditions of a match: value and mask per field; no value has a bit outside of its mask. A
+/// packet without one of the fields does not match.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Criteria {
     /// In the order of the fields' numbers.
     fields: Vec<(FieldId, (u128, u128))>,
-    /// An OpenFlow 1.0 match without any wildcard, which wins over all that have one (OF 1.0
+    /// An OpenFlow 1.0 match without any wildcard, which ranks above every flow with one (OF 1.0
     /// section 3.4).
     exact: bool,
 }
 
 impl Criteria {
-    /// Matches every packet.
+    /// The match of every packet.
     pub fn any() -> Criteria {
         Criteria::default()
     }
 
-    /// Adds a condition; a mask without bits asks only that the packet has the field.
+    /// Adds a condition; with a mask of 0, the packet only has to have the field.
     #[must_use]
     pub fn with(mut self, field: FieldId, value: u128, mask: u128) -> Criteria {
         self.put(field, value, mask);
@@ -88,23 +88,23 @@ impl Criteria {
             .all(|(field, (value, mask))| key.get(*field).is_some_and(|found| found & mask == *value))
     }
 
-    /// True when every packet that matches `other` matches this too: for deletions that are not
-    /// strict (OF 1.3.5 section 6.4).
+    /// True when every packet that matches `other` matches this too: the rule of non-strict
+    /// modifications and deletions (OF 1.3.5 section 6.4).
     pub fn covers(&self, other: &Criteria) -> bool {
         self.fields.iter().all(|(field, (value, mask))| {
             other.get(*field).is_some_and(|(v, m)| m & mask == *mask && v & mask == *value)
         })
     }
 
-    /// True when some packet may match both: for the overlap check (OF 1.3.5 section 6.4).
+    /// True when a packet may match both: the rule of the overlap check (OF 1.3.5 section 6.4).
     pub fn overlaps(&self, other: &Criteria) -> bool {
         self.fields
             .iter()
             .all(|(field, (value, mask))| other.get(*field).is_none_or(|(v, m)| (v ^ value) & m & mask == 0))
     }
 
-    /// From an OpenFlow 1.0 match. Fields that the packet cannot have (ports without TCP, say) are
-    /// ignored, as OF 1.0.1 section 3.4 has it.
+    /// From an OpenFlow 1.0 match. Fields without their prerequisite (ports without TCP, say) are
+    /// ignored, as OF 1.0.1 section 3.4 defines it.
     pub fn from_of10(m: &of10::Match) -> Criteria {
         const ALL: u128 = u128::MAX;
         let has = |bit: u32| m.wildcards & bit == 0;

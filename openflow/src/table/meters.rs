@@ -1,4 +1,4 @@
-//! Meters: token buckets that drop or remark what is beyond a rate (OF 1.3.5 section 5.7).
+//! Meters: token buckets that drop or remark the packets above a rate (OF 1.3.5 section 5.7).
 
 use crate::of13::meter::{Band, BandKind};
 use std::time::Duration;
@@ -10,25 +10,25 @@ pub mod flag {
     pub const KBPS: u16 = 1;
     /// Rates in packets per second.
     pub const PKTPS: u16 = 1 << 1;
-    /// Bands say how large bursts may be.
+    /// Bands have a burst size.
     pub const BURST: u16 = 1 << 2;
-    /// Statistics are kept; they always are.
+    /// Statistics are collected; this implementation always does.
     pub const STATS: u16 = 1 << 3;
 }
 
-/// What a meter says to a packet.
+/// What a meter does to a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Go on as it is.
+    /// Forward it unchanged.
     Pass,
-    /// Go on with this much more drop precedence.
+    /// Raise its drop precedence by this much.
     Remark(u8),
-    /// Dropped.
+    /// Drop it.
     Drop,
 }
 
-/// A band's bucket. A token is a millionth of a bit, or a billionth of a packet, so that a
-/// nanosecond brings `rate` tokens.
+/// The token bucket of a band. A token is a millionth of a bit, or a billionth of a packet, so that
+/// each nanosecond adds `rate` tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bucket {
     tokens: u128,
@@ -43,9 +43,9 @@ pub struct Meter {
     pub id: u32,
     /// OFPMF bits.
     pub flags: u16,
-    /// Its bands, as they were said.
+    /// Its bands, as the controller sent them.
     pub bands: Vec<Band>,
-    /// Packets that came.
+    /// Packets that entered it.
     pub packets: u64,
     /// Bytes in them.
     pub bytes: u64,
@@ -65,13 +65,13 @@ impl Meter {
         meter
     }
 
-    /// Tokens that a packet, or a thousand bits, take.
+    /// Tokens that a packet costs, or a thousand bits of one.
     fn unit(&self) -> u128 {
         1_000_000_000
     }
 
-    /// The tokens that a band's bucket holds: its burst, or where none is said what its rate brings
-    /// in a second. A packet that is larger than the bucket is always beyond the rate.
+    /// Capacity of a band's bucket in tokens: its burst size, or without one the tokens of a
+    /// second. A packet larger than the capacity always exceeds the rate.
     fn room(&self, band: &Band) -> u128 {
         let burst = if self.flags & flag::BURST != 0 { band.burst_size } else { band.rate };
         u128::from(burst) * self.unit()
@@ -82,7 +82,7 @@ impl Meter {
         self.bands.iter().any(|b| matches!(b.kind, BandKind::DscpRemark(..)))
     }
 
-    /// What each band acted on: packets and bytes.
+    /// Packets and bytes that each band acted on.
     pub fn acted(&self) -> impl Iterator<Item = (u64, u64)> {
         self.buckets.iter().map(|b| (b.packets, b.bytes))
     }
@@ -117,7 +117,7 @@ impl Meter {
         }
     }
 
-    /// How long it is there.
+    /// Time since it was added.
     pub fn age(&self, now: Time) -> Duration {
         now.since(self.added)
     }
@@ -131,37 +131,37 @@ pub struct Meters {
 }
 
 impl Meters {
-    /// All of them.
+    /// The meters in ascending order of their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &Meter> {
         self.list.iter()
     }
 
-    /// How many there are.
+    /// Number of meters.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// True without any.
+    /// True without meters.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// One of them.
+    /// A meter by its number.
     pub fn get(&self, id: u32) -> Option<&Meter> {
         self.place(id).and_then(|at| self.list.get(at))
     }
 
-    /// Where one stands.
+    /// Index of a meter by its number.
     pub(super) fn place(&self, id: u32) -> Option<usize> {
         self.list.binary_search_by_key(&id, |m| m.id).ok()
     }
 
-    /// The one at a place.
+    /// The meter at this index.
     pub(super) fn at(&mut self, at: usize) -> Option<&mut Meter> {
         self.list.get_mut(at)
     }
 
-    /// Adds a meter, or puts it in the place of the one with its number.
+    /// Adds a meter; it replaces one with the same number.
     pub(super) fn put(&mut self, meter: Meter) {
         match self.list.binary_search_by_key(&meter.id, |m| m.id) {
             Ok(at) => self.list[at] = meter,
@@ -170,13 +170,13 @@ impl Meters {
         self.generation += 1;
     }
 
-    /// Takes a meter away; all of them without a number.
+    /// Removes a meter, or all without a number.
     pub(super) fn remove(&mut self, id: Option<u32>) {
         self.list.retain(|m| id.is_some_and(|id| id != m.id));
         self.generation += 1;
     }
 
-    /// Changes whenever meters do.
+    /// A number that changes whenever the meters do.
     pub fn generation(&self) -> u64 {
         self.generation
     }

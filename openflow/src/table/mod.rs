@@ -1,11 +1,11 @@
-//! Flow-table semantics: what a switch does with flow mods and packets, by the specification, for
-//! both versions. Used by tests, and by every switch that is built here.
+//! Flow-table semantics for both versions: the effects of flow mods, and of flows on packets, as
+//! the specification defines them. The soft switch uses it, and so do tests as their reference.
 //!
-//! [`key`]: a packet's fields. [`match_fields`]: what a flow matches, made from either version's
-//! match. [`instructions`] and [`ops`]: what it does. [`flows`]: one table. [`groups`], [`meters`],
-//! [`ports`]: what tables share. [`pipeline`]: several tables and what they do to a packet, with a
-//! cache of decisions in front of them (`cache`). [`mod_handlers`]: messages about flows, groups
-//! and meters, carried out and answered. Time is passed in.
+//! [`key`]: a packet's fields. [`match_fields`]: a flow's match, made from that of either version.
+//! [`instructions`] and [`ops`]: a flow's actions. [`flows`]: one table. [`groups`], [`meters`],
+//! [`ports`]: what tables share. [`pipeline`]: several tables and their effect on a packet, with a
+//! cache of decisions in front of them (`cache`). [`mod_handlers`]: executes messages about flows,
+//! groups and meters. The caller passes in the time.
 
 mod cache;
 pub(crate) mod consistent;

@@ -1,24 +1,24 @@
-//! One action in one form for both versions, made from either's (OF 1.0 section 3.3, OF 1.3.5
-//! sections 5.10 to 5.12 and 7.2.5).
+//! Actions in one form for both versions (OF 1.0 section 3.3, OF 1.3.5 sections 5.10 to 5.12 and
+//! 7.2.5).
 
 use crate::error::OfErrorCode;
 use crate::{of10, of13};
 
-/// Port numbers as OpenFlow 1.3 has them; 1.0's reserved ones are translated.
+/// Port numbers are those of OpenFlow 1.3; the reserved ones of 1.0 are translated.
 use of13::port as port13;
 
-/// One action, in one form for both versions. Decisions that are remembered are made of them, so
-/// they are small: what takes more than 8 bytes is said in halves.
+/// One action. Remembered decisions consist of these, so they are small: an operand of more than 8
+/// bytes is split into two actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op {
-    /// Send out of a port (OpenFlow 1.3 numbers, reserved ones included).
+    /// Output to a port (OpenFlow 1.3 numbers, reserved ones included).
     Output(u32),
-    /// Send to the controller: this many bytes at most, [`of13::action::NO_BUFFER`] for the whole
+    /// Output to the controller: at most this many bytes, [`of13::action::NO_BUFFER`] for the whole
     /// packet.
     Controller(u16),
-    /// Through a group.
+    /// Apply a group.
     Group(u32),
-    /// The queue for what is sent from here on.
+    /// The queue of the outputs behind this action.
     SetQueue(u32),
     /// Ethernet destination.
     SetEthDst([u8; 6]),
@@ -88,7 +88,7 @@ pub enum Op {
     SetArpSha([u8; 6]),
     /// ARP target's Ethernet address.
     SetArpTha([u8; 6]),
-    /// Lower the TTL or hop limit; the packet ends where it is used up.
+    /// Decrement the TTL or hop limit; a packet with an invalid one is dropped.
     DecTtl,
     /// TTL or hop limit.
     SetTtl(u8),
@@ -102,7 +102,7 @@ pub enum Op {
     SetMplsTc(u8),
     /// MPLS bottom of stack.
     SetMplsBos(u8),
-    /// Lower the MPLS TTL; the packet ends where it is used up.
+    /// Decrement the MPLS TTL; a packet with an invalid one is dropped.
     DecMplsTtl,
     /// MPLS TTL.
     SetMplsTtl(u8),
@@ -116,7 +116,7 @@ pub enum Op {
     PopPbb,
     /// PBB I-SID.
     SetPbbIsid(u32),
-    /// What is carried for a logical port, a number in network order; no byte of the packet.
+    /// Set TUNNEL_ID, in network order; changes no byte of the packet.
     SetTunnelId([u8; 8]),
 }
 
@@ -129,7 +129,7 @@ impl Op {
         )
     }
 
-    /// Its place in an action set (OF 1.3.5 section 5.10).
+    /// Its rank in an action set (OF 1.3.5 section 5.10).
     pub(super) fn place(self) -> u8 {
         match self {
             Op::CopyTtlIn => 1,
@@ -146,11 +146,11 @@ impl Op {
         }
     }
 
-    /// The place of what sends, in an action set.
+    /// The rank of outputs in an action set.
     pub(super) const LAST: u8 = 11;
 
-    /// True when what a later table sees afterwards is not known from what the packet's compact key
-    /// has: something comes to light, or is read otherwise.
+    /// Whether a later table may see fields afterwards that do not follow from the packet's compact
+    /// key: a header becomes visible, or is read in another way.
     pub(super) fn uncovers(self) -> bool {
         matches!(
             self,
@@ -158,11 +158,10 @@ impl Op {
         )
     }
 
-    /// An OpenFlow 1.3 action: one or two of these.
+    /// Translates an OpenFlow 1.3 action into one or two of these.
     ///
-    /// # Errors
-    /// For experimenters, ports that cannot be, types of tags that are none, and fields that are
-    /// not the packet's.
+    /// For experimenters' actions, ports that OpenFlow 1.3 does not allow, tag types that are not
+    /// defined, and fields that an action cannot set.
     pub fn from_of13(action: &of13::Action) -> Result<(Op, Option<Op>), Unsupported> {
         use of13::Action;
         let op = match action {
@@ -196,13 +195,13 @@ impl Op {
     }
 }
 
-/// An action or instruction that this pipeline cannot do.
+/// An action or instruction that this pipeline does not support.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this switch cannot do {what}")]
 pub struct Unsupported {
-    /// Which.
+    /// The action or instruction.
     pub what: String,
-    /// What to answer.
+    /// The OpenFlow error to answer with.
     pub of_error: OfErrorCode,
 }
 
@@ -212,7 +211,7 @@ impl Unsupported {
     }
 }
 
-/// The type of a tag that is pushed.
+/// Checks the Ethernet type of a tag to push.
 fn tag(kind: u16, kinds: &[u16], what: &str) -> Result<u16, Unsupported> {
     if kinds.contains(&kind) {
         return Ok(kind);
@@ -220,9 +219,9 @@ fn tag(kind: u16, kinds: &[u16], what: &str) -> Result<u16, Unsupported> {
     Err(Unsupported::new(format!("pushing a {what} of type {kind:#06x}"), OfErrorCode::BAD_ACTION_ARGUMENT))
 }
 
-/// Sending to a port by its OpenFlow 1.3 number: a physical one, or a reserved one with a meaning
-/// here. There is no switch without OpenFlow under this one (NORMAL), and the way through the first
-/// table is for PACKET_OUT only.
+/// Output to a port by its OpenFlow 1.3 number: a physical port, or a reserved one that this switch
+/// supports. NORMAL is not, since there is no other forwarding beside OpenFlow; TABLE is for
+/// PACKET_OUT only.
 fn sending(port: u32, max_len: u16) -> Result<Op, Unsupported> {
     match port {
         port13::CONTROLLER => Ok(Op::Controller(max_len)),
@@ -233,20 +232,20 @@ fn sending(port: u32, max_len: u16) -> Result<Op, Unsupported> {
     }
 }
 
-/// Both halves of an address.
+/// The two halves of an address.
 fn halves(address: std::net::Ipv6Addr) -> ([u8; 8], [u8; 8]) {
     let bits = address.to_bits();
     (((bits >> 64) as u64).to_be_bytes(), (bits as u64).to_be_bytes())
 }
 
-/// Setting a field to a value.
+/// Sets a field to a value.
 fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
     use of13::Field;
     let op = match field {
         Field::EthDst(m) => Op::SetEthDst(m.value.0),
         Field::EthSrc(m) => Op::SetEthSrc(m.value.0),
         Field::EthType(kind) => Op::SetEthType(*kind),
-        // Section 7.2.5: the bit that says that there is a tag must be set.
+        // Section 7.2.5: OFPVID_PRESENT must be set.
         Field::VlanVid(v) if v.value & of13::oxm::VLAN_PRESENT == 0 => {
             let what = format!("setting VLAN_VID to {:#x}, without OFPVID_PRESENT", v.value);
             return Err(Unsupported::new(what, OfErrorCode::BAD_SET_ARGUMENT));
@@ -291,8 +290,8 @@ fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
         Field::MplsBos(b) => Op::SetMplsBos(*b),
         Field::PbbIsid(s) => Op::SetPbbIsid(s.value.get()),
         Field::TunnelId(t) => Op::SetTunnelId(t.value.to_be_bytes()),
-        // They are not the packet's (section 7.2.5): where it came in, what tables write, what is
-        // derived from several headers.
+        // No action sets these (section 7.2.5): the input port, the metadata of tables, and the set
+        // of extension headers.
         Field::InPort(_) | Field::InPhyPort(_) | Field::Metadata(_) | Field::Ipv6Exthdr(_) => {
             return Err(Unsupported::new(format!("setting {field:?}"), OfErrorCode::BAD_SET_TYPE));
         }
@@ -303,7 +302,7 @@ fn setting(field: &of13::Field) -> Result<(Op, Option<Op>), Unsupported> {
     Ok((op, None))
 }
 
-/// Refuses the way through the first table, which only PACKET_OUT can send.
+/// Refuses output to TABLE, which is for PACKET_OUT only.
 pub(super) fn no_table(ops: Vec<Op>) -> Result<Vec<Op>, Unsupported> {
     if ops.contains(&Op::Output(port13::TABLE)) {
         return Err(Unsupported::new(
@@ -314,16 +313,15 @@ pub(super) fn no_table(ops: Vec<Op>) -> Result<Vec<Op>, Unsupported> {
     Ok(ops)
 }
 
-/// A port's number in OpenFlow 1.0 as 1.3 has it: the reserved ones stand at the top of either's
-/// numbers.
+/// Translates a port's number of OpenFlow 1.0 to 1.3: the reserved ones are at the top of either
+/// range.
 pub(crate) fn wide(port: u16) -> u32 {
     if port > of10::port::MAX { u32::from(port) | 0xffff_0000 } else { port.into() }
 }
 
-/// A list of OpenFlow 1.0 actions.
+/// Translates a list of OpenFlow 1.0 actions.
 ///
-/// # Errors
-/// For vendors' actions and ports that cannot be.
+/// For vendors' actions and for ports that OpenFlow 1.0 does not allow.
 pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
     use of10::Action;
     let mut ops = Vec::new();
@@ -331,8 +329,7 @@ pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
         match action {
             Action::Output { port, max_len } => ops.push(sending(wide(*port), *max_len)?),
             Action::Enqueue { port, queue_id, .. } => {
-                // Only what is sent here goes by that queue (section 5.2.4), later outputs go by
-                // none.
+                // The queue is for this output only (section 5.2.4); later outputs have none.
                 ops.extend([
                     Op::SetQueue(*queue_id),
                     sending(wide(*port), of13::action::NO_BUFFER)?,
@@ -364,7 +361,7 @@ pub fn ops10(actions: &[of10::Action]) -> Result<Vec<Op>, Unsupported> {
     Ok(ops)
 }
 
-/// A list of OpenFlow 1.3 actions.
+/// Translates a list of OpenFlow 1.3 actions.
 ///
 /// # Errors
 /// As [`Op::from_of13`].

@@ -1,12 +1,13 @@
-//! A packet's fields in 64 bytes: all that [`FlowKey`](super::FlowKey) has of common packets, so
-//! that two packets with equal compact keys have equal fields. Packets that do not fit (IPv6
-//! extension headers, neighbour discovery, 802.3, MPLS, PBB, what is cut off or broken) have none.
+//! A packet's fields in 64 bytes: all fields that [`FlowKey`](super::FlowKey) has for common
+//! packets, so that packets with equal compact keys have equal fields. Other packets (IPv6
+//! extension headers, neighbour discovery, 802.3, MPLS, PBB, truncated or malformed ones) have no
+//! compact key.
 
-/// What no packet's field says: which of them there are.
+/// Properties of a packet that decide which fields it has, and that no field holds.
 mod shape {
     /// There is a VLAN tag.
     pub(super) const TAGGED: u8 = 1;
-    /// An IPv4 fragment that is not the first: no transport header.
+    /// A later fragment of IPv4, which has no transport header.
     pub(super) const FRAGMENT: u8 = 2;
 }
 
@@ -35,7 +36,7 @@ fn eight(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 impl PackedKey {
-    /// No packet's: a packet has an Ethernet type, or it has no compact key.
+    /// Equal to no packet's key: a key always has an Ethernet type.
     pub(super) const NONE: PackedKey = PackedKey([0; 8]);
 
     /// The key of a frame that came in by a port.
@@ -54,7 +55,7 @@ impl PackedKey {
         let kind = two(frame, at)?;
         let body = &frame[at + 2..];
         let mut key = [mac(0) << 16 | tci, mac(6) << 16 | kind, 0, 0, 0, 0, 0, 0];
-        // Type of service or traffic class, protocol, and then whatever is known of the rest.
+        // Type of service or traffic class, protocol; then the fields that depend on them.
         let (mut class, mut protocol) = (0, 0);
         match kind {
             0x0800 => {
@@ -104,16 +105,15 @@ impl PackedKey {
         Some(PackedKey(key))
     }
 
-    /// A hash of it.
     #[inline]
     pub(super) fn hash(&self) -> u64 {
-        // Four products side by side: a chain of eight would take twice as long.
+        // Four products are computed independently: a chain of eight would take twice as long.
         let pair = |at: usize| super::key::mix(self.0[at], self.0[at + 1].rotate_left(32));
         super::key::mix(pair(0) ^ pair(2).rotate_left(17), pair(4) ^ pair(6).rotate_left(17))
     }
 }
 
-/// Ports, or type and code of the ICMP with the given protocol number.
+/// Transport ports, or type and code if `protocol` is `icmp`.
 #[inline]
 fn transport(protocol: u8, icmp: u8, body: &[u8]) -> Option<u64> {
     match protocol {
@@ -129,7 +129,7 @@ mod tests {
     use crate::table::FlowKey;
     use proptest::prelude::*;
 
-    /// Frames that often look like something: few values, and often well formed.
+    /// Random frames that are often well-formed and have few different values.
     fn frame() -> impl Strategy<Value = Vec<u8>> {
         let kind = prop_oneof![
             Just(vec![8, 0, 0x45, 0, 0, 60, 0, 0, 0, 0, 64]),
@@ -160,8 +160,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4000))]
-        /// One byte apart, so that keys are often equal; where they are, so are all fields that
-        /// flows match.
+        /// The frames differ in one byte, so that keys are often equal; then all fields that flows
+        /// match have to be equal.
         #[test]
         fn equal_compact_keys_mean_equal_fields(frame in frame(), at: prop::sample::Index, value: u8, cut in 0usize..4) {
             let mut other = frame.clone();

@@ -1,4 +1,4 @@
-//! Several tables and what they do to a packet: apply and write actions, metadata, goto, meters,
+//! Several tables and their effect on a packet: apply and write actions, metadata, goto, meters,
 //! groups (OF 1.3.5 sections 5.1, 5.6 to 5.12). An OpenFlow 1.0 switch is a pipeline of one table
 //! with applied actions only.
 
@@ -14,23 +14,23 @@ use super::packed_key::PackedKey;
 use super::ports::Ports;
 use tandem_model::Time;
 
-/// The most steps that one packet may take. Groups that hand on to several buckets of others could
-/// otherwise multiply it without end.
+/// The most steps of one packet. Groups whose buckets name other groups with several buckets could
+/// otherwise make exponentially many copies.
 const MOST_STEPS: u32 = 4096;
 
 /// A packet that leaves the pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
-    /// Out of which port; `CONTROLLER` and other reserved numbers as OpenFlow 1.3 has them, except
-    /// that FLOOD, ALL and IN_PORT are already real ports.
+    /// Output port; reserved numbers such as `CONTROLLER` are those of OpenFlow 1.3. FLOOD, ALL and
+    /// IN_PORT are replaced by real ports before.
     pub port: u32,
-    /// By which queue; [`super::NO_QUEUE`] where none was set.
+    /// Queue; [`super::NO_QUEUE`] if none was set.
     pub queue: u32,
     /// Its bytes.
     pub frame: Vec<u8>,
 }
 
-/// Copies what is sent; a packet whose TTL is used up is not.
+/// Collects copies of the packets that are sent, except those with an invalid TTL.
 impl Egress for Vec<Sent> {
     fn leave(&mut self, how: &EgressPacket, frame: &[u8]) {
         if how.reason == Reason::InvalidTtl {
@@ -43,17 +43,17 @@ impl Egress for Vec<Sent> {
 /// Whether the first table had a flow for a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It had, or a later one had not.
+    /// It had one. A later table may have had none.
     Matched,
     /// It had none (OpenFlow 1.0: to the controller; 1.3: dropped).
     Missed,
 }
 
-/// The tables of a switch, with the groups, meters and ports that they share.
+/// The tables of a switch, and the groups, meters and ports that they share.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
-    /// The tables; packets enter at 0. A table may be changed, but not be put in another's place:
-    /// the flow cache knows them by their generations.
+    /// The tables; packets enter at 0. A table may be changed but not exchanged for another: the
+    /// flow cache relies on its generation.
     pub tables: Vec<FlowTable>,
     /// The switch's ports.
     pub ports: Ports,
@@ -76,14 +76,14 @@ impl Pipeline {
         }
     }
 
-    /// The same with a flow cache of so many decisions, rounded up to a power of two.
+    /// Adds a flow cache of this many decisions, rounded up to a power of two.
     #[must_use]
     pub fn with_cache(mut self, decisions: usize) -> Pipeline {
         self.cache = Cache::new(decisions);
         self
     }
 
-    /// How the flow cache fares.
+    /// Hits and misses of the flow cache.
     pub fn cache(&self) -> CacheCounters {
         self.cache.counters
     }
@@ -98,14 +98,15 @@ impl Pipeline {
         &self.meters
     }
 
-    /// Changes with whatever can change a decision: flows, groups, meters, ports. It only grows.
+    /// A number that only grows, and changes whenever a decision may change: with flows, groups,
+    /// meters and ports.
     pub fn generation(&self) -> u64 {
         let tables: u64 = self.tables.iter().map(FlowTable::generation).sum();
         tables + self.groups.generation() + self.meters.generation() + self.ports.generation()
     }
 
-    /// What becomes of a packet; `None` when the first table has no flow for it (OpenFlow 1.0: to
-    /// the controller; 1.3: dropped).
+    /// The packets that a packet leads to; `None` when the first table has no flow for it (OpenFlow
+    /// 1.0: to the controller; 1.3: dropped).
     pub fn process(&mut self, frame: &[u8], in_port: u32, now: Time) -> Option<Vec<Sent>> {
         let mut sent = Vec::new();
         match self.run(&mut frame.to_vec(), in_port, now, &mut sent) {
@@ -114,9 +115,9 @@ impl Pipeline {
         }
     }
 
-    /// Sends a packet through the tables, or by the way that the flow cache remembers. Its bytes
-    /// are changed in place where the flows say so, and are of no use afterwards; a packet that the
-    /// first table has no flow for stays as it is.
+    /// Sends a packet through the tables, or executes the steps that the flow cache remembers for
+    /// it. The flows change its bytes in place, so that the caller cannot use them afterwards;
+    /// after a miss in the first table they are unchanged.
     #[inline]
     pub fn run(&mut self, frame: &mut [u8], in_port: u32, now: Time, egress: &mut impl Egress) -> Outcome {
         if self.cache.is_off() {
@@ -143,7 +144,7 @@ impl Pipeline {
         outcome
     }
 
-    /// Sends a packet through the tables, and writes its way down.
+    /// Sends a packet through the tables and records the steps.
     fn recorded(
         &mut self,
         frame: &mut [u8],
@@ -156,9 +157,9 @@ impl Pipeline {
         Way::new(run, record).through_tables(in_port)
     }
 
-    /// Carries out a list of actions on a packet (OFPT_PACKET_OUT); a port
-    /// [`crate::of13::port::TABLE`] among them sends a copy through the tables. Returned are those
-    /// copies that the first table has no flow for.
+    /// Applies a list of actions to a packet (OFPT_PACKET_OUT); output to
+    /// [`crate::of13::port::TABLE`] sends a copy through the tables. Returns the copies that the
+    /// first table has no flow for.
     pub fn apply(
         &mut self,
         ops: &[Op],
@@ -193,22 +194,21 @@ impl Pipeline {
         (on, &mut self.cache)
     }
 
-    /// Adds to a flow's counters what something else counted for it (hardware that packets went
-    /// through instead), and when that saw it last, so that its idle time-out is right. False when
-    /// there is no such flow.
+    /// Adds packets that hardware has forwarded to a flow's counters, and the time of the last one,
+    /// so that its idle time-out is right. False if there is no such flow.
     pub fn credit(&mut self, flow: u64, packets: u64, bytes: u64, used: Option<Time>) -> bool {
         let table = self.tables.get_mut(FlowTable::of_id(flow));
         table.is_some_and(|t| t.credit(flow, packets, bytes, used))
     }
 }
 
-/// A decision being written down, or not.
+/// The recording of a decision, or a pass without one.
 struct Recording<'a> {
     steps: Option<&'a mut Vec<Step>>,
-    /// The steps are those of every packet with the same key.
+    /// The steps hold for every packet with the same key.
     sound: bool,
-    /// What a later table sees is not known from the packet's key alone: a tag came to light under
-    /// another, or a meter may have changed it.
+    /// What a later table matches no longer follows from the packet's key alone: a popped tag has
+    /// uncovered another, or a meter may have remarked the packet.
     blurred: bool,
 }
 
@@ -223,17 +223,17 @@ impl<'a> Recording<'a> {
     }
 }
 
-/// A packet's way through tables and groups: which steps it takes.
+/// The pass of a packet through tables and groups, which decides its steps.
 struct Way<'a, 'r, 's, E: Egress> {
     run: Executor<'a, E>,
     record: &'r mut Recording<'s>,
-    /// Of the packet's flow, where a group may ask for it.
+    /// Hash of the packet's flow, if a group may need it.
     hash: u64,
     left: u32,
-    /// What tables wrote, and what is carried for a logical port.
+    /// The metadata and TUNNEL_ID so far.
     metadata: u64,
     tunnel: u64,
-    /// Steps have said them.
+    /// Steps have set them in the executor.
     carried: bool,
 }
 
@@ -252,7 +252,7 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
             steps.push(step);
         }
         let goes_on = self.run.step(step);
-        // Another packet with this key may go on.
+        // Another packet with this key may pass the meter or the TTL check.
         self.record.sound &= goes_on;
         goes_on
     }
@@ -271,7 +271,8 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
             let place = usize::from(table);
             let Some(at) = self.run.on.tables.get(place).and_then(|t| t.find(&key)) else {
                 self.step(Step::Miss(table));
-                // A miss in a later table drops the packet, what was already sent stays sent.
+                // A miss in a later table drops the packet; copies that were already sent stay
+                // sent.
                 return if table == 0 { Outcome::Missed } else { Outcome::Matched };
             };
             if !self.step(Step::Flow(table, u32::try_from(at).unwrap_or(u32::MAX)))
@@ -279,7 +280,8 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
             {
                 return Outcome::Matched;
             }
-            // By place, one action at a time: to carry one out, the tables must not be held.
+            // Fetches one action at a time by its place, since executing it needs the tables
+            // mutably.
             let op = |way: &Self, i: usize| way.instructions(place, at).and_then(|f| f.apply.get(i).copied());
             let mut i = 0;
             while let Some(op) = op(self, i) {
@@ -298,7 +300,7 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
                 self.metadata = self.metadata & !mask | value & mask;
             }
             match goto {
-                // Only forwards (section 5.1), so this ends.
+                // A goto leads only to a later table (section 5.1), so the loop ends.
                 Some(next) if next > table => table = next,
                 _ => break,
             }
@@ -333,8 +335,8 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
                 self.tunnel = u64::from_be_bytes(tunnel);
                 return true;
             }
-            // The same for all packets of this decision, so it is said only where a controller
-            // hears of it.
+            // These are equal for all packets of the decision, so they are set only before a step
+            // that may send to a controller.
             Op::Controller(_) | Op::DecTtl | Op::DecMplsTtl => self.tell_carried(),
             Op::PopVlan => self.record.blurred |= super::rewrite::tagged_twice(self.run.frame()),
             op => self.record.blurred |= op.uncovers(),
@@ -342,7 +344,7 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
         self.step(Step::Op(op))
     }
 
-    /// Says what a PACKET_IN tells besides the packet, where that is anything.
+    /// Adds steps that set the pipeline fields of a PACKET_IN, if they are not zero.
     fn tell_carried(&mut self) {
         for (value, step) in [
             (self.metadata, Step::Metadata as fn([u8; 8]) -> Step),
@@ -359,8 +361,8 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
         self.run.on.groups.at(group)?.buckets.get(bucket)
     }
 
-    /// Copies of the packet go through a group's buckets; the packet itself stays as it is (section
-    /// 5.11).
+    /// Sends copies of the packet through a group's buckets; the packet itself is unchanged
+    /// (section 5.11).
     fn group(&mut self, id: u32) {
         let Some(group) = self.run.on.groups.place(id) else { return };
         let mut next = 0;
@@ -383,7 +385,8 @@ impl<'a, 'r, 's, E: Egress> Way<'a, 'r, 's, E> {
                 }
                 i += 1;
             }
-            // This one is never left out, or the packet would stay as the bucket made it.
+            // This step must not be left out: without it the packet would keep the changes of the
+            // bucket.
             self.left = self.left.max(1);
             self.step(Step::Leave { keep });
             self.tunnel = tunnel;

@@ -1,14 +1,14 @@
-//! A switch's ports as its pipeline knows them: which there are, which get what is flooded, which
-//! are alive.
+//! A switch's ports as the pipeline needs them: which ones exist, get flooded packets, and are
+//! live.
 
 use crate::of13::port;
 
-/// One port.
+/// The state of a port in the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Its number.
+    /// Port number.
     pub number: u32,
-    /// It gets what is flooded (OpenFlow 1.0: not OFPPC_NO_FLOOD).
+    /// Flooded packets go out of it (OpenFlow 1.0: no OFPPC_NO_FLOOD).
     pub flood: bool,
     /// It is up, so that a bucket that watches it is alive (OFPPS_LIVE).
     pub live: bool,
@@ -22,7 +22,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Ports that are up and get what is flooded.
+    /// Ports that are live and get flooded packets.
     pub fn new(numbers: &[u32]) -> Ports {
         let mut ports = Ports::default();
         numbers.iter().for_each(|n| ports.set(Standing { number: *n, flood: true, live: true }));
@@ -39,7 +39,7 @@ impl Ports {
         self.generation += 1;
     }
 
-    /// Takes a port away.
+    /// Removes a port.
     pub fn remove(&mut self, number: u32) {
         if let Ok(at) = self.list.binary_search_by_key(&number, |p| p.number) {
             self.list.remove(at);
@@ -47,7 +47,7 @@ impl Ports {
         }
     }
 
-    /// Changes whenever a port does.
+    /// A number that changes whenever a port does.
     pub fn generation(&self) -> u64 {
         self.generation
     }
@@ -57,8 +57,7 @@ impl Ports {
         self.list.binary_search_by_key(&number, |p| p.number).is_ok_and(|at| self.list[at].live)
     }
 
-    /// The ports that a packet to ALL goes out of, or to FLOOD: not the one that it came in by, and
-    /// not the switch itself.
+    /// The ports that a packet to ALL or FLOOD goes out of: all but its input port and LOCAL.
     pub(super) fn flooded(&self, to: u32, in_port: u32) -> impl Iterator<Item = u32> {
         let takes = move |p: &&Standing| p.number <= port::MAX && (to == port::ALL || p.flood);
         self.list.iter().filter(takes).map(|p| p.number).filter(move |p| *p != in_port)

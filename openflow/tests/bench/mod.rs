@@ -1,4 +1,4 @@
-//! A switch on a bench: its wires and its controllers are lists.
+//! A switch whose ports and controllers are lists in memory.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use tandem_model::{Dpid, Time};
@@ -11,7 +11,7 @@ use tandem_openflow::{AnyMessage, framing};
 pub(crate) const T0: Time = Time::ZERO;
 pub(crate) const NONE: u32 = u32::MAX;
 
-/// What the world got.
+/// The output of the switch.
 #[derive(Default)]
 pub(crate) struct World {
     pub(crate) frames: Vec<(u32, u32, Vec<u8>)>,
@@ -72,7 +72,7 @@ impl Bench {
         self.switch.port(port, self.now, &mut self.world);
     }
 
-    /// A connection that has greeted.
+    /// A connection that has exchanged HELLOs.
     pub(crate) fn connect(&mut self, version: u8) -> ConnId {
         let conn = self.switch.connected(self.now, &mut self.world);
         let hello = [version, 0, 0, 8, 0, 0, 0, 1];
@@ -81,7 +81,7 @@ impl Bench {
         conn
     }
 
-    /// Says something, and hears the answers of this connection with the same transaction id.
+    /// Sends a message, and returns the replies on this connection with its transaction id.
     pub(crate) fn ask(&mut self, conn: ConnId, message: AnyMessage) -> Vec<AnyMessage> {
         let mut bytes = Vec::new();
         message.encode(99, &mut bytes).expect("fits");
@@ -99,7 +99,7 @@ impl Bench {
             .collect()
     }
 
-    /// Error type and code of the only answer.
+    /// Type and code of the only reply, which is an error.
     pub(crate) fn error13(&mut self, conn: ConnId, message: of13::Message) -> (u16, u16) {
         match &self.ask13(conn, message)[..] {
             [of13::Message::Error(e)] => (e.kind, e.code),
@@ -107,7 +107,7 @@ impl Bench {
         }
     }
 
-    /// Everything that was sent to controllers since.
+    /// All messages that were sent to controllers since the last call.
     pub(crate) fn heard(&mut self) -> Vec<(ConnId, u32, AnyMessage)> {
         let mut list = Vec::new();
         for (conn, bytes) in std::mem::take(&mut self.world.bytes) {
@@ -122,7 +122,7 @@ impl Bench {
         list
     }
 
-    /// A packet comes in; returned is by which ports and queues it goes out.
+    /// A packet comes in; returns the ports and queues that it is sent to.
     pub(crate) fn packet(&mut self, in_port: u32, frame: &[u8]) -> Vec<(u32, u32)> {
         self.switch.on_packet(in_port, &mut frame.to_vec(), self.now, &mut self.world);
         std::mem::take(&mut self.world.frames).into_iter().map(|(p, q, _)| (p, q)).collect()

@@ -1,5 +1,4 @@
-//! Frames of every kind that flows can tell apart, made byte by byte, and whether their checksums
-//! are right, computed from all bytes.
+//! Frames of every kind that flows can match, and a check of their checksums over all bytes.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use tandem_openflow::of13::{Field, Masked};
@@ -8,7 +7,7 @@ use tandem_openflow::of13::{Field, Masked};
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) frame: Vec<u8>,
-    /// Matches that such a frame fits, which say what its fields need.
+    /// Matches of such a frame, with the prerequisites of its fields.
     pub(crate) said: Vec<Vec<Field>>,
 }
 
@@ -45,13 +44,13 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
-/// What the checksum of a transport covers besides its own bytes.
+/// The pseudo header of a transport's checksum.
 fn pseudo(source: &[u8], target: &[u8], protocol: u8, length: usize) -> Vec<u8> {
     let length = (length as u32).to_be_bytes();
     [source, target, &length, &[0, 0, 0, protocol]].concat()
 }
 
-/// A transport with its checksum, at `at`.
+/// A transport header with its checksum at offset `at`.
 fn summed(mut bytes: Vec<u8>, at: usize, pseudo: &[u8]) -> Vec<u8> {
     let sum = !sum(&[pseudo, &bytes]);
     bytes[at..at + 2].copy_from_slice(&sum.to_be_bytes());
@@ -111,7 +110,7 @@ fn ethernet(kind: u16, payload: &[u8]) -> Vec<u8> {
 
 fn discovery(kind: u8, option: u8) -> Vec<u8> {
     let head = [kind, 0, 0, 0, 0, 0, 0, 0];
-    // An option that is not looked for, then the one that is.
+    // Another option comes before the one that is rewritten.
     let options = [&[14, 1, 1, 2, 3, 4, 5, 6, option, 1][..], &[2, 0, 0, 0, 0, 9]].concat();
     let bytes = [&head[..], &VIA6, &options].concat();
     let covered = of6(58, bytes.len());
@@ -146,7 +145,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
     let ping6 = summed(ping6.clone(), 2, &of6(58, ping6.len()));
     // Hop-by-hop options, then destination options.
     let options = [&[60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0][..], &udp(of6)].concat();
-    // To VIA6 first; what is left of the way ends at TARGET6, which the checksum covers.
+    // The next hop is VIA6; the destination is TARGET6, which the checksum covers.
     let routing = [&[17, 2, 0, 1, 0, 0, 0, 0][..], &TARGET6, &udp(of6)].concat();
     let mut padded = ethernet(0x0800, &ipv4(132, &[], &sctp()));
     padded.extend([0xee; 9]);
@@ -202,7 +201,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
     ]
 }
 
-/// Whether the checksums of the IP packet in a frame, if there is one, are right.
+/// Whether the checksums of the IP packet in a frame are right.
 pub(crate) fn checksums_are_right(frame: &[u8]) -> bool {
     let mut at = 12;
     if matches!(frame[12..14], [0x81, 0] | [0x88, 0xa8]) {

@@ -1,4 +1,4 @@
-//! OpenFlow 1.0: what actions make of packets and where these go. `tests/actions.py`,
+//! OpenFlow 1.0: the effects of actions on packets, and their outputs. `tests/actions.py`,
 //! `tests/pktact.py`, and the ports and messages of `basic.py` and `message_types.py` (OF 1.0
 //! sections 3.3, 5.2.4, 5.3.3, 5.3.6 and 5.4.1).
 
@@ -16,7 +16,7 @@ use tandem_openflow::{AnyMessage, header};
 
 /// Reason of PACKET_IN.
 const ACTION: u8 = 1;
-/// Where things are in a frame without a tag.
+/// Offsets in a frame without a tag.
 const DESTINATION: usize = 0;
 const SOURCE: usize = 6;
 const TOS: usize = 15;
@@ -34,7 +34,7 @@ fn ports(list: &[u16]) -> Vec<Action> {
     list.iter().map(|p| to(*p)).collect()
 }
 
-/// A switch with one flow for everything.
+/// A switch with one flow for all packets.
 fn with(actions: Vec<Action>) -> (Bench, ConnId) {
     let mut bench = Bench::new();
     let conn = bench.connect(header::V10);
@@ -54,7 +54,7 @@ fn with(actions: Vec<Action>) -> (Bench, ConnId) {
     (bench, conn)
 }
 
-/// Where a frame that comes in by port 1 goes, and as what.
+/// The output for a frame that comes in by port 1: ports and bytes.
 fn sent(bench: &mut Bench, bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
     bench.switch.on_packet(1, &mut bytes.to_vec(), bench.now, &mut bench.world);
     std::mem::take(&mut bench.world.frames).into_iter().map(|(port, _, frame)| (port, frame)).collect()
@@ -80,7 +80,8 @@ fn a_packet_goes_where_its_actions_say() {
         (&[port::ALL], &[2, 3]),
         (&[port::FLOOD], &[2, 3]),
         (&[port::IN_PORT], &[1]),
-        // A port by its number is not the way back (section 3.3: that is what OFPP_IN_PORT is for).
+        // The input port's own number drops the packet (section 3.3: sending back takes
+        // OFPP_IN_PORT).
         (&[1], &[]),
         (&[1, 2], &[2]),
         (&[port::FLOOD, port::IN_PORT], &[2, 3, 1]),
@@ -93,7 +94,7 @@ fn a_packet_goes_where_its_actions_say() {
         let all = sent(&mut bench, &plain);
         assert_eq!(all.iter().map(|(p, _)| *p).collect::<Vec<_>>(), wanted, "{actions:?}");
         assert!(all.iter().all(|(_, f)| *f == plain), "{actions:?}: other bytes");
-        // The same without a flow: `PacketOut`, `PacketOutMC`, `DirectPacket`.
+        // The same by PACKET_OUT without a flow: `PacketOut`, `PacketOutMC`, `DirectPacket`.
         let (mut bench, conn) = with(vec![]);
         let data = Bytes(plain.clone());
         let out = PacketOut { buffer_id: NONE, in_port: 1, actions: ports(actions), data };
@@ -152,7 +153,7 @@ fn a_controller_gets_as_much_of_a_packet_as_it_asked_for() {
     }
 }
 
-/// A change of a packet: the action, the frame before, and the frame after but for its checksums.
+/// Actions, each with a frame before and after it, without checksums.
 fn changes() -> Vec<(Action, Vec<u8>, Vec<u8>)> {
     let mut list = Vec::new();
     let mut change = |action: Action, kind: &str, at: usize, bytes: &[u8]| {
@@ -165,7 +166,7 @@ fn changes() -> Vec<(Action, Vec<u8>, Vec<u8>)> {
     for kind in ["TCP over IPv4", "UDP over IPv4", "ICMP"] {
         change(Action::SetNwSrc([10, 9, 8, 7].into()), kind, NW_SRC, &[10, 9, 8, 7]);
         change(Action::SetNwDst([10, 9, 8, 7].into()), kind, NW_DST, &[10, 9, 8, 7]);
-        // The two lower bits are not the action's.
+        // The two lower bits (ECN) are not set by the action.
         let ecn = frame(kind, &[])[TOS] & 3;
         change(Action::SetNwTos(0xb8, Pad::default()), kind, TOS, &[0xb8 | ecn]);
     }
@@ -186,7 +187,7 @@ fn changes() -> Vec<(Action, Vec<u8>, Vec<u8>)> {
     list
 }
 
-/// Takes the checksums out of an IPv4 frame, which are looked at on their own.
+/// Zeroes the checksums of an IPv4 frame; they are checked separately.
 fn without_checksums(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let at = if bytes[12..14] == [0x81, 0] { 18 } else { 14 };

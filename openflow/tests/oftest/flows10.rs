@@ -1,4 +1,4 @@
-//! OpenFlow 1.0: the life of flows by what a controller says and hears.
+//! OpenFlow 1.0: adding, changing, expiring and counting flows.
 //! `tests/detailed_contr_sw_messages.py`, `flow_expire.py`, `flow_stats.py`, `counters.py`,
 //! `caps.py`, and the priorities of `flow_matches.py` and `pktact.py` (OF 1.0 sections 3.4, 4.6,
 //! 5.3.3, 5.3.5 and 5.4.3).
@@ -17,7 +17,7 @@ use tandem_openflow::switch::{Config, ConnId, Switch};
 use tandem_openflow::wire::Pad;
 use tandem_openflow::{AnyMessage, header};
 
-/// OFPFMFC codes with their type.
+/// OFPFMFC codes with their error type.
 const ALL_TABLES_FULL: (u16, u16) = (3, 0);
 const OVERLAP: (u16, u16) = (3, 1);
 const BAD_EMERG_TIMEOUT: (u16, u16) = (3, 3);
@@ -25,14 +25,14 @@ const BAD_EMERG_TIMEOUT: (u16, u16) = (3, 3);
 const IDLE: u8 = 0;
 const HARD: u8 = 1;
 const DELETED: u8 = 2;
-/// Transaction id of all that is asked.
+/// Transaction id of all requests.
 const XID: u32 = 99;
 
 fn output(port: u16) -> Vec<Action> {
     vec![Action::Output { port, max_len: 0 }]
 }
 
-/// An addition that sends to a port and tells when it goes.
+/// An addition that sends to a port and requests FLOW_REMOVED.
 fn add(matching: Match, priority: u16, to: u16) -> FlowMod {
     FlowMod {
         matching,
@@ -48,12 +48,12 @@ fn add(matching: Match, priority: u16, to: u16) -> FlowMod {
     }
 }
 
-/// What comes in by a port.
+/// A match on the input port.
 fn by(in_port: u16) -> Match {
     Match { wildcards: wildcard::ALL & !wildcard::IN_PORT, in_port, ..Match::any() }
 }
 
-/// The frame of TCP over IPv4, field by field, as it comes in by port 1.
+/// An exact match for a TCP frame over IPv4 that comes in by port 1.
 fn exact() -> Match {
     Match {
         wildcards: 0,
@@ -80,7 +80,7 @@ fn tcp() -> Vec<u8> {
 struct Talk {
     bench: Bench,
     conn: ConnId,
-    /// FLOW_REMOVED that came between answers.
+    /// FLOW_REMOVED messages that came between replies.
     told: Vec<FlowRemoved>,
 }
 
@@ -91,7 +91,7 @@ impl Talk {
         Talk { bench, conn, told: Vec::new() }
     }
 
-    /// What is answered to a message.
+    /// Sends a message and returns the replies.
     fn exchange(&mut self, message: Message) -> Vec<AnyMessage> {
         let mut bytes = Vec::new();
         AnyMessage::V10(message).encode(XID, &mut bytes).expect("it fits");
@@ -100,7 +100,7 @@ impl Talk {
         self.hear()
     }
 
-    /// What was said since: answers are returned, FLOW_REMOVED is kept.
+    /// Returns the replies since the last call, and stores FLOW_REMOVED messages.
     fn hear(&mut self) -> Vec<AnyMessage> {
         let mut answers = Vec::new();
         for (_, xid, message) in self.bench.heard() {
@@ -113,7 +113,7 @@ impl Talk {
         answers
     }
 
-    /// What is answered to a FLOW_MOD: an error's type and code.
+    /// Sends a FLOW_MOD and returns the error's type and code.
     fn say(&mut self, flow: FlowMod) -> Option<(u16, u16)> {
         self.exchange(Message::FlowMod(flow)).into_iter().find_map(|m| match m {
             AnyMessage::V10(Message::Error(e)) => Some((e.kind, e.code)),
@@ -139,14 +139,14 @@ impl Talk {
         }
     }
 
-    /// Priorities of the flows that there are, highest first.
+    /// Priorities of all flows, highest first.
     fn priorities(&mut self) -> Vec<u16> {
         let mut all: Vec<u16> = self.flows(Match::any()).iter().map(|f| f.priority).collect();
         all.sort_by_key(|p| std::cmp::Reverse(*p));
         all
     }
 
-    /// Packets, bytes and flows.
+    /// Packets, bytes and number of flows.
     fn sum(&mut self, matching: Match) -> (u64, u64, u32) {
         match self.ask(RequestBody::Aggregate(all_of(matching))) {
             ReplyBody::Aggregate(a) => (a.packet_count, a.byte_count, a.flow_count),
@@ -168,7 +168,7 @@ impl Talk {
         }
     }
 
-    /// FLOW_REMOVED that came since, by priority.
+    /// FLOW_REMOVED messages since the last call, by priority.
     fn removed(&mut self) -> Vec<FlowRemoved> {
         assert_eq!(self.hear(), []);
         let mut told = std::mem::take(&mut self.told);
@@ -176,7 +176,7 @@ impl Talk {
         told
     }
 
-    /// Time passes, and the switch does what is due.
+    /// Advances the time and handles the switch's deadlines.
     fn pass(&mut self, time: Duration) {
         let b = &mut self.bench;
         b.now = b.now + time;
@@ -185,7 +185,7 @@ impl Talk {
         }
     }
 
-    /// Where a frame of TCP that comes in by port 1 goes.
+    /// The output ports of a TCP frame that comes in by port 1.
     fn way(&mut self) -> Vec<u32> {
         self.bench.packet(1, &tcp()).into_iter().map(|(to, _)| to).collect()
     }
@@ -195,8 +195,8 @@ fn all_of(matching: Match) -> FlowStatsRequest {
     FlowStatsRequest { matching, table_id: 0xff, pad: Pad::default(), out_port: port::NONE }
 }
 
-/// `OverlapChecking`, `NoOverlapChecking`, `IdenticalFlows` (section 4.6: an addition that is there
-/// already replaces it, counters and all).
+/// `OverlapChecking`, `NoOverlapChecking`, `IdenticalFlows` (section 4.6: an addition replaces an
+/// identical flow and its counters).
 #[test]
 fn additions_overlap_or_replace() {
     let mut t = Talk::new();
@@ -253,7 +253,7 @@ fn deletions_are_of_what_they_cover_and_tell_who_asked() {
     };
     t.add(delete(command::DELETE, Match::any(), 1, port::NONE));
     t.add(delete(command::DELETE_STRICT, by(3), 1, port::NONE));
-    // OFPP of an addition says nothing.
+    // out_port is ignored in an addition.
     t.add(FlowMod { out_port: 3, ..add(by(1), 5, 2) });
     t.add(add(by(2), 6, 3));
     t.add(FlowMod { flags: 0, ..add(by(2), 7, 3) });
@@ -271,8 +271,8 @@ fn deletions_are_of_what_they_cover_and_tell_who_asked() {
     assert_eq!(t.removed().iter().map(|r| r.priority).collect::<Vec<_>>(), [6], "the other did not ask");
 }
 
-/// `IdleTimeout`, `HardTimeout`, `FlowTimeout`, `FlowExpire` (section 5.4.3: what is reported of a
-/// flow that went).
+/// `IdleTimeout`, `HardTimeout`, `FlowTimeout`, `FlowExpire` (section 5.4.3: the report of a
+/// removed flow).
 #[test]
 fn flows_expire_and_tell() {
     let mut t = Talk::new();
@@ -381,7 +381,7 @@ fn the_highest_priority_wins_and_an_exact_flow_over_all() {
     assert_eq!((t.way(), t.bench.packet(2, &tcp())), (vec![2], vec![]), "nothing is for port 2");
 }
 
-/// `FillTableExact`, `FillTableWC`: what does not fit is refused, and what is there stays.
+/// `FillTableExact`, `FillTableWC`: an addition to a full table is refused, and the flows stay.
 #[test]
 fn a_full_table_says_so() {
     let mut t = Talk::new();
@@ -409,8 +409,8 @@ fn a_full_table_says_so() {
     assert_eq!(t.table().active_count, most);
 }
 
-/// `EmerFlowTimeout`, `DeleteEmerFlow` (section 4.6): a switch without emergency flows has no room
-/// for one.
+/// `EmerFlowTimeout`, `DeleteEmerFlow` (section 4.6): a switch without an emergency table refuses
+/// emergency flows.
 #[test]
 fn emergency_flows_are_refused() {
     let mut t = Talk::new();

@@ -1,5 +1,5 @@
-//! `tests-1.3/groups.py`: the group table by its messages and its packets (OF 1.3.5 sections 5.6,
-//! 6.5 and 7.3.4.2). What it does to packets beyond these cases is in `groups_and_meters.rs`.
+//! `tests-1.3/groups.py`: the group table's messages and its effects on packets (OF 1.3.5 sections
+//! 5.6, 6.5 and 7.3.4.2). Further effects on packets are tested in `groups_and_meters.rs`.
 
 use super::bench::{Bench, flow13};
 use super::frame;
@@ -54,7 +54,7 @@ fn ask(bench: &mut Bench, conn: ConnId, body: RequestBody) -> ReplyBody {
     }
 }
 
-/// The groups that there are: number, type and buckets.
+/// All groups: number, type and buckets.
 fn described(bench: &mut Bench, conn: ConnId) -> Vec<(u32, u8, Vec<Bucket>)> {
     match ask(bench, conn, RequestBody::GroupDesc) {
         ReplyBody::GroupDesc(list) => list.into_iter().map(|g| (g.group_id, g.kind, g.buckets)).collect(),
@@ -182,7 +182,7 @@ fn select_groups_forward_to_one_bucket_each_flow() {
         used.insert(to[0].0);
     }
     assert_eq!(used, BTreeSet::from([2, 3]));
-    // Flows are asked for by the group that they send to.
+    // Flows are selected by the group that they send to.
     let stats = |id| tandem_openflow::of13::stats::FlowStatsRequest {
         table_id: 0xff,
         pad: Pad::default(),

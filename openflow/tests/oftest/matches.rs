@@ -1,5 +1,5 @@
-//! `tests-1.3/match.py`: for each match, packets that it is for and packets that it is not for (OF
-//! 1.3.5 section 7.2.3.7).
+//! `tests-1.3/match.py`: for each match, packets that match and packets that do not (OF 1.3.5
+//! section 7.2.3.7).
 
 use super::bench::{Bench, flow13};
 use super::{frame, tagged};
@@ -7,7 +7,7 @@ use tandem_model::Mac;
 use tandem_openflow::header;
 use tandem_openflow::of13::{self, Action, Field, Masked, Match};
 
-/// A match, and packets that it is and is not for.
+/// A match, with packets that match and packets that do not.
 struct Case {
     /// OFTest's class.
     name: &'static str,
@@ -32,7 +32,7 @@ fn plain(kind: &str) -> Vec<u8> {
     frame(kind, &[])
 }
 
-/// Where the fields of these frames stand.
+/// Offsets of the fields in these frames.
 mod at {
     pub(super) const TARGET: usize = 0;
     pub(super) const SOURCE: usize = 6;
@@ -235,7 +235,7 @@ fn ip() -> Vec<Case> {
         (["IPv6Src", "IPv6SrcSubnetMasked", "IPv6SrcMasked"], at::FROM6, Field::Ipv6Src as fn(_) -> _),
         (["IPv6Dst", "IPv6DstSubnetMasked", "IPv6DstMasked"], at::TO6, Field::Ipv6Dst as fn(_) -> _),
     ] {
-        // Both frames' addresses differ in their second group.
+        // The addresses of both frames differ in their second group.
         let of_place = |last, mask| {
             let mut address = address6(last, mask);
             let mut octets = address.value.octets();
@@ -327,9 +327,9 @@ fn a_match_is_for_its_packets_and_no_others() {
     }
 }
 
-/// `InPort`, for the port is no field of a packet; the masks that OpenFlow 1.3 does not have
+/// `InPort`, which no byte of a packet holds; the masks that OpenFlow 1.3 does not allow
 /// (`VlanPCPMasked`, `IPv4TCPSrcMasked`, `IPv4TCPDstMasked`, `IPv4UDPSrcMasked`,
-/// `IPv4UDPDstMasked`: OF 1.3.5 table 12 says no mask) are refused.
+/// `IPv4UDPDstMasked`: no mask in OF 1.3.5 table 12) are refused.
 #[test]
 fn ports_match_and_masks_that_are_none_are_refused() {
     let mut bench = Bench::new();

@@ -1,5 +1,5 @@
-//! `tests/pktact.py`: packets that are cut off, broken, or of 802.3, against flows of OpenFlow 1.0
-//! (section 3.4 and table 4). `DirectBadIpTcpPackets`, `DirectBadIpUdpPackets`,
+//! `tests/pktact.py`: truncated packets, malformed ones and 802.3 frames, against flows of OpenFlow
+//! 1.0 (section 3.4 and table 4). `DirectBadIpTcpPackets`, `DirectBadIpUdpPackets`,
 //! `DirectBadLlcPackets`, `DirectLlcPackets`, `DirectArpPackets`, `DirectVlanPackets`.
 
 use super::bench::Bench;
@@ -8,7 +8,7 @@ use tandem_openflow::of10::matching::wildcard;
 use tandem_openflow::of10::{self, Action, FlowMod, Match, Message};
 use tandem_openflow::{AnyMessage, header};
 
-/// A switch of 1.0 with one flow, and whether it is for a frame.
+/// Whether a frame matches the only flow of a 1.0 switch.
 fn is_for(matching: &Match, frame: &[u8]) -> bool {
     let mut bench = Bench::new();
     let conn = bench.connect(header::V10);
@@ -28,7 +28,7 @@ fn is_for(matching: &Match, frame: &[u8]) -> bool {
     !bench.packet(1, frame).is_empty()
 }
 
-/// What a whole frame of TCP or UDP is, field by field, but for where it came in.
+/// All match fields of a well-formed TCP or UDP frame, except its input port.
 fn whole(protocol: u8, ports: (u16, u16)) -> Match {
     Match {
         wildcards: wildcard::IN_PORT,
@@ -48,7 +48,7 @@ fn whole(protocol: u8, ports: (u16, u16)) -> Match {
     }
 }
 
-/// Only these fields of a match.
+/// A match reduced to these fields.
 fn only(m: Match, fields: u32) -> Match {
     Match { wildcards: wildcard::ALL & !fields, ..m }
 }
@@ -70,14 +70,14 @@ fn headers_that_are_cut_off_or_broken_match_no_ports() {
         for bytes in [0, 2, 3] {
             assert!(!is_for(&matching, &good[..TRANSPORT + bytes]), "{bytes} bytes of a transport header");
         }
-        // A header of another length, also one that ends behind the frame.
+        // A header of another length, also one that ends beyond the frame.
         for words in [6u8, 15, 4, 0] {
             let broken = frame(kind, &[(IP, &[0x40 | words])]);
             assert!(!is_for(&matching, &broken), "IHL {words}");
             assert!(!is_for(&matching, &broken[..TRANSPORT]), "IHL {words}, no transport header");
             assert!(!is_for(&matching, &broken[..IP + 12]), "IHL {words}, cut off");
         }
-        // Options that look like the ports.
+        // Options that could be mistaken for the ports.
         let [s0, s1] = ports.0.to_be_bytes();
         let [d0, d1] = ports.1.to_be_bytes();
         let mut options = frame(kind, &[(IP, &[0x46]), (TRANSPORT, &[0, 2, 0, 2])]);
@@ -91,7 +91,7 @@ fn headers_that_are_cut_off_or_broken_match_no_ports() {
     }
 }
 
-/// An 802.3 frame: length, LLC, what follows.
+/// An 802.3 frame: length, LLC header, payload.
 fn llc(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let length = (header.len() + payload.len()) as u16;
     let addresses = &frame("TCP over IPv4", &[])[..12];
@@ -107,7 +107,7 @@ fn frames_of_802_3_have_the_type_of_their_snap_header_or_none() {
     let much = [b'S'; 1492];
     let snap = |code: u16| [&[0xaa, 0xaa, 3, 0, 0, 0][..], &code.to_be_bytes()].concat();
     let other_oui = [0xaa, 0xaa, 3, 0, 0, 1, 8, 0];
-    // Header, payload, whether it is IPv4, whether it has no type.
+    // Header, payload, whether it is IPv4, whether it has no Ethernet type.
     let cases: [(&[u8], &[u8], bool, bool); 12] = [
         (&[0x33, 0x44, 3], &[], false, true),
         (&[0x33, 0x44, 0x12], b"S", false, true),
@@ -118,7 +118,7 @@ fn frames_of_802_3_have_the_type_of_their_snap_header_or_none() {
         (&snap(0x0800), &some, true, false),
         (&snap(0x0800), tcp, true, false),
         (&snap(0x1234), &much, false, false),
-        // A number below 0x0600 is no type.
+        // A number below 0x0600 is not an Ethernet type.
         (&snap(0x0003), &much, false, true),
         // Unnumbered information only; SNAP on one side only.
         (&[0xaa, 0xaa, 1, 0, 0, 0, 8, 0], tcp, false, true),

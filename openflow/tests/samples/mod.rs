@@ -1,5 +1,5 @@
-//! One message of every type, with every action, instruction, match field and statistics body, made
-//! by hand.
+//! Handwritten messages: one of every type, with every action, instruction, match field and
+//! statistics body.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -228,7 +228,7 @@ fn exact<T>(value: T) -> of13::Masked<T> {
     of13::Masked::exact(value)
 }
 
-/// Matches that hold, between them, each of the 40 fields with what it needs before it.
+/// Matches that together have each of the 40 fields, with its prerequisites.
 pub(crate) fn matches13() -> Vec<of13::Match> {
     use of13::Field::*;
     use of13::oxm::U24;
@@ -328,7 +328,7 @@ pub(crate) fn actions13() -> Vec<of13::Action> {
     ]
 }
 
-/// The others.
+/// The actions that Open vSwitch does not have.
 pub(crate) fn rare_actions13() -> Vec<of13::Action> {
     use of13::Action::*;
     vec![
@@ -676,7 +676,7 @@ pub(crate) fn samples13() -> Vec<of13::Message> {
     list
 }
 
-/// What only other switches understand.
+/// Messages that Open vSwitch does not understand.
 pub(crate) fn rare13() -> Vec<of13::Message> {
     let apply = of13::Instruction::ApplyActions(pad(), rare_actions13());
     let other = of13::Instruction::Experimenter { experimenter: 5, body: Bytes(vec![1; 8]) };
@@ -686,7 +686,7 @@ pub(crate) fn rare13() -> Vec<of13::Message> {
     list
 }
 
-/// All of them as bytes.
+/// All messages, with their bytes.
 pub(crate) fn all() -> Vec<(AnyMessage, Vec<u8>)> {
     let v10 = samples10().into_iter().map(AnyMessage::V10);
     let v13 = samples13().into_iter().chain(rare13()).map(AnyMessage::V13);

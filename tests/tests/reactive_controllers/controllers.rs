@@ -1,8 +1,12 @@
 //! The controllers of others, and how each is started.
 
-use anyhow::{Context, Result, ensure};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use anyhow::Result;
+use std::path::Path;
+use std::process::Command;
+use tandem_tests::foreign_controllers::Tools;
+
+/// Where they listen, in a namespace of their own.
+const PORT: u16 = 6653;
 
 /// A controller.
 #[derive(Debug, Clone, Copy)]
@@ -34,13 +38,13 @@ pub(crate) const SIMPLE_10: Controller = Controller {
     protocols: r#""OpenFlow10", "OpenFlow13""#,
     flows_expire: false,
     takes_back: false,
-    start: |tools, _| Ok(tools.manager(&tools.simple("simple_switch"))),
+    start: |tools, _| Ok(tools.manager(PORT, &tools.simple("simple_switch"))),
 };
 
 /// The same for OpenFlow 1.3.
 pub(crate) const SIMPLE_13: Controller = Controller {
     name: "simple_switch_13",
-    start: |tools, _| Ok(tools.manager(&tools.simple("simple_switch_13"))),
+    start: |tools, _| Ok(tools.manager(PORT, &tools.simple("simple_switch_13"))),
     ..SIMPLE_10
 };
 
@@ -73,7 +77,7 @@ fn faucet(tools: &Tools, folder: &Path) -> Result<Command> {
     );
     let path = folder.join("faucet.yaml");
     std::fs::write(&path, text)?;
-    let mut command = tools.manager("faucet.faucet");
+    let mut command = tools.manager(PORT, "faucet.faucet");
     command
         .env("FAUCET_CONFIG", path)
         .env("FAUCET_LOG", folder.join("faucet.log"))
@@ -83,12 +87,12 @@ fn faucet(tools: &Tools, folder: &Path) -> Result<Command> {
 }
 
 fn testcontroller(tools: &Tools, folder: &Path) -> Result<Command> {
-    let mut command = Command::new(tools.0.join("testcontroller/usr/bin/ovs-testcontroller"));
+    let mut command = tools.testcontroller();
     let socket = folder.join("testcontroller.ctl");
     // A process that was killed leaves its socket.
     let _ = std::fs::remove_file(&socket);
     command.arg(format!("--max-idle={IDLE}")).arg(format!("--unixctl={}", socket.display()));
-    command.arg(format!("--wildcards={OPEN}")).args(["-O", "OpenFlow10,OpenFlow13", "ptcp:6653"]);
+    command.arg(format!("--wildcards={OPEN}")).args(["-O", "OpenFlow10,OpenFlow13", &format!("ptcp:{PORT}")]);
     Ok(command)
 }
 
@@ -96,34 +100,5 @@ impl Controller {
     /// What starts it, with files in a folder.
     pub(crate) fn command(&self, tools: &Tools, folder: &Path) -> Result<Command> {
         (self.start)(tools, folder)
-    }
-}
-
-/// The folder that `tests/conformance/install` has filled.
-#[derive(Debug, Clone)]
-pub(crate) struct Tools(PathBuf);
-
-impl Tools {
-    /// Installs what is not there.
-    pub(crate) fn install() -> Result<Tools> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance/install");
-        let output = Command::new(script).stdin(Stdio::null()).output().context(script)?;
-        ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
-        let path = String::from_utf8(output.stdout)?;
-        Ok(Tools(path.trim().into()))
-    }
-
-    fn simple(&self, app: &str) -> String {
-        self.0.join(format!("simple/os_ken/app/{app}.py")).display().to_string()
-    }
-
-    /// os-ken's program with an application. It is not started by its first line, which names the
-    /// folder that it was made in.
-    fn manager(&self, app: &str) -> Command {
-        let bin = self.0.join("venv/bin");
-        let mut command = Command::new(bin.join("python"));
-        command.args(["-W", "ignore"]).arg(bin.join("osken-manager"));
-        command.args(["--ofp-tcp-listen-port", "6653", app]);
-        command
     }
 }

@@ -7,7 +7,7 @@
 //! host 2 ---- p2 +--------+ p4 ---- host 4
 //! ```
 
-use crate::controllers::{Controller, Tools};
+use crate::controllers::Controller;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -17,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use tandem_linux::link::{self, Veth};
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;
+use tandem_tests::foreign_controllers::Tools;
 use tandem_tests::{LIMIT, program, wait};
 
 /// The number of a host's interface in its namespace.

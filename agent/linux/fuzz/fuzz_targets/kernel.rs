@@ -1,6 +1,6 @@
-//! Whatever bytes a kernel answers are read or left, the whole way: netlink's datagrams to
-//! interfaces, roots and counters, and to the tree of an egress, whose difference to what is wanted
-//! is then asked for; and the structures of ethtool.
+//! Any bytes that a kernel may answer are parsed or skipped: netlink datagrams as interfaces, roots
+//! and counters, and as the tree of an egress, which is then compared with a wanted one; and the
+//! structures of ethtool.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,8 +8,7 @@ use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use tandem_linux::{ethtool::parse, link, netlink, tc};
 
-/// What the tree is made into: a class of each kind, so that nothing that was read equals it by
-/// chance.
+/// The wanted tree, with a class of each kind, so that no parsed tree equals it by chance.
 fn wanted() -> tc::Tree {
     tc::Tree {
         default: 2,
@@ -22,7 +21,7 @@ fn wanted() -> tc::Tree {
     }
 }
 
-/// Every request can be laid out as bytes, and reads back as what it is.
+/// Every request can be encoded, and decodes to itself.
 fn sent(requests: &[netlink::Request]) {
     for request in requests {
         let mut message = NetlinkMessage::from(request.message.clone());
@@ -42,7 +41,7 @@ fuzz_target!(|input: (u32, &[u8])| {
     let _ = (parse::driver(data), parse::link(data), parse::mask_words(data), parse::set_size(data));
     let _ = (parse::statistics(data, &names), parse::features(data, &names));
     let _ = (tc::interfaces(data), netlink::error_text(data));
-    // All lists come in one datagram here: each reader takes what is its own.
+    // All lists come in one datagram here; each reader takes the items of its own kind.
     let Ok(items) = netlink::items(data) else { return };
     for root in tc::roots_in(&items).values() {
         let _ = root.is_classful();
@@ -50,14 +49,14 @@ fuzz_target!(|input: (u32, &[u8])| {
     }
     let _ = tc::classes_in(&items);
     let _ = link::interfaces(items.clone());
-    // Of an interface that is in it, as often as not.
+    // Half of the time, of an interface that is in the datagram.
     let there = tc::interfaces(data).first().copied().unwrap_or(index);
     let actual = tc::tree(there, &items, &items, &items);
     sent(&tc::difference(there, actual.as_ref(), None));
     sent(&tc::difference(there, actual.as_ref(), Some(&wanted())));
     if let Some(actual) = actual {
         let _ = actual.check();
-        // What was read and is written again is the same: nothing is to be done.
+        // A tree that was parsed and is encoded again is equal, so that nothing has to be changed.
         assert_eq!(actual.normal(), actual);
         assert!(tc::difference(there, Some(&actual), Some(&actual)).is_empty());
     }

@@ -1,6 +1,6 @@
-//! A stream is cut into the same messages however it arrives, each beginning and ending with its
-//! braces; and whatever a server answers, a client's whole conversation with it (monitor, bridges
-//! as they are and as they are wanted, interfaces) ends with a result or an error.
+//! A stream is cut into the same messages however it arrives, each from its first brace to its
+//! last. Whatever a server answers, a client's whole session (monitor, actual and wanted bridges,
+//! interfaces) ends with a result or an error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tandem_linux::ovsdb::framing::{FrameError, Framer};
 use tandem_linux::ovsdb::{Adopt, Comparison, Ovsdb, WantedBridge, WantedPort, Watch};
 
-/// What fits a socket's buffer: the answers are there before the questions are asked.
+/// The capacity of a socket's buffer: the replies are written before the requests.
 const BUFFER: usize = 64 << 10;
 
 fn cut(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<FrameError>) {
@@ -28,8 +28,8 @@ fn cut(stream: &[u8], piece: usize) -> (Vec<Vec<u8>>, Option<FrameError>) {
     (all, None)
 }
 
-/// A connection whose server has said `said` and nothing more. A result without `id` is given the
-/// numbers that a client's questions have, one after the other.
+/// A connection whose server has sent `said` and nothing more. A result without `id` gets the ids
+/// of the client's requests, one after the other.
 fn server(said: &[u8]) -> Option<(Ovsdb, UnixStream)> {
     let (ours, mut theirs) = UnixStream::pair().ok()?;
     let mut out = Vec::new();
@@ -74,7 +74,7 @@ fuzz_target!(|input: (u8, &[u8])| {
                 Watch::new("Bridge", ["name", "ports"]).when("name", Comparison::Equal, "br0"),
             ];
             let Ok(mut monitor) = db.monitor(&watches) else { return };
-            // As many as there can be, and an end.
+            // At most as many messages as bytes, and the end.
             for _ in 0..=stream.len() {
                 match monitor.next(limit) {
                     Ok(Some(update)) => drop(update.change.row().text("name").map(str::len)),

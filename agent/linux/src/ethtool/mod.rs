@@ -1,9 +1,9 @@
-//! What a network card is, has negotiated, does by itself and has counted: the ethtool ioctl
-//! (linux/ethtool.h), as ethtool(8) shows it.
+//! Properties of a network card: driver, negotiated link, features and counters, by the ethtool
+//! ioctl (linux/ethtool.h), as ethtool(8) shows them.
 //!
-//! Everything is asked of the interface of that name in the namespace in which the socket was
-//! opened; sysfs is not needed, which shows the namespace of whoever mounted it. What a driver does
-//! not say is absent, not zero.
+//! All requests are about an interface in the namespace in which the socket was opened. sysfs is
+//! not used: it shows the namespace of the process that mounted it. A value that a driver does not
+//! report is absent, not zero.
 
 pub mod parse;
 
@@ -31,28 +31,27 @@ const GET_LINK_SETTINGS: u32 = 0x4c;
 const UNSUPPORTED: i32 = 1;
 const WISH: i32 = 2;
 
-/// A way to ask. Names of counters and features are asked for once an interface.
+/// An ethtool socket. Names of counters and features are requested once for each interface.
 #[derive(Debug)]
 pub struct Ethtool {
     socket: OwnedFd,
     names: HashMap<(String, Set), Vec<String>>,
-    /// Words of a link mode mask, as this kernel has them.
+    /// Words of a link mode mask in this kernel.
     mask_words: Option<u8>,
 }
 
 impl Ethtool {
-    /// In the thread's network namespace.
+    /// Opens a socket in the thread's network namespace.
     ///
-    /// # Errors
-    /// When the kernel gives no socket.
+    /// When the kernel refuses a socket.
     pub fn open() -> Result<Ethtool, Error> {
         let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
             .map_err(Error::nix("opening a socket"))?;
         Ok(Ethtool { socket, names: HashMap::new(), mask_words: None })
     }
 
-    /// The answer to a command: `head` in front, room for `room` bytes in all. `None` where the
-    /// driver does not have it.
+    /// The reply to a command: starts with `head`, at most `room` bytes long. `None` if the driver
+    /// does not support it.
     fn ask(&self, name: &str, what: &str, head: &[u8], room: usize) -> Result<Option<Vec<u8>>, Error> {
         match sys::ethtool(self.socket.as_fd(), name, head, room) {
             Ok((_, bytes)) => Ok(Some(bytes)),
@@ -61,7 +60,7 @@ impl Ethtool {
         }
     }
 
-    /// Who drives it; `None` where nobody says.
+    /// The interface's driver; `None` if it reports none.
     ///
     /// # Errors
     /// When there is no such interface.
@@ -70,8 +69,8 @@ impl Ethtool {
         Ok(answer.as_deref().and_then(parse::driver))
     }
 
-    /// Whether the card sees the other end; `None` where it does not say. (An interface that is not
-    /// up sees nothing.)
+    /// Whether the card has a carrier; `None` if it does not report that. (An interface that is
+    /// down has none.)
     ///
     /// # Errors
     /// When there is no such interface.
@@ -80,13 +79,13 @@ impl Ethtool {
         Ok(answer.as_deref().and_then(|a| parse::number(a, 4)).map(|n| n != 0))
     }
 
-    /// What was negotiated, or set by hand; `None` where the driver has no such thing.
+    /// The link's speed and duplex, negotiated or set by hand; `None` if the driver does not
+    /// support that.
     ///
     /// # Errors
     /// When there is no such interface.
     pub fn link(&mut self, name: &str) -> Result<Option<Link>, Error> {
-        // The kernel answers a wrong length of the masks with the right one, negative, and with
-        // nothing else.
+        // To masks of the wrong length, the kernel answers only with the right length, negated.
         for _ in 0..2 {
             let words = self.mask_words.unwrap_or_default();
             let head = parse::link_request(GET_LINK_SETTINGS, words);
@@ -100,7 +99,7 @@ impl Ethtool {
         Ok(None)
     }
 
-    /// What it does by itself, as `ethtool -k` lists it, by the kernel's names.
+    /// The interface's features, as `ethtool -k` lists them, by the kernel's names.
     ///
     /// # Errors
     /// When there is no such interface.
@@ -112,11 +111,10 @@ impl Ethtool {
         Ok(answer.map(|a| parse::features(&a, &names)).unwrap_or_default())
     }
 
-    /// Switches features on or off, by the kernel's names.
+    /// Turns features on or off, by the kernel's names.
     ///
-    /// # Errors
-    /// When there is no such interface or feature, without the right to (CAP_NET_ADMIN), or when
-    /// the card does not let it be changed.
+    /// # Errors When there is no such interface or feature, without CAP_NET_ADMIN, or when the card
+    /// does not allow the change.
     pub fn set_features(&mut self, name: &str, wanted: &[(&str, bool)]) -> Result<(), Error> {
         let names = self.names(name, Set::Features)?;
         let what = || {
@@ -139,12 +137,12 @@ impl Ethtool {
         Ok(())
     }
 
-    /// The counters that the driver keeps, as `ethtool -S` lists them; none where it keeps none.
+    /// The driver's counters, as `ethtool -S` lists them; empty if it has none.
     ///
     /// # Errors
     /// When there is no such interface.
     pub fn statistics(&mut self, name: &str) -> Result<Vec<(String, u64)>, Error> {
-        // A card that got other queues has other counters: their number says so.
+        // A card whose queues have changed has other counters, which shows in their number.
         if let Some(known) = self.names.get(&(name.to_owned(), Set::Statistics))
             && self.count(name, Set::Statistics)? != known.len()
         {
@@ -160,12 +158,12 @@ impl Ethtool {
         Ok(answer.map(|a| parse::statistics(&a, &names)).unwrap_or_default())
     }
 
-    /// Forgets what was remembered of an interface: another one may have its name now.
+    /// Drops the cached names of an interface: another one may have its name now.
     pub fn forget(&mut self, name: &str) {
         self.names.retain(|(of, _), _| of != name);
     }
 
-    /// Forgets what was remembered of all interfaces for which `stays` is false.
+    /// Drops the cached names of all interfaces for which `stays` is false.
     pub fn keep_only(&mut self, stays: impl Fn(&str) -> bool) {
         self.names.retain(|(of, _), _| stays(of));
     }
@@ -191,11 +189,11 @@ impl Ethtool {
     }
 }
 
-/// Lets the kernel compute checksums of sent packets itself, on interfaces of the thread's
-/// namespace. A userspace switch at the other end of a veth pair gets no hardware to finish them.
+/// Makes the kernel compute the checksums of sent packets itself, on interfaces of the thread's
+/// namespace. A userspace switch at the other end of a veth pair would get packets with incomplete
+/// checksums otherwise.
 ///
-/// # Errors
-/// When an interface is not there or does not let itself be told.
+/// When an interface does not exist or does not allow the change.
 pub fn tx_checksum_off<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
     let ethtool = Ethtool::open()?;
     let head = [SET_TX_CHECKSUM, 0].map(u32::to_ne_bytes).concat();

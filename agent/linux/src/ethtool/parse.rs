@@ -1,5 +1,5 @@
-//! The structures of linux/ethtool.h, out of bytes and into bytes. Nothing read here is trusted to
-//! be long enough.
+//! Decodes and encodes the structures of linux/ethtool.h. Every length is checked before it is
+//! used.
 
 /// Bytes of a name (ETH_GSTRING_LEN).
 pub(super) const STRING: usize = 32;
@@ -15,7 +15,7 @@ pub(super) enum Set {
     Features = 4,
 }
 
-/// Who drives an interface.
+/// The driver of an interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Driver {
     /// The driver's name.
@@ -24,20 +24,20 @@ pub struct Driver {
     pub version: String,
     /// The card's firmware.
     pub firmware: String,
-    /// Where the card is, e.g. a PCI address; empty where there is no card.
+    /// The card's address, e.g. on PCI; empty without a card.
     pub bus: String,
 }
 
 /// Whether both ends may send at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duplex {
-    /// One at a time.
+    /// One end at a time.
     Half,
-    /// Both.
+    /// Both ends.
     Full,
 }
 
-/// What both ends agreed on.
+/// The link's parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {
     /// Bit/s; absent where it is not known, as without a carrier.
@@ -48,16 +48,16 @@ pub struct Link {
     pub negotiated: bool,
 }
 
-/// Something that an interface can do by itself.
+/// A feature of an interface, such as an offload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Feature {
     /// The kernel's name, e.g. `tx-checksum-ip-generic`.
     pub name: String,
     /// On.
     pub active: bool,
-    /// What was asked for, which the kernel may not have been able to do.
+    /// The requested state, which the kernel may not have been able to set.
     pub requested: bool,
-    /// Can be switched.
+    /// It can be changed.
     pub changeable: bool,
 }
 
@@ -94,7 +94,7 @@ pub fn mask_words(answer: &[u8]) -> Option<u8> {
     (words < 0).then(|| words.unsigned_abs().min(127))
 }
 
-/// The answer of a kernel that got the right length.
+/// Decodes the reply of a kernel that got masks of the right length.
 pub fn link(answer: &[u8]) -> Option<Link> {
     let speed = number(answer, 4)?;
     let duplex = match answer.get(8)? {
@@ -102,7 +102,7 @@ pub fn link(answer: &[u8]) -> Option<Link> {
         1 => Some(Duplex::Full),
         _ => None,
     };
-    // SPEED_UNKNOWN is all ones; 0 comes from drivers that do not know better.
+    // SPEED_UNKNOWN is all ones; some drivers report 0 for it.
     let known = speed != 0 && speed != u32::MAX;
     Some(Link {
         speed: known.then(|| u64::from(speed) * 1_000_000),
@@ -119,8 +119,8 @@ pub(super) fn set_info_request(command: u32, set: Set) -> Vec<u8> {
     out
 }
 
-/// The length of the one set that was asked for; `None` where there is none: its bit in the mask is
-/// gone.
+/// The size of the only set that was requested; `None` if it does not exist, in which case its bit
+/// in the mask is cleared.
 pub fn set_size(answer: &[u8]) -> Option<usize> {
     let mask = answer.get(8..16)?;
     if mask.iter().all(|b| *b == 0) {

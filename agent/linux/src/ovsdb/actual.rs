@@ -1,8 +1,8 @@
-//! Bridges as they are: the database's rows put together, with the marks of whoever made or took
-//! over what.
+//! Actual bridges: joined from the database's rows, with the marks of the owners that created or
+//! adopted them.
 //!
-//! A mark is the entry `tandem` = owner in `external_ids` of a Bridge, Port or Interface. What was
-//! there before and was only changed has `tandem-found` beside it, with what is to be given back.
+//! A mark is the entry `tandem` = owner in `external_ids` of a Bridge, Port or Interface. An
+//! adopted one also has `tandem-found`, with the settings that a release restores.
 
 use super::interfaces::{ofport, rows};
 use super::row::elements;
@@ -13,25 +13,24 @@ use std::collections::BTreeMap;
 /// The key of the owner's mark.
 pub(super) const MARK: &str = "tandem";
 
-/// The key of what was there before.
+/// The key of the settings before the adoption.
 pub(super) const BEFORE: &str = "tandem-found";
 
-/// The key of what the owner has set, where something was there before: what is something else by
-/// now is not given back.
+/// The key of the settings that the owner has made on something that it adopted. A setting that
+/// differs from them by now was changed by somebody else, and is not restored.
 pub(super) const SET: &str = "tandem-set";
 
-/// The key of a Port's queueing that was there before.
+/// The key of a Port's queueing before the adoption.
 pub(super) const QUEUEING: &str = "tandem-qos";
 
-/// The columns of a Bridge that a difference is based on. All are configuration: vswitchd writes
-/// none of them.
+/// The columns of a Bridge that are compared. All are configuration: vswitchd writes none of them.
 pub(super) const BRIDGE_COLUMNS: [&str; 7] =
     ["ports", "controller", "fail_mode", "protocols", "datapath_type", "other_config", "external_ids"];
 
-/// What the database writes into a Controller by itself, and nobody may set.
+/// Columns of a Controller that the database writes itself, and that cannot be set.
 const CONTROLLER_FACTS: [&str; 5] = ["_uuid", "_version", "is_connected", "role", "status"];
 
-/// A bridge as it is.
+/// An actual bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActualBridge {
     /// Name.
@@ -48,13 +47,13 @@ pub struct ActualBridge {
     pub secure: bool,
     /// Ports by name, without the bridge's own.
     pub ports: Vec<ActualPort>,
-    /// Whose mark it carries.
+    /// The owner in its mark.
     pub owner: Option<String>,
-    /// Whether its owner found it there and has to give it back.
+    /// Whether its owner adopted it, and has to restore it on release.
     pub adopted: bool,
 }
 
-/// A port as it is. Of a bond it says what it says of its first interface.
+/// An actual port. For a bond, its values are those of the first interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActualPort {
     /// Name.
@@ -63,21 +62,21 @@ pub struct ActualPort {
     pub number: Option<u32>,
     /// Its interfaces; more than one make a bond.
     pub interfaces: Vec<String>,
-    /// What kind of queueing the database says that it has (`linux-htb`); absent for none.
+    /// The type of its queueing in the database (`linux-htb`); absent for none.
     pub qos: Option<String>,
-    /// An owner has cleared the queueing that it had, and has to give it back.
+    /// An owner has cleared its queueing, and has to restore it on release.
     pub took_queueing: bool,
-    /// OpenFlow port number that was asked for (`ofport_request`).
+    /// OpenFlow port number that was requested (`ofport_request`).
     pub requested: Option<u32>,
     /// Why it could not be attached.
     pub error: Option<String>,
     /// Whether it has a carrier.
     pub link_state: Option<State>,
-    /// Whose mark it carries.
+    /// The owner in its mark.
     pub owner: Option<String>,
 }
 
-/// The database's bridges, with the rows they are made of.
+/// The database's bridges, with the rows that they consist of.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) bridges: Vec<FoundBridge>,
@@ -115,7 +114,7 @@ pub(super) struct FoundInterface {
 #[derive(Debug, Clone)]
 pub(super) struct FoundController {
     pub(super) uuid: String,
-    /// What can be set.
+    /// The columns that can be set.
     pub(super) columns: Map<String, Value>,
 }
 
@@ -123,7 +122,7 @@ fn owner(row: &Row) -> Option<&str> {
     row.entry("external_ids", MARK)
 }
 
-/// What was written down under a key of a row's `external_ids`.
+/// The record under a key of a row's `external_ids`.
 fn record(row: &Row, table: &'static str, what: &str, key: &'static str) -> Result<Option<Value>, Error> {
     let Some(text) = row.entry("external_ids", key) else { return Ok(None) };
     let damaged = |why: String| Error::DamagedRecord { table, what: what.to_owned(), key, why };
@@ -139,12 +138,12 @@ impl FoundBridge {
         owner(&self.row)
     }
 
-    /// What its owner found and has to give back; absent on a bridge that its owner made.
+    /// The settings before the adoption; absent on a bridge that its owner created.
     pub(super) fn before(&self) -> Result<Option<Value>, Error> {
         record(&self.row, "Bridge", &self.name, BEFORE)
     }
 
-    /// What its owner has set; absent if an earlier release of the owner did.
+    /// The settings that its owner has made; absent if an earlier release of the owner made them.
     pub(super) fn set(&self) -> Result<Option<Value>, Error> {
         record(&self.row, "Bridge", &self.name, SET)
     }
@@ -153,12 +152,12 @@ impl FoundBridge {
         self.row.entry("external_ids", BEFORE).is_some()
     }
 
-    /// The database's empty word means the kernel's.
+    /// An empty value in the database means the kernel's datapath.
     pub(super) fn datapath_type(&self) -> &str {
         self.row.text("datapath_type").filter(|t| !t.is_empty()).unwrap_or("system")
     }
 
-    /// The datapath id that was set, in the database's words.
+    /// The datapath id that was set, as the database holds it.
     pub(super) fn set_datapath_id(&self) -> Option<&str> {
         self.row.entry("other_config", "datapath-id")
     }
@@ -204,7 +203,7 @@ impl FoundPort {
         self.row.uuids("qos").first().copied()
     }
 
-    /// The queueing that was there before an owner took it over, and who that was.
+    /// The queueing before an owner took it over, with the owner's name.
     pub(super) fn queueing_before(&self) -> Result<Option<Value>, Error> {
         record(&self.row, "Port", &self.name, QUEUEING)
     }
@@ -239,8 +238,8 @@ impl FoundInterface {
         self.row.integer("ofport_request").and_then(|n| u32::try_from(n).ok())
     }
 
-    /// The number that was asked for before the owner asked for another; absent on an interface
-    /// that the owner made.
+    /// The requested number before the owner requested another; absent on an interface that the
+    /// owner created.
     pub(super) fn before(&self) -> Result<Option<Option<u32>>, Error> {
         let Some(text) = self.row.entry("external_ids", BEFORE) else { return Ok(None) };
         let damaged = || Error::DamagedRecord {
@@ -256,7 +255,7 @@ impl FoundInterface {
         }
     }
 
-    /// The number that the owner has asked for, where it found another.
+    /// The number that the owner has requested on an adopted interface.
     pub(super) fn set(&self) -> Option<u32> {
         self.row.entry("external_ids", SET)?.parse().ok()
     }
@@ -268,7 +267,7 @@ impl FoundController {
     }
 }
 
-/// One transaction's questions; its answers go to [`put_together`].
+/// The selects of one transaction; their results go to [`put_together`].
 pub(super) fn questions() -> [Value; 7] {
     let select = |table: &str, columns: &[&str]| json!({ "op": "select", "table": table, "where": [], "columns": columns });
     let mut bridge = vec!["_uuid", "name", "datapath_id"];
@@ -281,9 +280,9 @@ pub(super) fn questions() -> [Value; 7] {
             "Interface",
             &["_uuid", "name", "ofport", "ofport_request", "error", "link_state", "external_ids"],
         ),
-        // Of controllers everything is kept, to be given back.
+        // All columns of controllers are read, to be restored later.
         json!({ "op": "select", "table": "Controller", "where": [] }),
-        // The same of queueing.
+        // The same for queueing.
         json!({ "op": "select", "table": "QoS", "where": [] }),
         json!({ "op": "select", "table": "Queue", "where": [] }),
     ]
@@ -340,7 +339,7 @@ fn controller(uuid: &str, row: &Row) -> FoundController {
     FoundController { uuid: uuid.to_owned(), columns }
 }
 
-/// Whether two values of a column are the same, whatever the order in which a set is written.
+/// Whether two values of a column are equal, whatever the order of a set.
 pub(super) fn same(one: Option<&Value>, other: &Value) -> bool {
     let Some(one) = one else { return false };
     let (one, other) = (elements(one), elements(other));
@@ -348,7 +347,7 @@ pub(super) fn same(one: Option<&Value>, other: &Value) -> bool {
 }
 
 impl Ovsdb {
-    /// All bridges of the database, by name, as of one moment.
+    /// All bridges of the database, by name, read in one transaction.
     ///
     /// # Errors
     /// As [`Ovsdb::transact`].

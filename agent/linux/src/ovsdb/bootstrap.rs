@@ -1,5 +1,5 @@
-//! New bridges in a database of one's own, all in one transaction: for who starts from nothing and
-//! wants all or an error.
+//! Creates bridges in a private database, all in one transaction: for a caller that starts with an
+//! empty database and wants all bridges or an error.
 
 use super::{Error, INACTIVITY_PROBE, MAX_BACKOFF, Ovsdb};
 use serde_json::{Value, json};
@@ -8,13 +8,13 @@ use std::time::Duration;
 /// A port of a bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
-    /// Name of an interface that is there.
+    /// Name of an existing interface.
     pub name: String,
     /// OpenFlow port number.
     pub number: u32,
 }
 
-/// A bridge to be made.
+/// A bridge to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
     /// Name.
@@ -25,7 +25,7 @@ pub struct Bridge {
     pub ports: Vec<Port>,
 }
 
-/// What bridges have in common.
+/// The settings that all bridges share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Common {
     /// e.g. `tcp:10.0.0.1:6653`. Of Unix sockets vswitchd takes only
@@ -38,8 +38,8 @@ pub struct Common {
 }
 
 impl Ovsdb {
-    /// Makes bridges with their ports in one transaction and waits until vswitchd has carried it
-    /// out.
+    /// Creates bridges with their ports in one transaction and waits until vswitchd has executed
+    /// it.
     ///
     /// # Errors
     /// When the database refuses, vswitchd takes longer than `limit`, or a port could not be

@@ -1,4 +1,4 @@
-//! Makes bridges what is wanted, and gives them back.
+//! Changes bridges to the wanted state, and releases them.
 
 use super::actual::{Found, FoundBridge};
 use super::plan::{Difference, difference};
@@ -8,42 +8,42 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How often a transaction is tried whose bridges somebody else has changed between reading and
-/// writing.
+/// How often a transaction is tried when somebody else changes its bridges between the read and the
+/// write.
 const TRIES: u32 = 5;
 
-/// What has become of the wanted bridges.
+/// The result of a sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Synced {
-    /// Whether anything had to be changed.
+    /// Whether a change was necessary.
     pub changed: bool,
-    /// What somebody else has changed since the owner set it and is therefore not given back, as
-    /// text.
+    /// Settings that somebody else has changed since the owner set them, and that were therefore
+    /// not restored, as text.
     pub kept: Vec<String>,
-    /// For each wanted port: its bridge, its name, and whether it has its number, or why not. An
-    /// interface that does not exist yet is attached by vswitchd as soon as it comes.
+    /// For each wanted port: its bridge, its name, and whether it has its number, or why not.
+    /// vswitchd attaches an interface as soon as it exists.
     pub ports: Vec<(String, String, Result<(), String>)>,
 }
 
-/// The bridges that are there, and what each of the wanted ones that cannot be has against it.
+/// The actual bridges, and the reason against each wanted bridge that cannot be set up.
 pub type Inspected = (Vec<ActualBridge>, Vec<(String, Error)>);
 
 impl Ovsdb {
-    /// Makes the bridges of `owner` what is wanted: one transaction with only the differences, or
-    /// none if there are none. Then waits until vswitchd has carried it out, and reads back what
-    /// has become of the ports.
+    /// Changes the bridges of `owner` to the wanted state, in one transaction with only the
+    /// differences, or in none if there are none. Then waits until vswitchd has executed it, and
+    /// reads the state of the ports.
     ///
-    /// What it makes is marked with `owner` (`external_ids:tandem`). Marked bridges and ports that
-    /// are no longer wanted are removed; what is not marked never is. A bridge of a wanted name
-    /// without a mark is taken over, where `adopt` says so, and remembers how it was found, for
+    /// What it creates is marked with `owner` (`external_ids:tandem`). Marked bridges and ports
+    /// that are no longer wanted are removed; unmarked ones never are. An unmarked bridge with a
+    /// wanted name is adopted if `adopt` allows it, and its settings are recorded for
     /// [`Ovsdb::release`]. A port that somebody else has put into a wanted bridge stays; if it is
     /// wanted, it gets its number.
     ///
-    /// Bridges named in `spared` stay as they are, marked or not: what is wanted of them is not
-    /// known or cannot be.
+    /// Bridges named in `spared` are not changed, marked or not: their wanted state is unknown or
+    /// impossible.
     ///
-    /// A taken-over bridge keeps its flows. One whose `fail_mode` was standalone and whose
-    /// controller did not answer was a learning switch, and is none any more.
+    /// An adopted bridge keeps its flows. If its `fail_mode` was standalone and its controller did
+    /// not answer, it was a learning switch before, and is one no longer.
     ///
     /// # Errors
     /// Before anything is changed: [`Error::Invalid`], [`Error::OwnedByOther`],
@@ -74,8 +74,8 @@ impl Ovsdb {
         Err(Error::Changed { tries: TRIES })
     }
 
-    /// What each of the bridges that cannot be has against it, found without changing anything;
-    /// with [`Adopt::WithoutGap`] this names those whose forwarding would stop for a moment.
+    /// The reason against each wanted bridge that cannot be set up, found without changing
+    /// anything; with [`Adopt::WithoutGap`] also names those whose forwarding would be interrupted.
     ///
     /// # Errors
     /// Those of the connection.
@@ -88,12 +88,11 @@ impl Ovsdb {
         Ok(refusals(&self.find_bridges()?, owner, wanted, adopt))
     }
 
-    /// Removes all that carries the mark of `owner`, and gives back what was taken over as it was
-    /// found. Waits until vswitchd has carried it out. What somebody else has changed since is
-    /// reported and stays.
+    /// Removes everything with the mark of `owner`, and restores what it adopted to its former
+    /// state. Waits until vswitchd has executed it. Settings that somebody else has changed since
+    /// are reported and stay.
     ///
-    /// A bridge of the owner's making that holds a port of somebody else is left to that port,
-    /// without controllers.
+    /// A bridge of the owner that has a foreign port stays for that port, without controllers.
     ///
     /// # Errors
     /// [`Error::VswitchdSilent`] when vswitchd takes longer than `limit`; [`Error::Refused`],
@@ -102,8 +101,8 @@ impl Ovsdb {
         self.sync_bridges(owner, &[], &[], Adopt::No, limit).map(|synced| synced.kept)
     }
 
-    /// What is there, and what each of the wanted bridges that cannot be has against it, as of one
-    /// moment and without changing anything.
+    /// The actual bridges, and the reason against each wanted bridge that cannot be set up, read in
+    /// one transaction and without changing anything.
     ///
     /// # Errors
     /// [`Error::DamagedRecord`]; those of the connection.
@@ -119,8 +118,8 @@ impl Ovsdb {
         Ok((bridges, refusals(&found, owner, wanted, adopt)))
     }
 
-    /// The configuration number to wait for; `None` when a guard has found something else than was
-    /// read.
+    /// The configuration number to wait for; `None` when a guard shows that something was changed
+    /// since it was read.
     fn commit(&mut self, operations: &[Value], now: i64) -> Result<Option<i64>, Error> {
         if operations.is_empty() {
             return Ok(Some(now));

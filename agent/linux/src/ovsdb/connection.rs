@@ -1,4 +1,4 @@
-//! A connection: requests and their answers, signs of life in both directions, time-outs.
+//! A connection: requests and replies, echo requests in both directions, time-outs.
 
 use super::Error;
 use super::framing::Framer;
@@ -9,18 +9,18 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long an answer may take. A transaction that makes a thousand ports takes the server a tenth
+/// How long a reply may take. A transaction that creates a thousand ports takes the server a tenth
 /// of a second.
 const ANSWER: Duration = Duration::from_secs(60);
 
-/// How long the server may be silent before it is asked for a sign of life, and then again before
-/// it is given up.
+/// How long the server may be silent before an echo request is sent, and again before the
+/// connection is given up.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// The database's name.
 const DATABASE: &str = "Open_vSwitch";
 
-/// Either kind of stream.
+/// A Unix or TCP stream.
 #[derive(Debug)]
 enum Stream {
     Unix(UnixStream),
@@ -29,7 +29,7 @@ enum Stream {
 
 impl Stream {
     fn wait_at_most(&self, limit: Duration) -> std::io::Result<()> {
-        // Zero would mean for ever.
+        // A zero time-out would mean no time-out.
         let limit = Some(limit.max(Duration::from_millis(1)));
         match self {
             Stream::Unix(s) => s.set_read_timeout(limit),
@@ -66,20 +66,20 @@ pub struct Ovsdb {
     framer: Framer,
     last_id: u64,
     answer_within: Duration,
-    /// Set once the stream is lost: half a message was written, or what came was no message.
+    /// Set once the stream is unusable: half a message was written, or the bytes received were not
+    /// a message.
     lost: bool,
     heard: Instant,
-    /// When a sign of life was asked for that has not come yet.
+    /// When the echo request was sent that is not answered yet.
     asked: Option<Instant>,
-    /// The schema, once somebody has needed it.
+    /// The schema, once it was needed.
     schema: Option<Value>,
 }
 
 impl Ovsdb {
     /// Connects to a Unix socket.
     ///
-    /// # Errors
-    /// [`Error::Connect`] when nobody listens there.
+    /// [`Error::Connect`] when no server listens there.
     pub fn connect(socket: &Path) -> Result<Ovsdb, Error> {
         let remote = || format!("unix:{}", socket.display());
         let stream = UnixStream::connect(socket)
@@ -87,10 +87,9 @@ impl Ovsdb {
         Ovsdb::over(Stream::Unix(stream), &remote())
     }
 
-    /// Speaks by a socket that is connected already.
+    /// Uses a socket that is connected already.
     ///
-    /// # Errors
-    /// [`Error::Connect`] when it takes no time-outs.
+    /// [`Error::Connect`] when the socket does not support time-outs.
     pub fn on(stream: UnixStream) -> Result<Ovsdb, Error> {
         Ovsdb::over(Stream::Unix(stream), "a connected socket")
     }
@@ -98,8 +97,8 @@ impl Ovsdb {
     /// Connects to `unix:PATH` or `tcp:HOST:PORT`, as in
     /// [`ovsdb(7)`](https://docs.openvswitch.org/en/latest/ref/ovsdb.7/).
     ///
-    /// # Errors
-    /// [`Error::Address`] when it is neither, [`Error::Connect`] when nobody listens there.
+    /// # Errors [`Error::Address`] when it is neither, [`Error::Connect`] when no server listens
+    /// there.
     pub fn open(remote: &str) -> Result<Ovsdb, Error> {
         match remote.split_once(':') {
             Some(("unix", path)) if !path.is_empty() => Ovsdb::connect(Path::new(path)),
@@ -113,7 +112,7 @@ impl Ovsdb {
                 for address in addresses {
                     match TcpStream::connect_timeout(&address, SILENCE) {
                         Ok(stream) => {
-                            // Small questions and answers take turns.
+                            // Requests and replies are small and alternate.
                             stream.set_nodelay(true).map_err(fail)?;
                             return Ovsdb::over(Stream::Tcp(stream), remote);
                         }
@@ -142,12 +141,12 @@ impl Ovsdb {
         })
     }
 
-    /// Sets how long each answer may take; a minute unless it is set.
+    /// Sets how long each reply may take; a minute by default.
     pub fn set_answer_within(&mut self, limit: Duration) {
         self.answer_within = limit;
     }
 
-    /// Carries out operations on `Open_vSwitch` as one transaction; all or nothing.
+    /// Executes operations on `Open_vSwitch` as one transaction; all or none.
     ///
     /// # Errors
     /// [`Error::Refused`] with the operation that failed (RFC 7047 section 4.1.3: errors stand
@@ -178,15 +177,14 @@ impl Ovsdb {
         Ok(list)
     }
 
-    /// Asks for a sign of life (RFC 7047 section 4.1.11) and waits for it.
+    /// Sends an echo request (RFC 7047 section 4.1.11) and waits for the reply.
     ///
-    /// # Errors
-    /// [`Error::Silent`] when none comes; those of the connection.
+    /// [`Error::Silent`] when there is no reply; those of the connection.
     pub fn echo(&mut self) -> Result<(), Error> {
         self.call("echo", &json!(["alive"])).map(drop)
     }
 
-    /// Makes the database's one row, if it is not there yet.
+    /// Creates the database's single row, if it does not exist yet.
     ///
     /// # Errors
     /// As [`Ovsdb::transact`].
@@ -216,7 +214,7 @@ impl Ovsdb {
         format!("m{}", self.last_id)
     }
 
-    /// Asks and waits for the answer.
+    /// Sends a request and waits for the reply.
     pub(super) fn call(&mut self, method: &str, params: &Value) -> Result<Value, Error> {
         self.ask(method, params)?.map_err(|error| Error::Refused {
             operation: method.to_owned(),
@@ -228,13 +226,13 @@ impl Ovsdb {
         })
     }
 
-    /// Asks and waits for the answer, or for what the server has against the question.
+    /// Sends a request and waits for the reply, or for the server's error.
     pub(super) fn ask(&mut self, method: &str, params: &Value) -> Result<Result<Value, Value>, Error> {
         let id = json!(self.send_request(method, params)?);
         let deadline = Instant::now() + self.answer_within;
         while let Some(mut message) = self.receive(deadline)? {
-            // What is no answer to this is an update of a monitor that is over, or an answer that
-            // came too late.
+            // Other messages are updates of a monitor that has ended, or replies that came too
+            // late.
             if message["id"] != id || message.get("method").is_some() {
                 continue;
             }
@@ -244,7 +242,7 @@ impl Ovsdb {
         Err(Error::Silent { what: method.to_owned(), limit: self.answer_within })
     }
 
-    /// Asks without waiting; the answer, when it comes, is passed over.
+    /// Sends a request without waiting; its reply is skipped when it comes.
     pub(super) fn send_request(&mut self, method: &str, params: &Value) -> Result<u64, Error> {
         self.last_id += 1;
         self.send(&json!({ "method": method, "params": params, "id": self.last_id }))?;
@@ -264,8 +262,7 @@ impl Ovsdb {
         })
     }
 
-    /// The next message that is not about signs of life; `None` when none has come until
-    /// `deadline`.
+    /// The next message that is not an echo; `None` when none has come until `deadline`.
     pub(super) fn receive(&mut self, deadline: Instant) -> Result<Option<Value>, Error> {
         if self.lost {
             return Err(Error::Closed);
@@ -283,7 +280,7 @@ impl Ovsdb {
             {
                 let message: Value =
                     serde_json::from_slice(bytes).map_err(|e| Error::Garbled { why: e.to_string() })?;
-                // RFC 7047 section 4.1.11: the server, too, may ask for a sign of life at any time.
+                // RFC 7047 section 4.1.11: the server, too, may send an echo request at any time.
                 if message["method"] == "echo" {
                     self.send(&json!({ "result": message["params"], "error": null, "id": message["id"] }))?;
                 } else {

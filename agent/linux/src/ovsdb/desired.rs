@@ -1,20 +1,20 @@
-//! Bridges as they are wanted, in plain values, and what makes them impossible.
+//! Wanted bridges as plain values, and contradictions in them.
 
 use super::Error;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The longest pause between two attempts of a bridge to reach its controller, in ms; the least
-/// that the database takes.
+/// The longest pause between two attempts of a bridge to reach its controller, in ms: the lowest
+/// value that the database accepts.
 pub const MAX_BACKOFF: u64 = 1000;
 
-/// How long a controller may be silent before the bridge asks for a sign of life, in ms.
+/// How long a controller may be silent before the bridge sends an echo request, in ms.
 pub const INACTIVITY_PROBE: u64 = 10_000;
 
 /// The highest OpenFlow port number that can be asked for (ovs-vswitchd.conf.db(5),
 /// `ofport_request`).
 const HIGHEST_PORT: u32 = 65_279;
 
-/// A bridge as it is wanted.
+/// A wanted bridge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedBridge {
     /// Name.
@@ -29,32 +29,32 @@ pub struct WantedBridge {
     /// `unix:RUNDIR/BRIDGE.controller`; `%` stands for the bridge's name.
     pub controllers: Vec<String>,
     /// Whether the bridge forwards by its flows only (`fail_mode` secure), or as a learning switch
-    /// while no controller is there.
+    /// while it has no controller.
     pub secure: bool,
-    /// Ports. Others that somebody else has put into the bridge stay.
+    /// Ports. Foreign ports in the bridge stay.
     pub ports: Vec<WantedPort>,
 }
 
-/// A port as it is wanted.
+/// A wanted port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedPort {
-    /// Name of its interface, which may come later.
+    /// Name of its interface, which need not exist yet.
     pub name: String,
     /// OpenFlow port number, 1 to 65279.
     pub number: u32,
-    /// Its queueing is the caller's: a `Port.qos` that somebody else has set is kept in mind and
-    /// cleared, and given back with the port. Otherwise it is left alone.
+    /// The caller configures its queueing: a foreign `Port.qos` is recorded and cleared, and
+    /// restored on release. Otherwise it is left alone.
     pub takes_queueing: bool,
 }
 
-/// Whether a bridge that is there already, without a mark, may be taken over.
+/// Whether an existing bridge without a mark may be adopted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Adopt {
-    /// Not at all: it is somebody else's.
+    /// Never: it belongs to somebody else.
     No,
-    /// Only if its flows are not forgotten.
+    /// Only if it keeps its flows.
     WithoutGap,
-    /// Even if its forwarding stops for a moment.
+    /// Even if its forwarding is interrupted.
     EvenWithGap,
 }
 
@@ -72,7 +72,7 @@ impl WantedBridge {
     }
 }
 
-/// Refuses what contradicts itself.
+/// Refuses wanted bridges that contradict each other.
 pub(super) fn check(owner: &str, wanted: &[WantedBridge]) -> Result<(), Error> {
     let fail = |why: String| Err(Error::Invalid { why });
     if owner.is_empty() {

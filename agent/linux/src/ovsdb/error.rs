@@ -1,73 +1,73 @@
-//! What can go wrong with the database, as text for whoever has to act.
+//! Errors of the database, as texts for the operator.
 
 use std::time::Duration;
 
-/// Why the database, or vswitchd behind it, did not do what it was asked.
+/// Why the database, or vswitchd behind it, did not execute a request.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Nobody answers there.
+    /// No server listens there.
     #[error(
         "connecting to the OVS database at {remote}: {cause}; is ovsdb-server running, and may this user reach it?"
     )]
     Connect {
-        /// Where.
+        /// The address.
         remote: String,
-        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody
-        /// prints it twice.
+        /// The kernel's error. It is part of the message, and not a `source` too, so that logs do
+        /// not print it twice.
         cause: std::io::Error,
     },
-    /// An address that is none.
+    /// A malformed address.
     #[error("{remote} is no address of an OVS database; write unix:PATH or tcp:HOST:PORT")]
     Address {
         /// What was given.
         remote: String,
     },
-    /// The stream failed. The connection is of no more use.
+    /// The stream failed. The connection cannot be used any more.
     #[error("{what} the OVS database: {cause}")]
     Io {
         /// What was tried.
         what: &'static str,
-        /// The kernel's answer. It is in the message, and no `source` besides, so that nobody
-        /// prints it twice.
+        /// The kernel's error. It is part of the message, and not a `source` too, so that logs do
+        /// not print it twice.
         cause: std::io::Error,
     },
-    /// The server has closed the connection, or it was given up after an earlier error. Connect
-    /// again.
+    /// The server has closed the connection, or it was given up after an earlier error. The caller
+    /// has to connect again.
     #[error("the OVS database has closed the connection; ovsdb-server has ended or was restarted")]
     Closed,
-    /// No answer in time.
+    /// There was no reply in time.
     #[error("the OVS database has not answered {what} for {limit:?}")]
     Silent {
-        /// What was asked.
+        /// The request.
         what: String,
         /// How long was waited.
         limit: Duration,
     },
-    /// What came is no OVSDB. The connection is of no more use.
+    /// The reply is not OVSDB. The connection cannot be used any more.
     #[error("the OVS database sent something else than RFC 7047 has: {why}")]
     Garbled {
         /// The reason, as text.
         why: String,
     },
-    /// The database refused an operation; nothing of its transaction has happened.
+    /// The database refused an operation; nothing of its transaction was executed.
     #[error("the OVS database refused {operation}: {error}{}", if .details.is_empty() { String::new() } else { format!(" ({details})") })]
     Refused {
         /// Which operation, on which table.
         operation: String,
-        /// The database's word, e.g. `constraint violation`.
+        /// The database's error, e.g. `constraint violation`.
         error: String,
         /// The database's explanation.
         details: String,
     },
-    /// Somebody else keeps changing the same bridges; nothing was done.
+    /// Somebody else keeps changing the same bridges; nothing was changed.
     #[error("somebody else changed the bridges at the same time, {tries} times in a row; try again")]
     Changed {
         /// How often it was tried.
         tries: u32,
     },
-    /// vswitchd has not carried the configuration out. The database holds it: it will be carried
-    /// out when vswitchd can.
+    /// vswitchd has not executed the configuration. The database has it: vswitchd will execute it
+    /// when it can.
     #[error(
         "ovs-vswitchd has not taken configuration {wanted} for {limit:?} (it is at {reached}); is it running?"
     )]
@@ -79,13 +79,13 @@ pub enum Error {
         /// How long was waited.
         limit: Duration,
     },
-    /// What is wanted contradicts itself.
+    /// The wanted state contradicts itself.
     #[error("these bridges cannot be: {why}")]
     Invalid {
         /// The reason, as text.
         why: String,
     },
-    /// A bridge of that name is there, and taking it over would stop its forwarding for a moment.
+    /// The bridge exists, and adopting it would interrupt its forwarding.
     #[error(
         "bridge {bridge} is there already, and taking it over would stop its forwarding for a moment: {gap}; \
          allow it with Adopt::EvenWithGap"
@@ -93,10 +93,10 @@ pub enum Error {
     WouldInterrupt {
         /// Its name.
         bridge: String,
-        /// Why.
+        /// Why its forwarding would stop.
         gap: Gap,
     },
-    /// A bridge of that name is there and nothing says that it may be taken over.
+    /// The bridge exists, and the caller has not allowed its adoption.
     #[error(
         "bridge {bridge} is there already and is somebody else's; allow to take it over with Adopt::WithoutGap"
     )]
@@ -104,7 +104,7 @@ pub enum Error {
         /// Its name.
         bridge: String,
     },
-    /// What was written down of something that was taken over cannot be read.
+    /// The record of something that was adopted cannot be read.
     #[error(
         "what {what} was like before it was taken over cannot be read from its external_ids ({key}): {why}; nothing was \
          changed. Correct it, or make {what} by hand what it was and remove the key (ovs-vsctl remove {table} {what} \
@@ -115,17 +115,17 @@ pub enum Error {
         table: &'static str,
         /// Its name.
         what: String,
-        /// Where it was written down.
+        /// The key of the record.
         key: &'static str,
         /// What is wrong with it.
         why: String,
     },
-    /// A bridge of that name belongs to another owner.
+    /// The bridge belongs to another owner.
     #[error("bridge {bridge} belongs to {owner}; it has to release the bridge first")]
     OwnedByOther {
         /// Its name.
         bridge: String,
-        /// Whose mark it carries.
+        /// The owner in its mark.
         owner: String,
     },
     /// A wanted port is in another bridge that stays.
@@ -135,7 +135,7 @@ pub enum Error {
     PortElsewhere {
         /// Its name.
         port: String,
-        /// Where it is.
+        /// The bridge that it is in.
         bridge: String,
     },
     /// A wanted port is part of a bond.
@@ -154,37 +154,37 @@ pub enum Error {
     /// vswitchd could not attach ports.
     #[error("Open vSwitch could not attach {ports}")]
     Ports {
-        /// Which, and why.
+        /// The ports, and why.
         ports: String,
     },
 }
 
-/// Why taking over a bridge stops its forwarding for a moment.
+/// Why adopting a bridge interrupts its forwarding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Gap {
-    /// vswitchd forgets all flows when a bridge gets its first controller.
+    /// vswitchd deletes all flows when a bridge gets its first controller.
     #[error("it has no controller, and its flows are forgotten when it gets its first one")]
     FirstController,
-    /// vswitchd forgets all flows when a bridge loses its last controller.
+    /// vswitchd deletes all flows when a bridge loses its last controller.
     #[error("it loses its last controller, and its flows are forgotten then")]
     LastController,
-    /// The bridge would be made anew.
+    /// The bridge would be created anew.
     #[error("its datapath type is {from:?} and {to:?} is wanted")]
     DatapathType {
-        /// As it is.
+        /// Its type now.
         from: String,
-        /// As wanted.
+        /// The wanted type.
         to: String,
     },
-    /// vswitchd takes a port out and in again to give it another number.
+    /// vswitchd detaches and attaches a port to give it another number.
     #[error("its port {port} has number {from} and {to} is wanted")]
     PortNumber {
         /// The port's name.
         port: String,
-        /// As it is.
+        /// Its number now.
         from: u32,
-        /// As wanted.
+        /// The wanted number.
         to: u32,
     },
 }

@@ -1,31 +1,31 @@
 //! Cuts a byte stream into JSON objects (RFC 7047 section 4: messages follow each other without a
 //! separator).
 //!
-//! Every byte is looked at once, however the stream arrives: the scan goes on where it stopped.
-//! What stands between brackets is not judged here but by the JSON reader.
+//! Every byte is scanned once, however the stream arrives: a scan resumes where the last one
+//! stopped. Only braces, brackets and strings are recognised here; the JSON reader checks the rest.
 
-/// The longest message that is taken in, in bytes. The whole database of a large site has a few
+/// The longest message that is accepted, in bytes. The whole database of a large site has a few
 /// megabytes.
 pub const LONGEST: usize = 64 << 20;
 
 /// The stream cannot be cut into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Something else than an object begins.
+    /// A message does not begin with `{`.
     #[error("a message begins with byte 0x{0:02x} instead of '{{'")]
     NoObject(u8),
-    /// An object does not end.
+    /// A message does not end within the limit.
     #[error("a message is longer than {0} bytes")]
     TooLong(usize),
 }
 
-/// Takes in bytes and gives out messages.
+/// Collects bytes and returns messages.
 #[derive(Debug)]
 pub struct Framer {
     buffer: Vec<u8>,
-    /// Where the message that is being scanned begins.
+    /// Offset of the message that is being scanned.
     start: usize,
-    /// How far the scan has come; never behind `start`.
+    /// Offset up to which bytes were scanned; at least `start`.
     scanned: usize,
     depth: usize,
     in_text: bool,
@@ -45,10 +45,9 @@ impl Framer {
         Framer { buffer: Vec::new(), start: 0, scanned: 0, depth: 0, in_text: false, escaped: false, longest }
     }
 
-    /// Takes in what has arrived.
+    /// Appends received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        // Moves only the piece of a message that is not whole yet, and that only once: it then
-        // starts at 0.
+        // Moves only the part of an incomplete message, and only once: it then starts at 0.
         if self.start > 0 {
             self.buffer.drain(..self.start);
             self.scanned -= self.start;
@@ -57,16 +56,15 @@ impl Framer {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// Whether part of a message waits for its end.
+    /// Whether a message is incomplete.
     pub fn is_within_message(&self) -> bool {
         self.depth > 0
     }
 
-    /// The next whole message; `None` until it is whole.
+    /// The next whole message; `None` until it is complete.
     ///
-    /// # Errors
-    /// When no object can begin here or it is too long. Then the stream is lost: every further call
-    /// says the same.
+    /// # Errors When the bytes are not an object, or it is too long. Then the stream is unusable,
+    /// and every further call returns the same error.
     pub fn next_message(&mut self) -> Result<Option<&[u8]>, FrameError> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             if self.depth == 0 {
@@ -119,7 +117,7 @@ mod tests {
         }
     }
 
-    /// Feeds `stream` in pieces of the given lengths, over and over.
+    /// Feeds `stream` in pieces of the given lengths, repeated.
     fn feed(stream: &[u8], pieces: &[usize], longest: usize) -> (Vec<Vec<u8>>, Option<FrameError>) {
         let (mut framer, mut all, mut rest) = (Framer::new(longest), Vec::new(), stream);
         for piece in pieces.iter().cycle() {
@@ -161,7 +159,7 @@ mod tests {
         assert_eq!(framer.next_message(), Err(FrameError::TooLong(5)));
     }
 
-    /// With a scan from the start at each byte this would take hours.
+    /// A scan from the start at each byte would take hours.
     #[test]
     fn a_long_message_byte_by_byte_is_scanned_once() {
         let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20));

@@ -1,5 +1,6 @@
-//! The part of a plan that gives bridges back: what the owner made goes, what it changed is set to
-//! what it found, and what somebody else has changed since stays.
+//! The part of a plan that releases bridges: what the owner created is removed, settings of the
+//! owner are restored to those that it found, and settings that somebody else has changed since
+//! stay.
 
 use super::Error;
 use super::actual::{BEFORE, FoundBridge, FoundController, FoundPort, MARK, SET, same};
@@ -10,7 +11,7 @@ use super::row_change::RowChange;
 use serde_json::{Value, json};
 
 impl Plan<'_> {
-    /// Takes the owner's ports out of a bridge and gives back the numbers of others.
+    /// Removes the owner's ports from a bridge and restores the numbers of others.
     pub(super) fn give_up_ports<'p>(
         &mut self,
         ports: impl IntoIterator<Item = &'p FoundPort>,
@@ -44,7 +45,7 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Removes what the owner has made of a bridge, or gives it back as it was found.
+    /// Removes a bridge of the owner, or restores an adopted one to its former state.
     pub(super) fn give_up(&mut self, bridge: &FoundBridge) -> Result<(), Error> {
         let ours = bridge.owner() == Some(self.owner);
         let is_foreign = |p: &FoundPort| p.name != bridge.name && p.owner() != Some(self.owner);
@@ -70,8 +71,8 @@ impl Plan<'_> {
         Ok(())
     }
 
-    /// Sets what the owner has set back to what it found, column by column; what somebody else has
-    /// set since stays.
+    /// Restores the owner's settings to those that it found, column by column; a setting that
+    /// somebody else has changed since stays.
     pub(super) fn give_back_settings(
         &mut self,
         bridge: &FoundBridge,
@@ -82,8 +83,8 @@ impl Plan<'_> {
         let none = json!(["set", []]);
         let mut kept: Vec<&str> = Vec::new();
         for column in ["fail_mode", "protocols", "datapath_type"] {
-            // The type of a bridge that the owner made goes with the bridge; one that is left to
-            // others keeps it.
+            // The datapath type of a bridge that the owner created is removed with the bridge; one
+            // that stays for foreign ports keeps it.
             let value = match before.get(column) {
                 None if column == "datapath_type" => continue,
                 value => value.unwrap_or(&none),

@@ -1,4 +1,4 @@
-//! What vswitchd knows of interfaces: their link and what they count.
+//! The state and counters of interfaces, as vswitchd reports them.
 
 use super::{Error, Ovsdb, Row};
 use serde_json::{Value, json};
@@ -26,21 +26,21 @@ impl State {
 /// Whether both ends may send at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duplex {
-    /// One at a time.
+    /// One end at a time.
     Half,
-    /// Both.
+    /// Both ends.
     Full,
 }
 
-/// An interface as vswitchd sees it (ovs-vswitchd.conf.db(5), table Interface). What vswitchd does
-/// not know is absent.
+/// An interface as vswitchd reports it (ovs-vswitchd.conf.db(5), table Interface). Values that
+/// vswitchd does not know are absent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterfaceRow {
     /// Name.
     pub name: String,
     /// OpenFlow port number; absent while it is not attached.
     pub ofport: Option<u32>,
-    /// Whether it is switched on.
+    /// Whether it is administratively up.
     pub admin_state: Option<State>,
     /// Whether it has a carrier.
     pub link_state: Option<State>,
@@ -57,12 +57,12 @@ pub struct InterfaceRow {
     pub statistics: BTreeMap<String, i64>,
 }
 
-/// What Open vSwitch says of itself.
+/// Version and datapath types of Open vSwitch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct About {
     /// Its version; absent before vswitchd has come up for the first time.
     pub version: Option<String>,
-    /// Datapath types that vswitchd has, e.g. `netdev`, `system`.
+    /// Datapath types that vswitchd supports, e.g. `netdev`, `system`.
     pub datapath_types: Vec<String>,
 }
 
@@ -113,7 +113,8 @@ pub(super) fn rows(results: &[Value], n: usize) -> Vec<Row> {
     list.iter().filter_map(|row| row.as_object().cloned().map(Row)).collect()
 }
 
-/// The number vswitchd gave; it writes -1 where it could not attach.
+/// The number that vswitchd assigned; -1 in the database means that it could not attach the
+/// interface.
 pub(super) fn ofport(row: &Row) -> Option<u32> {
     row.integer("ofport").and_then(|n| u32::try_from(n).ok())
 }

@@ -1,16 +1,16 @@
 //! A client of Open vSwitch's database (OVSDB, RFC 7047), over a Unix socket or TCP.
 //!
-//! In three layers, each of use alone:
-//! 1. [`Ovsdb`]: a connection. Transactions, signs of life, time-outs; its byte stream is cut into
-//!    messages by [`framing`].
-//! 2. [`Monitor`]: what changes in the database, as it changes.
-//! 3. [`Ovsdb::sync_bridges`], [`Ovsdb::read_bridges`], [`Ovsdb::release`]: bridges as they are
-//!    wanted, made so by the difference to how they are. [`Ovsdb::interfaces`] reads what
-//!    interfaces count.
+//! In three layers, each usable alone:
+//! 1. [`Ovsdb`]: a connection. Transactions, echo requests, time-outs; [`framing`] cuts its byte
+//!    stream into messages.
+//! 2. [`Monitor`]: reports changes of the database.
+//! 3. [`Ovsdb::sync_bridges`], [`Ovsdb::read_bridges`], [`Ovsdb::release`]: wanted bridges, set up
+//!    by their difference from the actual ones. [`Ovsdb::interfaces`] reads the counters of
+//!    interfaces.
 //!
-//! The database is what everybody wants; vswitchd carries it out and raises `cur_cfg` to the
-//! `next_cfg` it has carried out. A transaction that went through therefore says nothing about
-//! ports; what vswitchd made of them stands in their rows afterwards.
+//! The database holds the wanted configuration. vswitchd executes it and sets `cur_cfg` to the
+//! `next_cfg` that it has executed. A transaction that succeeded therefore says nothing about
+//! ports; vswitchd writes their state into their rows afterwards.
 
 mod actual;
 mod bootstrap;

@@ -1,10 +1,10 @@
-//! What changes in the database, as it changes: `monitor_cond` (ovsdb-server(7) section 4.1.12), or
-//! `monitor` (RFC 7047 section 4.1.5) where the server is older than Open vSwitch 2.6; conditions
-//! are then judged here.
+//! Reports changes of the database: `monitor_cond` (ovsdb-server(7) section 4.1.12), or `monitor`
+//! (RFC 7047 section 4.1.5) if the server is older than Open vSwitch 2.6; conditions are then
+//! evaluated here.
 //!
-//! The server sends differences: a changed set comes as the elements that came or went, a default
-//! value does not come at all. The monitor keeps the rows and puts that together, so that whoever
-//! listens gets whole rows.
+//! The server sends differences: a changed set comes as the elements that were added or removed, a
+//! default value does not come at all. The monitor keeps the rows and applies the differences, so
+//! that its user gets whole rows.
 
 use super::row::{elements, is_map, pairs};
 use super::{Error, Ovsdb, Row};
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 /// How a column is compared with a value (RFC 7047 section 5.1, `<function>`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Comparison {
-    /// Is the value.
+    /// Equals the value.
     Equal,
-    /// Is something else.
+    /// Differs from the value.
     NotEqual,
     /// Has all elements of the value.
     Includes,
@@ -51,7 +51,7 @@ impl Comparison {
     }
 }
 
-/// Which rows and columns of a table are looked at.
+/// The rows and columns of a table to watch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watch {
     table: String,
@@ -69,8 +69,8 @@ impl Watch {
         }
     }
 
-    /// Only rows for which this condition holds; of several conditions one is enough. A column that
-    /// is compared is also looked at.
+    /// Only rows for which this condition holds; with several conditions, one has to hold. A column
+    /// that is compared is also watched.
     #[must_use]
     pub fn when(
         mut self,
@@ -100,7 +100,7 @@ impl Watch {
     }
 }
 
-/// Something about one row.
+/// A change of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Update {
     /// Its table.
@@ -114,23 +114,23 @@ pub struct Update {
 /// What happened to a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// It was there when the monitor began.
+    /// It existed when the monitor began.
     Found(Row),
-    /// It came, or its condition began to hold.
+    /// It was inserted, or its condition began to hold.
     Inserted(Row),
-    /// It changed.
+    /// It was modified.
     Changed {
-        /// As it is now.
+        /// The row now.
         now: Row,
         /// The columns that changed.
         columns: Vec<String>,
     },
-    /// It went, or its condition no longer holds.
+    /// It was deleted, or its condition no longer holds.
     Deleted(Row),
 }
 
 impl Change {
-    /// The row as it is now, or as it last was.
+    /// The row now, or as it last was.
     pub fn row(&self) -> &Row {
         match self {
             Change::Found(row) | Change::Inserted(row) | Change::Deleted(row) => row,
@@ -139,12 +139,12 @@ impl Change {
     }
 }
 
-/// What the schema says of a column, as far as differences need it.
+/// The properties of a column in the schema that differences depend on.
 #[derive(Debug)]
 struct Column {
     /// Whether it may have several elements; its changes then come as differences.
     several: bool,
-    /// What stands in it when the server leaves it out.
+    /// Its value when the server leaves it out.
     default: Value,
 }
 
@@ -168,7 +168,7 @@ impl Column {
 }
 
 /// A running monitor. It borrows its connection ([`Ovsdb::monitor`]) and ends when it is dropped,
-/// or owns it ([`Ovsdb::into_monitor`]). What is not fetched waits in the server.
+/// or owns it ([`Ovsdb::into_monitor`]). Changes that are not fetched wait in the server.
 #[derive(Debug)]
 pub struct Monitor<D: BorrowMut<Ovsdb> = Ovsdb> {
     db: D,
@@ -176,12 +176,12 @@ pub struct Monitor<D: BorrowMut<Ovsdb> = Ovsdb> {
     watches: Vec<Watch>,
     columns: BTreeMap<(String, String), Column>,
     rows: BTreeMap<(String, String), Row>,
-    /// Of the messages taken in, what was not given out yet.
+    /// Changes in received messages that were not returned yet.
     ready: VecDeque<Update>,
 }
 
 impl Ovsdb {
-    /// Looks at tables; what is there already comes first, as [`Change::Found`].
+    /// Watches tables; existing rows come first, as [`Change::Found`].
     ///
     /// # Errors
     /// [`Error::Refused`] when there is no such table or column; those of the connection.
@@ -189,7 +189,7 @@ impl Ovsdb {
         Monitor::begin(self, watches)
     }
 
-    /// As [`Ovsdb::monitor`], for a monitor that outlives its maker.
+    /// Like [`Ovsdb::monitor`], for a monitor that owns its connection.
     ///
     /// # Errors
     /// As [`Ovsdb::monitor`].
@@ -197,7 +197,7 @@ impl Ovsdb {
         Monitor::begin(self, watches)
     }
 
-    /// Waits until vswitchd has carried out configuration number `wanted` (`cur_cfg`).
+    /// Waits until vswitchd has executed configuration number `wanted` (`cur_cfg`).
     pub(super) fn wait_for_vswitchd(&mut self, wanted: i64, limit: Duration) -> Result<(), Error> {
         let deadline = Instant::now() + limit;
         let mut reached = 0;
@@ -254,9 +254,8 @@ impl<D: BorrowMut<Ovsdb>> Monitor<D> {
 
     /// The next change; `None` when nothing has changed for `within`.
     ///
-    /// # Errors
-    /// Those of the connection. After one, the monitor is over: connect again and begin a new one,
-    /// whose [`Change::Found`] rows then say what was missed.
+    /// # Errors Those of the connection. After one, the monitor is over: connect again and begin a
+    /// new one, whose [`Change::Found`] rows then show what was missed.
     pub fn next(&mut self, within: Duration) -> Result<Option<Update>, Error> {
         let deadline = Instant::now() + within;
         loop {
@@ -271,7 +270,7 @@ impl<D: BorrowMut<Ovsdb>> Monitor<D> {
         }
     }
 
-    /// The rows as they are now by what was taken in, as (table, uuid).
+    /// The rows after the changes that were received, by (table, uuid).
     pub fn rows(&self) -> &BTreeMap<(String, String), Row> {
         &self.rows
     }
@@ -324,16 +323,16 @@ impl<D: BorrowMut<Ovsdb>> Monitor<D> {
             defaults.map(|((_, name), column)| (name.clone(), column.default.clone())).collect();
         row.extend(whole.clone());
         let row = Row(row);
-        // The server has judged the conditions, unless it was too old for that; judging again does
-        // no harm.
+        // The server has evaluated the conditions, unless it was too old; doing it again has no
+        // effect.
         self.watches.iter().any(|w| w.table == table && w.holds(&row)).then_some(row)
     }
 }
 
 impl<D: BorrowMut<Ovsdb>> Drop for Monitor<D> {
     fn drop(&mut self) {
-        // Whoever uses the connection next passes over the answer. When it is lost, so is the
-        // monitor.
+        // The next user of the connection skips the reply. If the connection is lost, the monitor
+        // has ended anyway.
         let _ = self.db.borrow_mut().send_request("monitor_cancel", &json!([self.id]));
     }
 }
@@ -344,8 +343,8 @@ fn columns(db: &mut Ovsdb, watches: &[Watch]) -> Result<BTreeMap<(String, String
     Ok(all.map(|key| (Column::of(schema, &key.0, &key.1), key)).map(|(column, key)| (key, column)).collect())
 }
 
-/// A set or map after a difference (ovsdb-server(7) section 4.1.14): an element on both sides goes,
-/// a new one comes, a map's value is replaced.
+/// A set or map after a difference (ovsdb-server(7) section 4.1.14): an element on both sides is
+/// removed, a new one is added, a map's value is replaced.
 fn patched(old: &Value, difference: &Value) -> Value {
     if is_map(old) || is_map(difference) {
         let mut now: Vec<Value> = pairs(old).map(|(k, v)| json!([k, v])).collect();

@@ -1,17 +1,17 @@
-//! The difference between bridges as they are and as they are wanted, as operations of one
-//! transaction. Pure: rows in, operations out.
+//! The difference between actual and wanted bridges, as operations of one transaction. Pure: rows
+//! in, operations out.
 //!
-//! 1. What is wanted is checked, against itself and against what is there; a refusal comes before
-//!    anything is changed.
-//! 2. Bridges and ports with the owner's mark that are no longer wanted go; what was only taken
-//!    over is given back.
-//! 3. Wanted bridges are made, or changed where they differ.
-//! 4. Each bridge that is touched is guarded: if it is no longer as it was read, the transaction
+//! 1. The wanted bridges are checked, against each other and against the actual ones, so that a
+//!    refusal comes before any change.
+//! 2. Bridges and ports with the owner's mark that are no longer wanted are removed; adopted ones
+//!    are restored.
+//! 3. Wanted bridges are created, or changed where they differ.
+//! 4. Each bridge that is changed is guarded: if it differs from what was read, the transaction
 //!    fails as a whole (RFC 7047 section 5.2.6).
 //!
-//! Whatever carries no mark of the owner is never removed. A bridge that the owner made and that
-//! holds a foreign port when it is no longer wanted is therefore left to that port: without the
-//! owner's ports, controllers and marks.
+//! Nothing without a mark of the owner is ever removed. So a bridge that the owner created, that is
+//! no longer wanted, and that has a foreign port stays for that port: without the owner's ports,
+//! controllers and marks.
 
 use super::Error;
 use super::actual::{
@@ -25,18 +25,17 @@ use super::row_change::RowChange;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// What is to be done, and what is not.
+/// The changes, and the settings that are left.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Difference {
-    /// Operations of one transaction; none when all is so already.
+    /// Operations of one transaction; empty if there is no difference.
     pub(super) operations: Vec<Value>,
-    /// What somebody else has changed since the owner set it, and is therefore not given back, as
-    /// text.
+    /// Settings that somebody else has changed since the owner made them, and that are therefore
+    /// not restored, as text.
     pub(super) kept: Vec<String>,
 }
 
-/// The operations that turn `found` into `wanted`; none when there is no difference. Bridges of the
-/// names in `spared` stay as they are.
+/// The operations that turn `found` into `wanted`. Bridges named in `spared` are not changed.
 pub(super) fn difference(
     found: &Found,
     owner: &str,
@@ -66,7 +65,7 @@ pub(super) fn difference(
     Ok(plan.finish())
 }
 
-/// Operations as they gather.
+/// The operations collected so far.
 pub(super) struct Plan<'a> {
     pub(super) owner: &'a str,
     pub(super) found: &'a Found,
@@ -164,7 +163,7 @@ impl<'a> Plan<'a> {
         self.made.push(bridge);
     }
 
-    /// Adds a bridge's changes to the plan, under guard.
+    /// Adds the changes of a bridge to the plan, with a guard.
     pub(super) fn touch(&mut self, bridge: &FoundBridge, row: RowChange, others: Vec<Value>) {
         let mut operations = others;
         operations.extend(row.operations("Bridge", &bridge.uuid));
@@ -185,7 +184,7 @@ impl<'a> Plan<'a> {
         }));
     }
 
-    /// The transaction fails if the port's queueing is no longer what was read.
+    /// Makes the transaction fail if the port's queueing differs from what was read.
     pub(super) fn guard_queueing(&mut self, port: &FoundPort) {
         let Some(qos) = port.row.get("qos") else { return };
         self.guards.push(json!({
@@ -215,7 +214,7 @@ impl<'a> Plan<'a> {
         if there.set_datapath_id().and_then(number) != Some(wanted.datapath_id) {
             row.put("other_config", &[("datapath-id", &datapath_id(wanted))]);
         }
-        // Rows that are inserted for this bridge stand before what refers to them.
+        // Inserts of rows for this bridge come before the operations that refer to them.
         let start = self.operations.len();
         self.change_controllers(&there.controllers, controllers(wanted), &mut row);
         let mut new: Vec<Value> = Vec::new();
@@ -248,8 +247,8 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Gives a port that is there its number. One that somebody else has put there keeps in mind
-    /// which number it had asked for.
+    /// Gives an existing port its number. On a foreign port, the number that it had requested is
+    /// recorded.
     fn renumber(&mut self, found: &FoundPort, wanted: &WantedPort) {
         let Some(interface) = found.interfaces.iter().find(|i| i.name == wanted.name) else { return };
         if interface.requested() == Some(wanted.number) {
@@ -267,8 +266,8 @@ impl<'a> Plan<'a> {
         self.operations.extend(row.operations("Interface", &interface.uuid));
     }
 
-    /// Makes a bridge's controllers `wanted` by changing rows in place: vswitchd forgets the flows
-    /// of a bridge that had no controller and gets one, or the other way round, and only of those.
+    /// Changes a bridge's controllers to `wanted` in place: vswitchd deletes the flows of a bridge
+    /// that had no controller and gets one, or the other way round, and of no other bridge.
     pub(super) fn change_controllers(
         &mut self,
         there: &[FoundController],
@@ -322,7 +321,7 @@ fn controllers(wanted: &WantedBridge) -> Vec<Map<String, Value>> {
     wanted.targets().into_iter().map(row).collect()
 }
 
-/// What of a bridge is to be given back, as the text of its mark.
+/// The settings of a bridge that a release restores, as the text of its record.
 fn as_found(there: &FoundBridge) -> String {
     let controllers: Vec<&Map<String, Value>> = there.controllers.iter().map(|c| &c.columns).collect();
     json!({
@@ -335,8 +334,7 @@ fn as_found(there: &FoundBridge) -> String {
     .to_string()
 }
 
-/// What the owner sets of a bridge that it takes over, as the text of its mark: in the words of the
-/// columns.
+/// The owner's settings on a bridge that it adopts, as the text of its record, by column.
 fn as_set(wanted: &WantedBridge) -> String {
     let mut targets = wanted.targets();
     targets.sort_unstable();

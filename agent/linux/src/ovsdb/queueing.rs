@@ -1,10 +1,10 @@
-//! `Port.qos`: queueing that somebody has set in the database, and that vswitchd keeps in the
+//! `Port.qos`: queueing that was configured in the database, and that vswitchd sets up in the
 //! kernel.
 //!
-//! Whoever shapes such a port by other means has to clear the column, or vswitchd would undo the
-//! work. The rows of QoS and Queue are in tables of their own (RFC 7047 section 3.2: `isRoot`) and
-//! stay; what they were is written into the port's `external_ids` in the same transaction, so that
-//! the column can be set again even if somebody removes the rows meanwhile.
+//! Whoever shapes such a port by other means has to clear the column, or vswitchd would overwrite
+//! the shaping. The rows of QoS and Queue are in tables of their own (RFC 7047 section 3.2:
+//! `isRoot`) and stay. Their contents are recorded in the port's `external_ids` in the same
+//! transaction, so that the column can be restored even if somebody removes the rows meanwhile.
 
 use super::actual::{FoundPort, QUEUEING};
 use super::plan::Plan;
@@ -13,11 +13,11 @@ use super::row_change::RowChange;
 use super::{Error, Found};
 use serde_json::{Map, Value, json};
 
-/// What the database writes by itself.
+/// Columns that the database writes itself.
 const FACTS: [&str; 2] = ["_uuid", "_version"];
 
-/// Clears a port's queueing and writes down what it was; nothing where there is none. On a port
-/// that the owner made there is nothing to be given back: it goes with the port.
+/// Clears a port's queueing and records it; does nothing if there is none. A port that the owner
+/// created needs no record: its queueing is removed with the port.
 pub(super) fn take(plan: &mut Plan<'_>, port: &FoundPort) {
     let Some(qos) = port.qos() else { return };
     let mut row = RowChange::default();
@@ -29,8 +29,8 @@ pub(super) fn take(plan: &mut Plan<'_>, port: &FoundPort) {
     plan.operations.extend(row.operations("Port", &port.uuid));
 }
 
-/// Sets a port's queueing to what it was before the owner took it; nothing where the owner did not.
-/// What somebody else has set since stays, and is reported.
+/// Restores a port's queueing to that before the owner took it over, if it did. Queueing that
+/// somebody else has set since stays, and is reported.
 pub(super) fn give_back(plan: &mut Plan<'_>, port: &FoundPort) -> Result<(), Error> {
     let Some(before) = port.queueing_before()? else { return Ok(()) };
     if before["owner"] != plan.owner {
@@ -74,8 +74,8 @@ fn as_found(found: &Found, owner: &str, qos: &str) -> String {
     json!({ "owner": owner, "qos": qos, "row": columns, "queues": queues }).to_string()
 }
 
-/// A reference to the row of QoS: the one that it was if that is still there, otherwise one that is
-/// like it.
+/// A reference to the QoS row: the former one if it still exists, otherwise a new one with the same
+/// contents.
 fn rows(plan: &mut Plan<'_>, before: &Value) -> Value {
     if let Some(id) = before["qos"].as_str().filter(|id| plan.found.qos.contains_key(*id)) {
         return json!(["uuid", id]);

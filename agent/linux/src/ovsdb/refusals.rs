@@ -1,11 +1,11 @@
-//! What speaks against a wanted bridge: it is found before anything is changed.
+//! Finds the reasons against a wanted bridge, before anything is changed.
 
 use super::actual::{Found, FoundBridge, FoundPort};
 use super::desired::{Adopt, WantedBridge};
 use super::{Error, Gap};
 use std::collections::BTreeMap;
 
-/// What each of the wanted bridges that cannot be has against it.
+/// The reason against each wanted bridge that cannot be set up.
 pub(super) fn refusals(
     found: &Found,
     owner: &str,
@@ -21,7 +21,7 @@ pub(super) fn refusals(
     wanted.iter().filter_map(refusal).collect()
 }
 
-/// Where an interface is.
+/// The bridge and port that an interface is in.
 struct Place<'a> {
     bridge: &'a FoundBridge,
     port: &'a FoundPort,
@@ -71,7 +71,7 @@ fn refuse(
                 bridge: place.bridge.name.clone(),
             });
         }
-        // Behind the bond: a member of one is no port that could be taken out of its bridge.
+        // Checked after the bond: a member of a bond is not a port that could be moved.
         if place.bridge.name != wanted.name && (!ours || place.bridge.name == port.name) {
             return Err(elsewhere(&port.name, place));
         }
@@ -93,7 +93,7 @@ fn elsewhere(port: &str, place: &Place<'_>) -> Error {
     Error::PortElsewhere { port: port.to_owned(), bridge: place.bridge.name.clone() }
 }
 
-/// What would stop the forwarding of a bridge that is taken over.
+/// The reason why adopting a bridge would interrupt its forwarding.
 fn gap(there: &FoundBridge, wanted: &WantedBridge) -> Option<Gap> {
     if there.datapath_type() != wanted.datapath_type {
         let (from, to) = (there.datapath_type().to_owned(), wanted.datapath_type.clone());

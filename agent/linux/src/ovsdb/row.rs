@@ -24,7 +24,7 @@ impl Row {
         self.only(column)?.as_i64()
     }
 
-    /// A yes or no, if there is one.
+    /// A boolean, if there is one.
     pub fn flag(&self, column: &str) -> Option<bool> {
         self.only(column)?.as_bool()
     }
@@ -69,7 +69,7 @@ pub(super) fn elements(value: &Value) -> &[Value] {
     }
 }
 
-/// The pairs of a map, as they are.
+/// The pairs of a map, unconverted.
 pub(super) fn pairs(value: &Value) -> impl Iterator<Item = (&Value, &Value)> {
     let list = match value.as_array().map(Vec::as_slice) {
         Some([Value::String(tag), Value::Array(list)]) if tag == "map" => list.as_slice(),
@@ -97,19 +97,19 @@ pub(super) fn uuid(value: &Value) -> Option<&str> {
     }
 }
 
-/// A set of texts, to be written.
+/// Writes a set of texts.
 pub(super) fn texts<S: AsRef<str>>(list: impl IntoIterator<Item = S>) -> Value {
     let list: Vec<Value> = list.into_iter().map(|s| json!(s.as_ref())).collect();
     json!(["set", list])
 }
 
-/// A map of texts, to be written.
+/// Writes a map of texts.
 pub(super) fn map<K: AsRef<str>, V: AsRef<str>>(list: impl IntoIterator<Item = (K, V)>) -> Value {
     let list: Vec<Value> = list.into_iter().map(|(k, v)| json!([k.as_ref(), v.as_ref()])).collect();
     json!(["map", list])
 }
 
-/// An optional value, to be written.
+/// Writes an optional value.
 pub(super) fn optional(value: Option<impl Into<Value>>) -> Value {
     value.map_or_else(|| json!(["set", []]), Into::into)
 }

@@ -3,7 +3,7 @@
 use super::row::{map, texts};
 use serde_json::{Map, Value, json};
 
-/// What changes in one row.
+/// The changes of one row.
 #[derive(Default)]
 pub(super) struct RowChange {
     columns: Map<String, Value>,
@@ -15,14 +15,14 @@ impl RowChange {
         self.columns.insert(column.to_owned(), value);
     }
 
-    /// Writes entries into a map and leaves the others. An insertion alone would not replace an
-    /// entry (RFC 7047 section 5.1).
+    /// Writes entries into a map and leaves the others. An insert alone would not replace an entry
+    /// (RFC 7047 section 5.1).
     pub(super) fn put(&mut self, column: &str, entries: &[(&str, &str)]) {
         self.take(column, &entries.iter().map(|(k, _)| *k).collect::<Vec<_>>());
         self.mutations.push(json!([column, "insert", map(entries.iter().copied())]));
     }
 
-    /// Takes entries out of a map.
+    /// Removes entries from a map.
     pub(super) fn take(&mut self, column: &str, keys: &[&str]) {
         self.mutations.push(json!([column, "delete", texts(keys)]));
     }

@@ -1,17 +1,18 @@
-//! Who may speak at a bridge's port: one Ethernet address with one IPv4 address, and nothing else.
+//! Filters the packets of guests at a bridge's port: one Ethernet address with one IPv4 address per
+//! port.
 //!
-//! A port whose guest is not trusted lets out IPv4 from its own address, ARP that tells of its own
-//! addresses, and a DHCP client's questions; with a tag of VID 0 (a priority) too. All else is
-//! dropped: another's address, IPv6, VLANs, stacked tags, LLC, LLDP, spanning tree, and whatever
-//! only a DHCP server says. What comes in by the network is not looked at.
+//! A guest is not trusted. Its port accepts IPv4 from its own address, ARP about its own addresses,
+//! and requests of a DHCP client; with a tag of VID 0 (a priority) too. Everything else is dropped:
+//! other addresses, IPv6, VLANs, stacked tags, LLC, LLDP, spanning tree, and messages of a DHCP
+//! server. Packets from the network are not filtered.
 //!
-//! Two things of the kernel can do that, probed in this order:
-//! 1. [`Kind::Nftables`]: its bridge family. The rules of a port are there before the port is; a
-//!    port that nobody announced says nothing. It also keeps ports from the host that the bridge is
-//!    on, and other guests' packets from ports.
+//! The kernel has two features for that, probed in this order:
+//! 1. [`Kind::Nftables`]: the bridge family. A port's rules exist before the port does; packets
+//!    from a port that was not announced are dropped. It also separates ports from the host that
+//!    the bridge is on, and keeps packets to other guests away from a port.
 //! 2. [`Kind::Classifier`]: a program (cls_bpf, classic bytecode) at the ingress of each port, for
-//!    kernels without the first. A port's program is put there when the port is there and not yet
-//!    plugged in. The host is kept from hearing what is for its Ethernet address.
+//!    kernels without the first. It is attached when the port exists and does not belong to the
+//!    bridge yet. It drops packets to the host's Ethernet address.
 
 mod program;
 mod rules;
@@ -24,7 +25,7 @@ use crate::netns::NetNs;
 use std::fmt;
 use std::net::Ipv4Addr;
 
-/// What filters. Everything here is done in the thread's network namespace.
+/// The kernel's feature that filters. All functions work in the thread's network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// nftables' bridge family.
@@ -33,10 +34,10 @@ pub enum Kind {
     Classifier,
 }
 
-/// A port and who may speak there.
+/// A port and its guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
-    /// Number of the interface that is plugged into the bridge.
+    /// Number of the interface that is the bridge's port.
     pub index: u32,
     /// The guest's Ethernet address.
     pub mac: [u8; 6],
@@ -56,10 +57,9 @@ impl fmt::Display for Kind {
 }
 
 impl Kind {
-    /// Finds out what this kernel can, in a namespace of its own which is gone afterwards.
+    /// Finds the feature that this kernel supports, in a temporary namespace.
     ///
-    /// # Errors
-    /// When it can neither, or no namespace can be made (root is needed).
+    /// When it supports neither, or no namespace can be created (root is needed).
     pub fn probe() -> Result<Kind, Error> {
         let ns = NetNs::new()?;
         if ns.run(rules::begin)?.is_ok() {
@@ -77,8 +77,8 @@ impl Kind {
         })
     }
 
-    /// Prepares the namespace before it has a bridge with ports, so that nothing that is not
-    /// announced passes.
+    /// Prepares the namespace before it has a bridge with ports, so that ports that are not
+    /// announced are blocked.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -89,7 +89,7 @@ impl Kind {
         }
     }
 
-    /// Announces a port of a bridge that everything may pass: the way to the network.
+    /// Announces the uplink to the network, a bridge port without a filter.
     ///
     /// # Errors
     /// When the kernel refuses.
@@ -111,7 +111,7 @@ impl Kind {
         }
     }
 
-    /// Does what can be done only when the port is in the namespace; before it is plugged into the
+    /// Attaches what needs the port in the namespace; called before the port is added to the
     /// bridge.
     ///
     /// # Errors
@@ -123,14 +123,14 @@ impl Kind {
         }
     }
 
-    /// Forgets a guest's port, which may be gone.
+    /// Removes a guest's port, which may be gone already.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub fn dismiss(self, port: &Port) -> Result<(), Error> {
         match self {
             Kind::Nftables => match rules::dismiss(port) {
-                // It was not known: that is what was wanted.
+                // The port was not announced, which is no error.
                 Err(Error::Refused { cause: source, .. })
                     if source.kind() == std::io::ErrorKind::NotFound =>
                 {
@@ -138,7 +138,7 @@ impl Kind {
                 }
                 other => other,
             },
-            // It went with the port.
+            // The program was removed with the port.
             Kind::Classifier => Ok(()),
         }
     }

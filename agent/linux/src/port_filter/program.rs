@@ -1,8 +1,8 @@
 //! The filter as one program in classic bytecode, by cls_bpf with direct action at a port's ingress
 //! (linux/pkt_cls.h, linux/filter.h).
 //!
-//! A load beyond a packet's end ends a classic program with 0, which is "pass" here: lengths are
-//! compared before anything is loaded.
+//! A load beyond a packet's end makes a classic program return 0, which means "pass" here. So
+//! lengths are compared before anything is loaded.
 
 use super::Port;
 use crate::netlink::{CREATE, REPLACE, Request};
@@ -12,15 +12,15 @@ use crate::tc;
 const PASS: u32 = 0;
 const SHOT: u32 = 2;
 
-// linux/bpf_common.h, linux/filter.h: loads at fixed places, behind X, of the length; arithmetic;
-// jumps; return.
+// linux/bpf_common.h, linux/filter.h: loads at fixed offsets, at offsets from X, of the length;
+// arithmetic; jumps; return.
 const LOAD_4: u16 = 0x20;
 const LOAD_2: u16 = 0x28;
 const LOAD_1: u16 = 0x30;
 const LOAD_4_X: u16 = 0x40;
 const LOAD_2_X: u16 = 0x48;
 const LOAD_LENGTH: u16 = 0x80;
-/// X becomes the length of the IPv4 header whose first byte is there.
+/// Sets X to the length of the IPv4 header at this offset.
 const LOAD_X_IHL: u16 = 0xb1;
 const SUBTRACT_X: u16 = 0x1c;
 const AND: u16 = 0x54;
@@ -28,14 +28,13 @@ const IF_EQUAL: u16 = 0x15;
 const IF_GREATER: u16 = 0x25;
 const IF_AT_LEAST: u16 = 0x35;
 const RETURN: u16 = 0x06;
-/// What the kernel knows beside the packet (SKF_AD_OFF): its VLAN tag, whether there is one, the
-/// tag's own type.
+/// Metadata of the packet (SKF_AD_OFF): its VLAN tag, whether there is one, the type of the tag.
 const BESIDE: u32 = 0xffff_f000;
 const TAG: u32 = BESIDE + 44;
 const TAG_PRESENT: u32 = BESIDE + 48;
 const TAG_TYPE: u32 = BESIDE + 60;
 
-/// Where a comparison goes on.
+/// Where the program goes on after a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {
     Next,
@@ -63,10 +62,10 @@ fn steps(port: &Port) -> Vec<Step> {
     let host = (u32::from_be_bytes([h0, h1, h2, h3]), u32::from_be_bytes([0, 0, h4, h5]));
     let address = port.address.to_bits();
     vec![
-        // Ethernet and the shortest IPv4 header.
+        // The lengths of Ethernet and of the shortest IPv4 header.
         Do(LOAD_LENGTH, 0),
         Jump(IF_AT_LEAST, 34, To::Next, To::Drop),
-        // A tag is beside the packet by now; only VID 0 of 802.1Q is none.
+        // The kernel has moved a tag into the metadata; only VID 0 of 802.1Q is not a VLAN.
         Do(LOAD_4, TAG_PRESENT),
         Jump(IF_EQUAL, 0, To::Untagged, To::Next),
         Do(LOAD_4, TAG),
@@ -79,7 +78,7 @@ fn steps(port: &Port) -> Vec<Step> {
         is(mac.0),
         Do(LOAD_2, 10),
         is(mac.1),
-        // Not to the host: four bytes differ, or else the other two.
+        // Packets to the host are dropped: four bytes differ, or else the other two.
         Do(LOAD_2, 4),
         Jump(IF_EQUAL, host.1, To::Next, To::Unnamed),
         Do(LOAD_4, 0),
@@ -93,7 +92,7 @@ fn steps(port: &Port) -> Vec<Step> {
         Jump(IF_GREATER, 0x4f, To::Drop, To::Next),
         Do(LOAD_4, 26),
         Jump(IF_EQUAL, address, To::Own, To::Next),
-        // A DHCP client without an address: UDP, no fragment, to everybody.
+        // A DHCP client without an address: UDP, not fragmented, to the broadcast address.
         is(0),
         Do(LOAD_4, 30),
         is(u32::MAX),
@@ -109,7 +108,7 @@ fn steps(port: &Port) -> Vec<Step> {
         Do(LOAD_4_X, 14),
         Jump(IF_EQUAL, 68 << 16 | 67, To::Pass, To::Drop),
         Here(To::Own),
-        // Ports are in the first fragment only.
+        // Only the first fragment has ports.
         Do(LOAD_2, 20),
         Do(AND, 0x1fff),
         Jump(IF_EQUAL, 0, To::Next, To::Pass),
@@ -135,7 +134,7 @@ fn steps(port: &Port) -> Vec<Step> {
         is(mac.1),
         Do(LOAD_4, 28),
         Jump(IF_EQUAL, address, To::Pass, To::Next),
-        // A probe: a request by somebody without an address.
+        // A probe: a request of a host without an address (RFC 5227 2.1.1).
         is(0),
         Do(LOAD_2, 20),
         is(1),
@@ -146,7 +145,7 @@ fn steps(port: &Port) -> Vec<Step> {
     ]
 }
 
-/// The program with its jumps as distances.
+/// Encodes the program with its jumps as distances.
 fn assemble(steps: &[Step]) -> Vec<tc::Instruction> {
     let is_code = |step: &Step| !matches!(step, Step::Here(_));
     let place = |to: To| {
@@ -157,8 +156,8 @@ fn assemble(steps: &[Step]) -> Vec<tc::Instruction> {
     code.map(|(n, step)| {
         let distance = |to: To| {
             let target = if to == To::Next { Some(n + 1) } else { place(to) };
-            // All targets are ahead and near; one that is not would drop packets, which a test
-            // sees.
+            // All targets are ahead and near; a wrong one would drop packets, which the tests would
+            // show.
             u8::try_from(target.unwrap_or(n + 1).saturating_sub(n + 1)).unwrap_or(u8::MAX)
         };
         match *step {
@@ -170,7 +169,7 @@ fn assemble(steps: &[Step]) -> Vec<tc::Instruction> {
     .collect()
 }
 
-/// The requests that put it at a port.
+/// The requests that attach it to a port.
 pub(super) fn requests(port: &Port) -> [Request; 2] {
     let program = assemble(&steps(port));
     let mut qdisc = tc::ingress(port.index);

@@ -1,5 +1,5 @@
-//! The rules in nftables' bridge family: one table per namespace, the same rules for every port,
-//! and sets that say who is where.
+//! The rules in nftables' bridge family: one table per namespace, with the same rules for every
+//! port, and sets that hold the guests' addresses.
 //!
 //! ```text
 //! from_port (prerouting, drop)   uplink: accept
@@ -13,14 +13,14 @@
 //! to_port   (postrouting, drop)  uplink: accept;  port . destination known: accept;  broadcast: accept
 //! ```
 //!
-//! Each rule lets something through, and what none lets through is dropped: a packet that is too
-//! short for a rule to read, an Ethernet type that nobody thought of, a port that nobody announced.
-//! Rules compare interface numbers, so that a port is known before it is there.
+//! Each rule accepts some packets, and all others are dropped: packets too short for a rule to
+//! read, unexpected Ethernet types, ports that were not announced. Rules compare interface numbers,
+//! so that a port can be announced before it exists.
 
 use super::wire::{Attributes, Batch, Message};
 use super::{Error, Port};
 
-/// The table's name: ours alone, whoever else filters beside it.
+/// The table's name. Other tables filter independently of it.
 const TABLE: &str = "tandem";
 const UPLINKS: &str = "uplinks";
 const MACS: &str = "macs";
@@ -42,7 +42,7 @@ const FIRST: u32 = 8;
 const SECOND: u32 = 9;
 const VERDICT: u32 = 0;
 
-/// Where a payload's offset counts from (NFT_PAYLOAD_LL_HEADER and the following).
+/// What a payload's offset is relative to (NFT_PAYLOAD_LL_HEADER and the following).
 #[derive(Debug, Clone, Copy)]
 enum Header {
     Link = 0,
@@ -50,14 +50,14 @@ enum Header {
     Transport = 2,
 }
 
-/// Interface that a packet came by or leaves by (NFT_META_IIF, NFT_META_OIF).
+/// The input or output interface of a packet (NFT_META_IIF, NFT_META_OIF).
 #[derive(Debug, Clone, Copy)]
 enum Way {
     In = 4,
     Out = 5,
 }
 
-/// NFT_META_PROTOCOL: the type behind a tag that was taken off.
+/// NFT_META_PROTOCOL: the type behind a tag that the kernel has removed.
 const PROTOCOL: u32 = 1;
 
 #[derive(Debug, Clone, Copy)]
@@ -66,7 +66,7 @@ enum Then<'a> {
     Goto(&'a str),
 }
 
-/// A rule under construction: what has to hold, one after the other.
+/// A rule under construction: its conditions, in order.
 #[derive(Debug, Clone, Default)]
 struct Rule(Attributes);
 
@@ -93,17 +93,17 @@ impl Rule {
         self.expression("cmp", what.nest(3, Attributes::default().bytes(1, value)))
     }
 
-    /// These bytes of the packet are this value.
+    /// Requires that these bytes of the packet have this value.
     fn is(self, header: Header, offset: u32, value: &[u8]) -> Rule {
         self.load(header, offset, length(value), FIRST).compare(true, value)
     }
 
-    /// They are not.
+    /// Requires that they differ from it.
     fn differs(self, header: Header, offset: u32, value: &[u8]) -> Rule {
         self.load(header, offset, length(value), FIRST).compare(false, value)
     }
 
-    /// Under a mask, they are this value, or they are not.
+    /// Requires that they equal this value under a mask, or that they do not.
     fn masked(self, header: Header, offset: u32, mask: &[u8], is_equal: bool, value: &[u8]) -> Rule {
         let what = Attributes::default().number(1, FIRST).number(2, FIRST).number(3, length(mask));
         let zeros = vec![0; mask.len()];
@@ -112,17 +112,17 @@ impl Rule {
         self.load(header, offset, length(mask), FIRST).expression("bitwise", what).compare(is_equal, value)
     }
 
-    /// The type that the kernel has for the packet is this one.
+    /// Requires this protocol type in the packet's metadata.
     fn protocol(self, value: u16) -> Rule {
         self.meta(PROTOCOL).compare(true, &value.to_be_bytes())
     }
 
-    /// The interface is in a set.
+    /// Requires that the interface is in a set.
     fn port_in(self, way: Way, set: &str) -> Rule {
         self.meta(way as u32).lookup(set)
     }
 
-    /// The interface with these bytes of the packet is in a set.
+    /// Requires that the interface with these bytes of the packet is in a set.
     fn known(self, way: Way, header: Header, offset: u32, length: u32, set: &str) -> Rule {
         self.meta(way as u32).load(header, offset, length, SECOND).lookup(set)
     }
@@ -171,10 +171,11 @@ fn rule(batch: &mut Batch, chain: &str, rule: Rule, then: Then<'_>) {
     batch.add(Message::NewRule, format!("a rule of nftables' chain {chain}"), &what);
 }
 
-/// Makes the table anew, with no port known: nothing passes the namespace's bridges until it is.
+/// Creates the table without any port: nothing passes the namespace's bridges until ports are
+/// announced.
 pub(super) fn begin() -> Result<(), Error> {
     let mut batch = Batch::new();
-    // One that is there is emptied: the table is added so that it can be deleted.
+    // An existing table is emptied: it is added first so that deleting it does not fail.
     batch.add(Message::NewTable, "nftables' table", &of_table());
     batch.add(Message::DelTable, "deleting nftables' table", &of_table());
     batch.add(Message::NewTable, "nftables' table", &of_table());
@@ -190,8 +191,8 @@ pub(super) fn begin() -> Result<(), Error> {
         use Way::In;
         let all = Rule::default;
         [
-            // What the kernel took off a packet is where it was when the link header is read: a
-            // tagged packet's type is its tag's.
+            // The link header is read with the tag that the kernel removed: the type of a tagged
+            // packet is that of its tag.
             ("known", all().is(Link, 12, &[0x81, 0x00]), Goto("tagged")),
             ("known", all().is(Link, 12, &[0x08, 0x00]), Goto("ipv4")),
             ("known", all().is(Link, 12, &[0x08, 0x06]), Goto("arp")),
@@ -204,7 +205,7 @@ pub(super) fn begin() -> Result<(), Error> {
                 all().masked(Network, 0, &[0xf0], true, &[0x40]).known(In, Network, 12, 4, ADDRESSES),
                 Goto("own"),
             ),
-            // A client that has no address yet: UDP, no fragment, from 0.0.0.0 port 68 to
+            // A client without an address: UDP, not fragmented, from 0.0.0.0 port 68 to
             // 255.255.255.255 port 67 (RFC 2131 4.1).
             (
                 "ipv4",
@@ -215,18 +216,18 @@ pub(super) fn begin() -> Result<(), Error> {
                     .is(Transport, 0, &[0, 68, 0, 67]),
                 Accept,
             ),
-            // Ports are in the first fragment only.
+            // Only the first fragment has ports.
             ("own", all().masked(Network, 6, &[0x1f, 0xff], false, &[0, 0]), Accept),
             ("own", all().differs(Network, 9, &[17]), Accept),
-            // Nobody behind a port is a DHCP server.
+            // No guest is a DHCP server.
             ("own", all().differs(Transport, 0, &[0, 67]), Accept),
             // Hardware type 1, protocol IPv4, lengths 6 and 4 (RFC 826); then the sender's Ethernet
             // address.
             ("arp", all().is(Network, 0, &[0, 1, 8, 0, 6, 4]).known(In, Network, 8, 6, MACS), Goto("sender")),
             ("sender", all().known(In, Network, 14, 4, ADDRESSES), Accept),
-            // A probe: a request by somebody without an address (RFC 5227 2.1.1).
+            // A probe: a request of a host without an address (RFC 5227 2.1.1).
             ("sender", all().is(Network, 6, &[0, 1]).is(Network, 14, &[0; 4]), Accept),
-            // The chains that the kernel calls come last: until now nothing was in force.
+            // The base chains come last, so that no packet meets an incomplete table.
             ("from_port", all().port_in(In, UPLINKS), Accept),
             ("from_port", all().known(In, Link, 6, 6, MACS), Goto("known")),
         ]
@@ -251,14 +252,14 @@ fn elements(batch: &mut Batch, message: Message, set: &str, key: &[u8]) {
     batch.add(message, format!("an element of nftables' set {set}"), &what);
 }
 
-/// A port that everything may pass: the way to the network.
+/// Announces the uplink to the network, a port without a filter.
 pub(super) fn uplink(index: u32) -> Result<(), Error> {
     let mut batch = Batch::new();
     elements(&mut batch, Message::NewElements, UPLINKS, &index.to_ne_bytes());
     batch.send()
 }
 
-/// Interface and Ethernet address in a row, each filling whole registers.
+/// Interface and Ethernet address in sequence, each padded to whole registers.
 fn with_mac(port: &Port) -> Vec<u8> {
     [&port.index.to_ne_bytes()[..], &port.mac, &[0; 2]].concat()
 }
@@ -274,7 +275,7 @@ pub(super) fn admit(port: &Port) -> Result<(), Error> {
     batch.send()
 }
 
-/// The kernel refuses (ENOENT) when it was not admitted.
+/// The kernel refuses (ENOENT) if it was not announced.
 pub(super) fn dismiss(port: &Port) -> Result<(), Error> {
     let mut batch = Batch::new();
     elements(&mut batch, Message::DelElements, MACS, &with_mac(port));

@@ -1,4 +1,4 @@
-//! What nftables is told, as bytes: attributes, and a batch of messages that the kernel carries out
+//! Encodes messages to nftables: attributes, and a batch of messages that the kernel executes as a
 //! whole or not at all (linux/netfilter/nf_tables.h, nfnetlink.h).
 
 use crate::Error;
@@ -10,10 +10,10 @@ use nix::sys::socket::{
 use nix::sys::time::TimeVal;
 use std::os::fd::AsRawFd;
 
-/// The kernel answers a batch at once; one that it does not answer within this many seconds is an
-/// error instead of a hang.
+/// The kernel answers a batch at once; a batch that it does not answer within this many seconds is
+/// an error instead of a hang.
 const ANSWER_S: i64 = 10;
-/// Acknowledgements of one batch: 36 bytes each, more with a text.
+/// Receive buffer for the acknowledgements of one batch: 36 bytes each, more with a text.
 const RECEIVE_BUFFER: usize = 1 << 18;
 
 // linux/netlink.h.
@@ -31,7 +31,7 @@ const SUBSYSTEM: u16 = 10;
 /// NFPROTO_BRIDGE (linux/netfilter.h).
 const BRIDGE: u8 = 7;
 
-/// Messages of nftables that are used here.
+/// The nftables messages that are used here.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Message {
     NewTable = 0,
@@ -65,22 +65,22 @@ impl Attributes {
         self.bytes(kind, &value)
     }
 
-    /// A number: nftables wants them in network byte order.
+    /// A number, in network byte order as nftables requires.
     pub(super) fn number(self, kind: u16, value: u32) -> Attributes {
         self.bytes(kind, &value.to_be_bytes())
     }
 
-    /// Attributes inside of one.
+    /// Nested attributes.
     pub(super) fn nest(self, kind: u16, inner: Attributes) -> Attributes {
         self.bytes(kind | NESTED, &inner.0)
     }
 }
 
-/// Messages that are carried out together.
+/// Messages that are executed together.
 #[derive(Debug)]
 pub(super) struct Batch {
     bytes: Vec<u8>,
-    /// What each message is for, the first one (number 0) being the batch's own beginning.
+    /// The name of each message for errors; number 0 is the begin of the batch.
     what: Vec<String>,
 }
 
@@ -107,7 +107,7 @@ impl Batch {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
-    /// One more; `what` is its name in an error.
+    /// Adds a message; `what` is its name in errors.
     pub(super) fn add(&mut self, message: Message, what: impl Into<String>, attributes: &Attributes) {
         let kind = SUBSYSTEM << 8 | message as u16;
         let flags = match message {
@@ -118,16 +118,15 @@ impl Batch {
             | Message::NewElements => NLM_F_CREATE | 0x800,
             Message::DelTable | Message::DelElements => 0,
         };
-        // 0x800 is NLM_F_APPEND: rules are carried out in the order in which they are added.
+        // 0x800 is NLM_F_APPEND: rules are evaluated in the order in which they are added.
         self.message(kind, NLM_F_ACK | flags, (BRIDGE, 0), &attributes.0);
         self.what.push(what.into());
     }
 
-    /// Has it carried out in the thread's namespace.
+    /// Executes the batch in the thread's namespace.
     ///
-    /// # Errors
-    /// The first message that the kernel refuses, with its reason; nothing of the batch was done
-    /// then.
+    /// The first message that the kernel refuses, with its reason; nothing of the batch was
+    /// executed then.
     pub(super) fn send(mut self) -> Result<(), Error> {
         self.message(BATCH_END, 0, (0, SUBSYSTEM), &[]);
         let fail = || Error::nix("speaking to nftables");
@@ -142,8 +141,7 @@ impl Batch {
         setsockopt(&fd, sockopt::ReceiveTimeout, &TimeVal::new(ANSWER_S, 0)).map_err(fail())?;
         let _ = setsockopt(&fd, sockopt::RcvBuf, &RECEIVE_BUFFER);
         send(fd.as_raw_fd(), &self.bytes, MsgFlags::empty()).map_err(fail())?;
-        // Each message but the beginning and the end is acknowledged; a refused beginning is the
-        // only answer.
+        // Each message except begin and end is acknowledged; a refused begin is the only reply.
         let mut left = self.what.len() - 1;
         let mut first = None;
         let mut buffer = vec![0; 1 << 16];
@@ -165,14 +163,14 @@ impl Batch {
     }
 }
 
-/// The kernel's answer to one message.
+/// The kernel's reply to one message.
 struct Acknowledgement {
     sequence: u32,
     refusal: Option<(std::io::Error, String)>,
 }
 
 impl Acknowledgement {
-    /// The next one in a datagram; `None` at its end, or where it cannot be read on.
+    /// The next one in a datagram; `None` at its end, or if it is malformed.
     fn take(data: &mut &[u8]) -> Option<Acknowledgement> {
         loop {
             let length = usize::try_from(u32::from_ne_bytes(*data.first_chunk::<4>()?)).ok()?;

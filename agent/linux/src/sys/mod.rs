@@ -1,4 +1,4 @@
-//! The one module with `unsafe`: the ethtool ioctl, packet sockets, and what a child process does
+//! The one module with `unsafe`: the ethtool ioctl, packet sockets, and the code of a child process
 //! between fork and exec.
 #![allow(unsafe_code, reason = "the only such module of this crate; each block says why it is sound")]
 
@@ -30,12 +30,12 @@ struct Ifreq {
     rest: [u8; 16],
 }
 
-/// Memory with a page behind it that nobody may touch. Some ethtool commands write as much as the
-/// driver has at that moment, whatever was asked for: what is too much then fails (EFAULT) instead
-/// of going astray.
+/// Memory with an inaccessible page behind it. Some ethtool commands write as many bytes as the
+/// driver has at that moment, whatever the request said: excess bytes fail (EFAULT) instead of
+/// overwriting other memory.
 struct Guarded {
     start: *mut c_void,
-    /// Without the page behind it.
+    /// Without the guard page.
     length: usize,
 }
 
@@ -73,8 +73,8 @@ impl Drop for Guarded {
     }
 }
 
-/// Runs an ethtool command on the interface `name` of the socket's namespace: what the call
-/// returns, and the `room` bytes that begin with `head`, as the kernel left them.
+/// Runs an ethtool command on the interface `name` of the socket's namespace. Returns the call's
+/// result, and the `room` bytes that began with `head`, as the kernel left them.
 pub(crate) fn ethtool(
     socket: BorrowedFd<'_>,
     name: &str,
@@ -95,11 +95,11 @@ pub(crate) fn ethtool(
     Ok((outcome, memory.bytes()[..room].to_vec()))
 }
 
-/// A file that is written between fork and exec, and what is written.
+/// A file that is written between fork and exec, and its content.
 type Line = (&'static CStr, String);
 
-/// Lets a command start in namespaces of its own, and as its own session. With a user namespace
-/// among them, the files in `maps` are written then (user_namespaces(7)).
+/// Makes a command start in namespaces of its own, as a session of its own. With a user namespace
+/// among them, the files in `maps` are written (user_namespaces(7)).
 pub(crate) fn in_namespaces(command: &mut Command, flags: CloneFlags, maps: Vec<Line>) {
     // SAFETY: between fork and exec only system calls are made, which allocate nothing and take no
     // lock; what they need was made before.
@@ -116,7 +116,7 @@ pub(crate) fn in_namespaces(command: &mut Command, flags: CloneFlags, maps: Vec<
     }
 }
 
-/// Lets the kernel spread what a TCP socket sends: at most so many bytes a second (socket(7),
+/// Makes the kernel pace a TCP socket: at most this many bytes a second (socket(7),
 /// SO_MAX_PACING_RATE; TCP does it by itself since Linux 4.13).
 ///
 /// # Errors
@@ -136,7 +136,7 @@ pub fn pace(socket: BorrowedFd<'_>, bytes_per_s: u64) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Takes over a descriptor that a parent process handed down by number. Call it once per number.
+/// Takes over a descriptor that a parent process passed on by number. Call it once per number.
 ///
 /// # Errors
 /// When there is no such descriptor.

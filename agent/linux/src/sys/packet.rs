@@ -1,20 +1,19 @@
-//! The system calls of packet sockets (packet(7)) that no safe wrapper has: binding without
-//! receiving, options of the level SOL_PACKET, and many frames by one call with what the kernel
-//! says beside each.
+//! System calls of packet sockets (packet(7)) without a safe wrapper: binding without receiving,
+//! options of the level SOL_PACKET, and many frames in one call, each with its metadata.
 
 use nix::libc::{self, c_int, c_void, iovec, mmsghdr, msghdr, sockaddr_ll, socklen_t};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-/// The most frames by one call.
+/// The most frames in one call.
 pub(crate) const MOST: usize = 64;
 /// linux/if_packet.h.
 const AUXDATA: c_int = 8;
 const STATISTICS: c_int = 6;
 const IGNORE_OUTGOING: c_int = 23;
 
-/// What the kernel says beside a frame (struct tpacket_auxdata).
+/// Metadata of a frame (struct tpacket_auxdata).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Aux {
@@ -25,24 +24,24 @@ pub(crate) struct Aux {
     captured: u32,
     mac: u16,
     net: u16,
-    /// The VLAN tag that was taken off, if the status says that there was one.
+    /// The VLAN tag that was removed, if the status says that there was one.
     pub(crate) vlan_tci: u16,
     pub(crate) vlan_tpid: u16,
 }
 
-/// Where a frame lies, and what is known about it.
+/// A received frame: its length, and its kind.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Received {
-    /// Bytes that are there.
+    /// Bytes in the buffer.
     pub(crate) length: usize,
-    /// It did not fit.
+    /// The frame was longer than the buffer.
     pub(crate) truncated: bool,
     /// PACKET_HOST, PACKET_OUTGOING and their like.
     pub(crate) kind: u8,
     pub(crate) aux: Option<Aux>,
 }
 
-/// Room for one control message with an [`Aux`], aligned as its header wants it.
+/// Room for one control message with an [`Aux`], with the alignment of its header.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
 struct Control([u8; 64]);
@@ -56,17 +55,17 @@ fn set(fd: BorrowedFd<'_>, name: c_int, value: c_int) -> io::Result<()> {
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Frames that this host sends are not received (Linux 4.20).
+/// Turns off the receiving of frames that this host sends (Linux 4.20).
 pub(crate) fn ignore_outgoing(fd: BorrowedFd<'_>) -> io::Result<()> {
     set(fd, IGNORE_OUTGOING, 1)
 }
 
-/// Each frame comes with an [`Aux`].
+/// Requests an [`Aux`] with each frame.
 pub(crate) fn auxdata(fd: BorrowedFd<'_>) -> io::Result<()> {
     set(fd, AUXDATA, 1)
 }
 
-/// Frames received and dropped for want of room since the last call.
+/// Frames received and frames dropped because the buffer was full, since the last call.
 pub(crate) fn statistics(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     let mut counts = [0u32; 2];
     let mut length = size_of::<[u32; 2]>() as socklen_t;
@@ -84,7 +83,7 @@ pub(crate) fn statistics(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     if outcome == 0 { Ok((counts[0], counts[1])) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Lets a socket send by an interface without receiving from it: bound to no protocol.
+/// Binds a socket to an interface for sending only: to no protocol.
 pub(crate) fn bind_to_send(fd: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     // SAFETY: all its fields are integers, for which zeros are a value.
     let mut address: sockaddr_ll = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -102,8 +101,8 @@ fn empty_header() -> mmsghdr {
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
-/// Receives up to [`MOST`] frames without waiting. Frame `n` begins `head` bytes behind `n * slot`
-/// of `room`; what is known about it is appended to `out`.
+/// Receives up to [`MOST`] frames without blocking. Frame `n` begins `head` bytes behind `n * slot`
+/// of `room`; its properties are appended to `out`.
 pub(crate) fn receive(
     fd: BorrowedFd<'_>,
     room: &mut [u8],
@@ -152,7 +151,7 @@ pub(crate) fn receive(
     Ok(())
 }
 
-/// The [`Aux`] of a received message: the only control message that these sockets ask for, so the
+/// The [`Aux`] of a received message: the only control message that these sockets request, so the
 /// first (cmsg(3)).
 fn aux(header: &msghdr, control: &Control) -> Option<Aux> {
     let bytes = control.0.get(..header.msg_controllen as _)?;
@@ -176,8 +175,8 @@ fn aux(header: &msghdr, control: &Control) -> Option<Aux> {
     })
 }
 
-/// Sends up to [`MOST`] frames, given by where they lie in `data`. How many were taken; an error is
-/// about the first.
+/// Sends up to [`MOST`] frames, given by their range in `data`. Returns how many were accepted; an
+/// error is about the first.
 pub(crate) fn send(fd: BorrowedFd<'_>, data: &[u8], frames: &[(u32, u32)]) -> io::Result<usize> {
     let mut parts = [iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; MOST];
     let mut headers = [empty_header(); MOST];

@@ -1,5 +1,5 @@
-//! The bytes of traffic control messages: attributes in, attributes out. Nothing read here is
-//! trusted to be long enough.
+//! Reads and writes the attributes of traffic control messages. Every length is checked before it
+//! is used.
 
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
@@ -18,7 +18,7 @@ fn bare(index: u32, parent: TcHandle, own: TcHandle) -> TcMessage {
     m
 }
 
-/// A message without attributes: for deleting.
+/// A message without attributes, for deletions.
 pub(super) fn named(index: u32, parent: TcHandle, own: TcHandle) -> TcMessage {
     bare(index, parent, own)
 }
@@ -37,8 +37,8 @@ pub(super) fn nested(
     m
 }
 
-/// A message whose options are one structure, no attribute. The netlink crate's list of options
-/// cannot say that.
+/// A message whose options are one structure instead of attributes, which the netlink crate's list
+/// of options cannot express.
 pub(super) fn whole(index: u32, parent: TcHandle, own: TcHandle, kind: &str, options: Vec<u8>) -> TcMessage {
     let mut m = bare(index, parent, own);
     m.attributes =
@@ -64,8 +64,8 @@ pub(super) fn options(message: &TcMessage) -> &[TcOption] {
     options.unwrap_or_default()
 }
 
-/// The bytes of all options, of a kind that the netlink crate does not know: it then keeps them as
-/// one attribute.
+/// The bytes of all options of a kind that the netlink crate does not know; it keeps them as one
+/// attribute.
 pub(super) fn option_bytes(message: &TcMessage) -> Vec<u8> {
     match options(message) {
         [TcOption::Other(nla)] => bytes(nla),
@@ -80,14 +80,15 @@ pub(super) fn bytes(nla: &DefaultNla) -> Vec<u8> {
     out
 }
 
-/// Attributes in a row, as (type, value); ends where one is cut short.
+/// Reads a sequence of attributes as (type, value); ends at a truncated one.
 pub(super) fn walk(mut data: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let [l0, l1, k0, k1] = *data.first_chunk::<4>()?;
         let length = usize::from(u16::from_ne_bytes([l0, l1]));
         let value = data.get(4..length)?;
         data = data.get(length.next_multiple_of(4)..).unwrap_or_default();
-        // The two highest bits say nested and network byte order (linux/netlink.h: NLA_TYPE_MASK).
+        // The two highest bits flag nesting and network byte order (linux/netlink.h:
+        // NLA_TYPE_MASK).
         Some((u16::from_ne_bytes([k0, k1]) & 0x3fff, value))
     })
 }

@@ -13,7 +13,7 @@ const HTB_RATE64: u16 = 6;
 const HTB_CEIL64: u16 = 7;
 /// The longest Ethernet frame with a VLAN tag.
 const FRAME: u64 = 1522;
-/// HTB knows priorities 0 to 7 (net/sched/sch_htb.c: TC_HTB_NUMPRIO) and takes a higher one for the
+/// HTB has priorities 0 to 7 (net/sched/sch_htb.c: TC_HTB_NUMPRIO) and takes a higher one as the
 /// last.
 const LAST_PRIORITY: u32 = 7;
 
@@ -24,29 +24,29 @@ pub struct Class {
     pub id: u16,
     /// Its parent's number; 0 for the root.
     pub parent: u16,
-    /// Guaranteed, bit/s. The kernel counts whole bytes a second.
+    /// Guaranteed rate in bit/s. The kernel counts whole bytes a second.
     pub rate: u64,
-    /// At most, bit/s.
+    /// Ceiling in bit/s.
     pub ceil: u64,
-    /// Longest queue of its leaf in packets. 0 for a class with children, which has no leaf; for
-    /// one without, 0 leaves it the kernel's own (as long as the interface's txqueuelen).
+    /// Longest queue of its leaf in packets. 0 for a class with children, which has no leaf; for a
+    /// class without, 0 means the kernel's default (the interface's txqueuelen).
     pub queue: u32,
-    /// Who is offered spare bandwidth first: 0 to 7, 0 first. Without a meaning for a class with
-    /// children.
+    /// Order in which classes are offered spare bandwidth: 0 to 7, 0 first. Ignored for a class
+    /// with children.
     pub priority: u32,
-    /// Bytes that go at full speed before the rate counts. `None`: what the rate sends in 10 ms, at
+    /// Bytes sent at full speed before the rate applies. `None`: what the rate sends in 10 ms, at
     /// least two frames; above 64 KiB in 2 ms.
     pub burst: Option<u32>,
     /// The same for the ceiling.
     pub cburst: Option<u32>,
     /// Bytes it sends in its turn when classes share spare bandwidth. `None`: a tenth of a
-    /// second's, one frame to 60000. Without a meaning for a class with children.
+    /// second's, between one frame and 60000. Ignored for a class with children.
     pub quantum: Option<u32>,
 }
 
 impl Class {
-    /// A class of priority 0, with what can be computed from the rates left to be computed. Rates
-    /// in bit/s, the queue in packets.
+    /// A class of priority 0, whose other parameters are computed from the rates. Rates in bit/s,
+    /// the queue in packets.
     pub const fn new(id: u16, parent: u16, rate: u64, ceil: u64, queue: u32) -> Class {
         Class { id, parent, rate, ceil, queue, priority: 0, burst: None, cburst: None, quantum: None }
     }
@@ -57,7 +57,7 @@ impl Class {
         Class { priority, ..self }
     }
 
-    /// With the bytes that go at full speed before the rate and the ceiling count.
+    /// With the bytes that are sent at full speed before the rate and the ceiling apply.
     #[must_use]
     pub const fn bursts(self, burst: u32, cburst: u32) -> Class {
         Class { burst: Some(burst), cburst: Some(cburst), ..self }
@@ -69,8 +69,8 @@ impl Class {
         Class { quantum: Some(quantum), ..self }
     }
 
-    /// As the kernel gives it back: whole bytes a second, bursts in whole ticks, computed values
-    /// not named, and nothing that has no meaning for a class with children.
+    /// The class as the kernel reports it: whole bytes a second, bursts in whole ticks, computed
+    /// values not named, and nothing that a class with children ignores.
     pub(super) fn normal(self, has_children: bool) -> Class {
         let (rate, ceil) = (whole_bytes(self.rate), whole_bytes(self.ceil));
         let burst = |asked: Option<u32>, rate: u64| {
@@ -90,17 +90,17 @@ impl Class {
     }
 }
 
-/// The kernel counts bytes a second, and takes no rate of 0.
+/// The kernel counts bytes a second, and does not accept a rate of 0.
 fn whole_bytes(rate: u64) -> u64 {
     (rate - rate % 8).max(8)
 }
 
-/// What the rate sends in 10 ms, at least two frames; 64 KiB are enough for that, unless they are
-/// less than what it sends in 2 ms.
+/// The default burst: what the rate sends in 10 ms, at least two frames, at most the larger of 64
+/// KiB and what it sends in 2 ms.
 ///
-/// The same time for all, not the same bytes: a machine whose timers come late loses what a class
-/// would have sent beyond its burst, and bursts that last for different times would move shares
-/// towards the class whose burst lasts longest, which is the slowest.
+/// All classes get a burst of the same duration, not of the same size. A machine whose timers fire
+/// late loses what a class would have sent beyond its burst, and bursts that last for different
+/// times would move shares towards the class whose burst lasts longest, which is the slowest.
 fn usual_burst(rate: u64) -> u64 {
     let bytes = rate / 8;
     (2 * FRAME).max((bytes / 100).min(64 << 10)).max(bytes / 500)
@@ -116,15 +116,15 @@ fn ticks(bytes: u64, rate: u64) -> u32 {
     u32::try_from(nanos / u128::from(TICK)).unwrap_or(u32::MAX)
 }
 
-/// The fewest bytes that take so many ticks. With [`ticks`] this gives a fixed point: what was read
-/// and is written again is the same.
+/// The fewest bytes that take this many ticks. With [`ticks`] this gives a fixed point: a burst
+/// that was read and is written again is unchanged.
 fn burst_of(ticks: u32, rate: u64) -> u32 {
     let bytes = (u128::from(ticks) * u128::from(TICK) * u128::from(rate)).div_ceil(8 * 1_000_000_000);
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
-/// The root: packets that no filter puts elsewhere go to class `default`; to none, past all
-/// shaping, when there is no such class.
+/// The root. Packets that no filter matches go to class `default`, or without such a class past all
+/// shaping.
 pub fn htb_root(index: u32, default: u16) -> Request {
     // struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts.
     let glob: Vec<u8> = [3u32, 10, default.into(), 0, 0].iter().flat_map(|n| n.to_ne_bytes()).collect();
@@ -136,8 +136,8 @@ pub fn htb_root(index: u32, default: u16) -> Request {
     }
 }
 
-/// Takes the root away, with all classes, leaves and filters; packets that wait in them are lost.
-/// The kernel refuses (ENOENT) when there is none.
+/// Removes the root, with all classes, leaves and filters; packets waiting in them are lost. The
+/// kernel refuses (ENOENT) if there is none.
 pub fn remove_root(index: u32) -> Request {
     let m = named(index, TcHandle::ROOT, handle(0, 0));
     Request {
@@ -147,7 +147,7 @@ pub fn remove_root(index: u32) -> Request {
     }
 }
 
-/// A class, to be made.
+/// Creates a class.
 pub fn htb_class(index: u32, class: Class) -> Request {
     // struct tc_ratespec: cell_log, linklayer (1, Ethernet: no rate tables), overhead, cell_align,
     // mpu, rate in byte/s.
@@ -184,13 +184,12 @@ pub fn htb_class(index: u32, class: Class) -> Request {
     }
 }
 
-/// The same for a class that is there: its numbers change in place, packets that wait go on
-/// waiting. Its parent cannot change so.
+/// Changes a class in place; waiting packets stay. The parent of a class cannot be changed so.
 pub(super) fn change_class(index: u32, class: Class) -> Request {
     Request { flags: 0, ..htb_class(index, class) }
 }
 
-/// Takes a class away, with its leaf and the packets in it. The kernel refuses (EBUSY) while it has
+/// Removes a class, with its leaf and the packets in it. The kernel refuses (EBUSY) while it has
 /// children or a filter names it.
 pub fn remove_class(index: u32, class: u16) -> Request {
     Request {
@@ -200,9 +199,9 @@ pub fn remove_class(index: u32, class: u16) -> Request {
     }
 }
 
-/// A class's leaf queue where there is none: first in, first out, at most `limit` packets.
+/// Creates a class's leaf queue where there is none: first in, first out, at most `limit` packets.
 pub fn pfifo(index: u32, class: u16, limit: u32) -> Request {
-    // struct tc_fifo_qopt is the whole of the options: four bytes.
+    // The options are one struct tc_fifo_qopt: four bytes.
     let own = handle(0x100u16.wrapping_add(class), 0);
     let m = whole(index, handle(1, class), own, "pfifo", limit.to_ne_bytes().to_vec());
     Request {
@@ -212,19 +211,31 @@ pub fn pfifo(index: u32, class: u16, limit: u32) -> Request {
     }
 }
 
-/// A class's leaf queue, whatever is there: a pfifo changes its limit in place, another kind is
-/// replaced.
+/// Sets a class's leaf queue: a pfifo changes its limit in place, another kind is replaced.
 pub fn leaf(index: u32, class: u16, limit: u32) -> Request {
     let mut request = pfifo(index, class, limit);
     if let RouteNetlinkMessage::NewQueueDiscipline(m) = &mut request.message {
-        // Without a handle of its own the kernel looks at the kind only, and chooses the handle of
-        // a new one.
+        // Without a handle in the request the kernel compares only the kind, and chooses the handle
+        // of a new one.
         m.header.handle = TcHandle::UNSPEC;
     }
     Request { flags: REPLACE, ..request }
 }
 
-/// Takes a class's leaf queue away; the kernel puts its own there.
+/// The leaf queue of a class of somebody else's tree: a pfifo, in place of whatever is there.
+/// `class` is its handle, major and minor.
+pub fn leaf_under(index: u32, class: (u16, u16), limit: u32) -> Request {
+    let (major, minor) = class;
+    let options = limit.to_ne_bytes().to_vec();
+    let m = whole(index, handle(major, minor), TcHandle::UNSPEC, "pfifo", options);
+    Request {
+        what: format!("pfifo under class {major:x}:{minor:x} on interface {index}"),
+        message: RouteNetlinkMessage::NewQueueDiscipline(m),
+        flags: REPLACE,
+    }
+}
+
+/// Removes a class's leaf queue; the kernel puts its default there.
 pub fn remove_leaf(index: u32, class: u16) -> Request {
     Request {
         what: format!("removing the leaf of class 1:{class:x} on interface {index}"),
@@ -238,11 +249,11 @@ pub(super) fn root_default(message: &TcMessage) -> u16 {
     let bytes = option_bytes(message);
     let glob = walk(&bytes).find(|(kind, _)| *kind == HTB_INIT);
     let default = glob.and_then(|(_, glob)| u32_at(glob, 8)).unwrap_or_default();
-    // The kernel looks at the minor number only.
+    // The kernel uses the minor number only.
     (default & 0xffff) as u16
 }
 
-/// A class as the kernel tells it, without its leaf; `None` when it is not one of an HTB with
+/// A class as the kernel reports it, without its leaf; `None` if it does not belong to an HTB with
 /// handle 1:.
 pub(super) fn parse(message: &TcMessage) -> Option<Class> {
     let (own, parent) = (message.header.handle, message.header.parent);
@@ -292,7 +303,7 @@ mod tests {
         let class =
             Class::new(7, 3, 40_000_000_000, 100_000_000_000, 0).priority(2).bursts(70_000, 1_000_000);
         let RouteNetlinkMessage::NewTrafficClass(mut m) = htb_class(5, class).message else { panic!() };
-        // The kernel's answer comes as one attribute with all options.
+        // The kernel's reply has all options in one attribute.
         let mut all = Vec::new();
         for option in super::super::attributes::options(&m) {
             let netlink_packet_route::tc::TcOption::Other(nla) = option else { panic!() };

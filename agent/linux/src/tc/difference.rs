@@ -1,17 +1,18 @@
-//! The requests between what is and what is wanted: nothing more than needed, in an order that the
-//! kernel takes and packets hardly notice.
+//! The requests that change an actual tree into the wanted one: as few as possible, in an order
+//! that the kernel accepts and that disturbs packets least.
 //!
-//! What changes in place, without a lost packet: rates, ceilings, priorities, bursts, quanta and
-//! queue lengths of classes.
+//! These change in place, without loss: rates, ceilings, priorities, bursts, quanta and queue
+//! lengths of classes.
 //!
 //! What the kernel cannot change in place:
-//! - a filter: it is removed and added in two requests that follow each other; packets in between
-//!   go to the default class;
-//! - a class's parent: the class, with all under it, is removed and made again; the packets that
-//!   wait in it are lost;
+//! - a filter: it is removed and added in two consecutive requests; packets in between go to the
+//!   default class;
+//! - a class's parent: the class, with all below it, is removed and created again; the packets
+//!   waiting in it are lost;
 //! - the root's default class (HTB has no change of its root): a filter behind all others
-//!   ([`super::filter::CATCH_ALL`]) overrules it, and nothing is lost. It is a u32 filter; on a
-//!   kernel without u32, build the whole tree again: [`difference`] to nothing, then from nothing.
+//!   ([`super::filter::CATCH_ALL`]) overrides it, without loss. It is a u32 filter; on a kernel
+//!   without u32, the whole tree has to be built again: [`difference`] to nothing, then from
+//!   nothing.
 
 use super::class::{Class, change_class, htb_class, htb_root, leaf, remove_class, remove_leaf, remove_root};
 use super::filter::{CATCH_ALL, Filter, catch_all, remove_filters};
@@ -19,13 +20,13 @@ use super::tree::Tree;
 use crate::netlink::{REPLACE, Request};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The requests that turn the egress `actual` of an interface into `wanted`; `None` is a root that
-/// is no HTB with handle 1: (a wanted `None` gives the interface back to the kernel's own
-/// queueing). Empty when both do the same. `wanted` is to be valid ([`Tree::check`]); the kernel
-/// refuses some of the requests otherwise, and the ones before are then carried out.
+/// The requests that turn the egress `actual` of an interface into `wanted`. `None` is a root that
+/// is not an HTB with handle 1:; a wanted `None` restores the kernel's default queueing. Empty when
+/// the two are equivalent. `wanted` has to be valid ([`Tree::check`]); otherwise the kernel refuses
+/// one of the requests after having executed those before it.
 ///
-/// A root of another kind is replaced, but for one that has the handle 1: already: the kernel
-/// refuses that; [`remove_root`] helps.
+/// A root of another kind is replaced, unless it has the handle 1:, which the kernel refuses;
+/// [`remove_root`] helps then.
 pub fn difference(index: u32, actual: Option<&Tree>, wanted: Option<&Tree>) -> Vec<Request> {
     match (actual, wanted) {
         (None, None) => Vec::new(),
@@ -39,7 +40,7 @@ pub fn difference(index: u32, actual: Option<&Tree>, wanted: Option<&Tree>) -> V
     }
 }
 
-/// Both are normal.
+/// Both trees are in normal form.
 fn between(index: u32, actual: &Tree, wanted: &Tree) -> Vec<Request> {
     let mut out = Vec::new();
     let (old, new) = (by_depth(&actual.classes), by_depth(&wanted.classes));
@@ -47,7 +48,7 @@ fn between(index: u32, actual: &Tree, wanted: &Tree) -> Vec<Request> {
     let goes = |class: u16| !kept.contains(&class) && actual.classes.iter().any(|c| c.id == class);
     let (before, after) = (by_preference(&actual.filters), by_preference(&wanted.filters));
 
-    // 1. Filters that nobody wants, and those that hold a class which goes.
+    // 1. Filters that are not wanted, and those that lead to a class that is removed.
     let mut removed = BTreeSet::new();
     for (priority, filters) in &before {
         if !after.contains_key(priority) || filters.iter().any(|f| goes(f.class)) {
@@ -100,13 +101,13 @@ fn between(index: u32, actual: &Tree, wanted: &Tree) -> Vec<Request> {
     out
 }
 
-/// Removes the catch-all that may or may not be there: one more is added first, so that there is
-/// something to remove.
+/// Removes the catch-all filter, which may not exist: one is added first, so that the removal does
+/// not fail.
 fn forget_catch_all(index: u32) -> [Request; 2] {
     [catch_all(index, 0), remove_filters(index, CATCH_ALL)]
 }
 
-/// The classes that stay: those with the same ancestors before and after.
+/// The classes that stay: those with the same ancestors in both trees.
 fn kept(actual: &[Class], wanted: &[Class]) -> BTreeSet<u16> {
     let parents = |classes: &[Class]| classes.iter().map(|c| (c.id, c.parent)).collect::<BTreeMap<_, _>>();
     let (old, new) = (parents(actual), parents(wanted));
@@ -116,7 +117,7 @@ fn kept(actual: &[Class], wanted: &[Class]) -> BTreeSet<u16> {
     old.keys().copied().filter(|id| new.contains_key(id) && path(&old, *id) == path(&new, *id)).collect()
 }
 
-/// Parents before children.
+/// Sorts parents before children.
 fn by_depth(classes: &[Class]) -> Vec<&Class> {
     let parents: BTreeMap<u16, u16> = classes.iter().map(|c| (c.id, c.parent)).collect();
     let depth = |class: &Class| {
@@ -163,8 +164,8 @@ mod tests {
         other.classes.reverse();
         other.classes[0].rate += 7;
         other.classes[2].queue = 99;
-        // 10 ms of 3 Mbit/s; and a tenth of a second's bytes: what is computed when nothing is
-        // said.
+        // 10 ms of 3 Mbit/s; and a tenth of a second's bytes: the values that are computed by
+        // default.
         other.classes[1].burst = Some(3750);
         other.classes[1].quantum = Some(37_500);
         assert!(difference(4, Some(&tree), Some(&other)).is_empty());

@@ -1,8 +1,8 @@
-//! What steers packets into classes: u32 (linux/pkt_cls.h: `TCA_U32_*`) or cls_bpf with classic
-//! bytecode (`TCA_BPF_*`).
+//! Filters that assign packets to classes: u32 (linux/pkt_cls.h: `TCA_U32_*`) or cls_bpf with
+//! classic bytecode (`TCA_BPF_*`).
 //!
-//! Each filter has a preference of its own, so that preference alone names it. Packets are compared
-//! in the order of preferences; the first match decides.
+//! Each filter has a preference of its own, which identifies it. The kernel tries filters in the
+//! order of preferences; the first match decides.
 
 use super::attributes::{bytes, handle, kind, named, nested, options};
 use crate::netlink::{CREATE, Request};
@@ -26,25 +26,25 @@ const ALL: u16 = 0x0003;
 const IP: u16 = 0x0800;
 const VLAN: u16 = 0x8100;
 
-/// The preference of the filter that overrules the root's default class, which the kernel cannot
-/// change in place. It is behind all others; no [`Filter`] of a [`super::Tree`] has it.
+/// The preference of the filter that overrides the root's default class, which the kernel cannot
+/// change in place. It comes after all others; no [`Filter`] of a [`super::Tree`] has it.
 pub(super) const CATCH_ALL: u16 = 0xffff;
 
-/// Which packets a filter matches.
+/// The packets that a filter matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Select {
     /// IPv4 without a VLAN tag, with this differentiated services code point: 0 to 63 (RFC 2474).
     Dscp(u8),
     /// With a VLAN tag of this priority, 0 to 7 (IEEE 802.1Q), where the tag is in the packet (not
-    /// beside it, as with the kernel's own VLAN devices), and the network header behind it: what a
-    /// userspace switch sends by a packet socket.
+    /// in its metadata, as with the kernel's own VLAN devices), with the network header behind it:
+    /// as a userspace switch sends by a packet socket.
     Pcp(u8),
-    /// Something that is none of the above: only ever read. As it equals no filter that is wanted,
+    /// Any other condition; only ever read. It equals no wanted filter, so that
     /// [`super::difference`] removes it.
     Foreign,
 }
 
-/// What the kernel compares packets with.
+/// The kernel's classifier that compares packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Classifier {
     /// u32: words of the packet under a mask.
@@ -54,17 +54,17 @@ pub enum Classifier {
     Bpf,
 }
 
-/// Packets for a class.
+/// Assigns packets to a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Filter {
-    /// tc's preference, 1 (first) to 65534; its name, too: no two filters of an interface have the
-    /// same.
+    /// tc's preference, 1 (first) to 65534. It identifies the filter: no two filters of an
+    /// interface have the same.
     pub priority: u16,
-    /// Which packets.
+    /// The packets.
     pub select: Select,
-    /// By what.
+    /// The classifier.
     pub classifier: Classifier,
-    /// Their class's number.
+    /// The class's number.
     pub class: u16,
 }
 
@@ -74,7 +74,7 @@ impl Filter {
         Filter { priority, select, classifier: Classifier::U32, class }
     }
 
-    /// The same by another classifier.
+    /// The same with another classifier.
     #[must_use]
     pub const fn by(self, classifier: Classifier) -> Filter {
         Filter { classifier, ..self }
@@ -88,7 +88,7 @@ impl Filter {
         }
     }
 
-    /// With the bits only that the packet has room for.
+    /// With only the bits that the packet's field has.
     pub(super) fn normal(self) -> Filter {
         let select = match self.select {
             Select::Dscp(dscp) => Select::Dscp(dscp & 0x3f),
@@ -131,7 +131,7 @@ fn class_id(class: u16) -> Vec<u8> {
 /// A u32 key: mask, value, and the offset from the network header.
 fn key(select: Select) -> (u32, u32, i32) {
     match select {
-        // The second byte of the IP header; its two lowest bits are ECN's.
+        // The second byte of the IP header, whose two lowest bits are ECN.
         Select::Dscp(dscp) => (0x00fc_0000, u32::from(dscp & 0x3f) << 18, 0),
         // The tag control information is in the first half of the word before the network header.
         Select::Pcp(pcp) => (0xe000_0000, u32::from(pcp & 7) << 29, -4),
@@ -154,14 +154,15 @@ fn selector(keys: &[(u32, u32, i32)]) -> Vec<u8> {
     out
 }
 
-/// A u32 filter at the HTB's root. The kernel refuses it when something of another protocol or kind
-/// has that preference.
+/// Adds a u32 filter at the HTB's root. The kernel refuses it if a filter of another protocol or
+/// kind has that preference.
 pub fn u32(index: u32, priority: u16, select: Select, class: u16) -> Request {
     let options = vec![(U32_CLASSID, class_id(class)), (U32_SEL, selector(&[key(select)]))];
     request(index, priority, protocol(select), "u32", options, CREATE)
 }
 
-/// All that no other filter has matched. Does not mind another one there, and is then behind it.
+/// Adds a filter for all packets that no other filter matches. If there is one already, it comes
+/// behind that.
 pub(super) fn catch_all(index: u32, class: u16) -> Request {
     let options = vec![(U32_CLASSID, class_id(class)), (U32_SEL, selector(&[]))];
     request(index, CATCH_ALL, ALL, "u32", options, CREATE & !netlink_packet_core::NLM_F_EXCL)
@@ -171,23 +172,22 @@ pub(super) fn catch_all(index: u32, class: u16) -> Request {
 /// constant).
 pub(crate) type Instruction = (u16, u8, u8, u32);
 
-/// Loads of a byte and of two at a fixed place (BPF_LD | BPF_ABS with BPF_B, BPF_H), and, jump if
-/// equal, return: with a constant.
+/// Loads of one and two bytes at a fixed offset (BPF_LD | BPF_ABS with BPF_B, BPF_H), jump if
+/// equal, return; each with a constant.
 const LOAD_1: u16 = 0x30;
 const LOAD_2: u16 = 0x28;
 const AND: u16 = 0x54;
 const JUMP_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
-/// Offsets from the network header and from the Ethernet header begin here (SKF_NET_OFF,
-/// SKF_LL_OFF).
+/// Bases of offsets in the network header and in the Ethernet header (SKF_NET_OFF, SKF_LL_OFF).
 const NETWORK: u32 = 0xfff0_0000;
 const LINK: u32 = 0xffe0_0000;
 
-/// The program for a selection. It answers -1 for "the class of this filter", 0 for "no match".
+/// The program for a selection. It returns -1 for "the class of this filter", 0 for "no match".
 fn program(select: Select) -> [Instruction; 5] {
     let (load, mask, value) = match select {
         Select::Dscp(dscp) => ((LOAD_1, NETWORK + 1), 0xfc, u32::from(dscp & 0x3f) << 2),
-        // Behind two addresses and the tag's own Ethernet type.
+        // Behind two addresses and the Ethernet type of the tag.
         Select::Pcp(pcp) => ((LOAD_2, LINK + 14), 0xe000, u32::from(pcp & 7) << 13),
         Select::Foreign => ((LOAD_1, LINK), 0, 1),
     };
@@ -211,7 +211,7 @@ pub(super) fn operations(program: &[Instruction]) -> Vec<u8> {
     out
 }
 
-/// The same selection by cls_bpf with classic bytecode, for kernels whose u32 cannot.
+/// Adds the same filter with cls_bpf and classic bytecode, for kernels without u32.
 pub fn cbpf(index: u32, priority: u16, select: Select, class: u16) -> Request {
     let program = program(select);
     let count = u16::try_from(program.len()).unwrap_or_default();
@@ -223,7 +223,7 @@ pub fn cbpf(index: u32, priority: u16, select: Select, class: u16) -> Request {
     request(index, priority, protocol(select), "bpf", options, CREATE)
 }
 
-/// Takes away whatever has this preference. The kernel refuses (ENOENT) when nothing has.
+/// Removes the filters with this preference. The kernel refuses (ENOENT) if there is none.
 pub fn remove_filters(index: u32, priority: u16) -> Request {
     let mut m = named(index, handle(1, 0), handle(0, 0));
     m.header.info = u32::from(priority) << 16;
@@ -234,21 +234,21 @@ pub fn remove_filters(index: u32, priority: u16) -> Request {
     }
 }
 
-/// What a filter in a list turned out to be.
+/// An entry in the kernel's list of filters.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// One that steers.
+    /// A filter that assigns packets to a class.
     Filter(Filter),
-    /// The one that overrules the root's default class, with its class.
+    /// The filter that overrides the root's default class, with its class.
     CatchAll(u16),
-    /// A preference's head, or a hash table.
+    /// The head of a preference, or a hash table.
     Nothing,
 }
 
-/// A filter as the kernel tells it.
+/// A filter as the kernel reports it.
 pub(super) fn parse(message: &TcMessage) -> Found {
     let handle = u32::from(message.header.handle);
-    // A preference's head has no handle, and a u32 hash table no node number.
+    // The head of a preference has no handle, and a u32 hash table no node number.
     if handle == 0 || kind(message) == "u32" && handle & 0xfff == 0 {
         return Found::Nothing;
     }
@@ -271,7 +271,7 @@ pub(super) fn parse(message: &TcMessage) -> Found {
     Found::Filter(Filter { priority, select: select.unwrap_or(Select::Foreign), classifier, class })
 }
 
-/// The class, and what is selected: `Some(None)` is everything.
+/// The class, and the selection: `Some(None)` matches every packet.
 fn parse_u32(options: &[TcOption], protocol: u16) -> (u16, Option<Option<Select>>) {
     let (mut class, mut selector, mut foreign) = (None, None, false);
     for option in options {
@@ -279,7 +279,7 @@ fn parse_u32(options: &[TcOption], protocol: u16) -> (u16, Option<Option<Select>
         match option {
             TcFilterU32Option::ClassId(id) if id.major == 1 => class = Some(id.minor),
             TcFilterU32Option::Selector(s) => selector = Some(s),
-            // Where it is, and how often it matched.
+            // Its place, and the number of its matches.
             TcFilterU32Option::Hash(_) | TcFilterU32Option::Flags(_) | TcFilterU32Option::Pnct(_) => {}
             // Padding (TCA_U32_PAD).
             TcFilterU32Option::Other(nla) if nla.kind() == 12 => {}

@@ -1,5 +1,5 @@
-//! What comes in by an interface: its ingress (sch_ingress), and a classic program there that
-//! decides by itself (cls_bpf's direct action).
+//! The ingress of an interface (sch_ingress), with a classic program that decides about each packet
+//! itself (cls_bpf's direct action).
 
 use super::attributes::{handle, nested};
 use super::filter::{BPF_OPS, BPF_OPS_LEN, Instruction, operations};
@@ -7,7 +7,7 @@ use crate::netlink::{CREATE, Request};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 
-/// The ingress' own handle, and where it hangs (TC_H_INGRESS).
+/// The handle and the parent of the ingress (TC_H_INGRESS).
 const INGRESS: u16 = 0xffff;
 /// `TCA_BPF_FLAGS` and its TCA_BPF_FLAG_ACT_DIRECT.
 const FLAGS: u16 = 8;
@@ -28,7 +28,7 @@ pub(crate) fn ingress(index: u32) -> Request {
     }
 }
 
-/// A program whose answer is what is done with the packet (TC_ACT_*).
+/// A program whose result is the action for the packet (TC_ACT_*).
 pub(crate) fn direct_action(index: u32, program: &[Instruction]) -> Request {
     let count = u16::try_from(program.len()).unwrap_or_default();
     let options = vec![
@@ -37,7 +37,7 @@ pub(crate) fn direct_action(index: u32, program: &[Instruction]) -> Request {
         (FLAGS, ACT_DIRECT.to_ne_bytes().to_vec()),
     ];
     let mut m = nested(index, handle(INGRESS, 0), handle(0, 1), "bpf", options);
-    // Preference 1, whatever the packet's type.
+    // Preference 1, all protocols.
     m.header.info = 1 << 16 | u32::from(ALL.to_be());
     Request {
         what: format!("a program at the ingress of interface {index}"),

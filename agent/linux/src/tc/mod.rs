@@ -1,17 +1,17 @@
-//! Traffic control over netlink: what an egress should be, as a value; what it is; and the requests
-//! between the two.
+//! Traffic control over netlink: the wanted egress as a value, the actual one, and the requests
+//! from one to the other.
 //!
-//! 1. A [`Tree`] says it all: HTB with classes, short leaf queues and the filters that steer into
-//!    the classes.
-//! 2. [`read`] and [`read_all`] tell what the kernel has, as a [`Tree`].
-//! 3. [`difference`] gives the requests that turn one tree into another. Rates change in place: no
-//!    packet is lost for them.
-//! 4. [`classes`] reads the counters; a [`Listener`] hears who else changes something.
-//! 5. [`roots`] are those of somebody else, to be put back.
+//! 1. A [`Tree`] describes an egress: HTB with classes, short leaf queues, and the filters that
+//!    assign packets to classes.
+//! 2. [`read`] and [`read_all`] return the kernel's configuration as a [`Tree`].
+//! 3. [`difference`] returns the requests that turn one tree into another. Rates change in place,
+//!    without packet loss.
+//! 4. [`classes`] reads the counters; a [`Listener`] reports changes by others.
+//! 5. [`roots`] returns roots that others have configured, so that they can be restored.
 //!
 //! [`shape`] is a shortcut for one class, with netem where the kernel has it.
 //!
-//! Options that the netlink crates do not know are laid out here, by linux/pkt_sched.h and
+//! Options that the netlink crates do not know are encoded here, after linux/pkt_sched.h and
 //! linux/pkt_cls.h.
 
 mod attributes;
@@ -25,7 +25,9 @@ mod stats;
 mod tc_monitor;
 mod tree;
 
-pub use class::{Class, htb_class, htb_root, leaf, pfifo, remove_class, remove_leaf, remove_root};
+pub use class::{
+    Class, htb_class, htb_root, leaf, leaf_under, pfifo, remove_class, remove_leaf, remove_root,
+};
 pub use difference::difference;
 pub(crate) use filter::Instruction;
 pub use filter::{Classifier, Filter, Select, cbpf, remove_filters, u32};
@@ -44,7 +46,7 @@ use std::time::Duration;
 /// Scheduler ticks are 64 ns (/proc/net/psched: 0x40).
 const TICK: u64 = 64;
 
-/// What an egress does to packets.
+/// Limits and impairments of an egress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Bits a second, layer 2.
@@ -57,7 +59,7 @@ pub struct Shape {
     pub loss_ppm: u32,
 }
 
-/// A class's leaf that delays and loses packets.
+/// A leaf that delays and drops packets.
 fn netem(index: u32, class: u16, shape: Shape) -> Request {
     // struct tc_netem_qopt: latency (ticks), limit, loss (share of 2^32), gap, duplicate, jitter.
     let latency = u32::try_from(shape.delay.as_nanos() / u128::from(TICK)).unwrap_or(u32::MAX);
@@ -70,6 +72,11 @@ fn netem(index: u32, class: u16, shape: Shape) -> Request {
         message: RouteNetlinkMessage::NewQueueDiscipline(whole(index, handle(1, class), own, "netem", bytes)),
         flags: CREATE,
     }
+}
+
+/// The request that gives an interface another rate that is shaped by [`shape`].
+pub fn reshape(index: u32, shape: Shape) -> Request {
+    class::change_class(index, Class::new(1, 0, shape.rate, shape.rate, shape.queue))
 }
 
 /// The requests that shape an interface's egress: an HTB with one class and a leaf.

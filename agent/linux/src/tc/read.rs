@@ -1,5 +1,5 @@
-//! What the kernel has. One list of queueing disciplines for the whole namespace (the kernel gives
-//! no smaller one), then two lists an interface: classes and filters.
+//! Reads the kernel's configuration: one list of queueing disciplines for the whole namespace (the
+//! kernel offers no smaller one), then two lists for each interface: classes and filters.
 
 use super::attributes::{handle, kind, option_bytes, u32_at};
 use super::filter::{self, Found};
@@ -10,13 +10,13 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::{TcHandle, TcMessage};
 use std::collections::{BTreeMap, HashMap};
 
-/// The most threads that read at a time: the kernel's own lock lets no more than a few be of use.
+/// The most threads that read at a time: the kernel's lock makes more useless.
 const READERS: usize = 4;
-/// So few interfaces are not worth a thread.
+/// Interfaces for each thread; fewer are not worth one.
 const PORTION: usize = 64;
 
-/// The tree of one interface; `None` when its root is no HTB with handle 1:, or there is no such
-/// interface. For many use [`read_all`]: the first step's cost is that of the whole namespace.
+/// The tree of one interface; `None` if its root is not an HTB with handle 1:, or the interface
+/// does not exist. For many interfaces use [`read_all`]: the first list covers the whole namespace.
 ///
 /// # Errors
 /// When the kernel refuses, or its answer cannot be read.
@@ -24,7 +24,7 @@ pub fn read(netlink: &mut Netlink, index: u32) -> Result<Option<Tree>, Error> {
     Ok(read_all(netlink, &[index])?.remove(&index))
 }
 
-/// The trees of those of the interfaces whose root is an HTB with handle 1:. They are normal
+/// The trees of those interfaces whose root is an HTB with handle 1:, in normal form
 /// ([`Tree::normal`]).
 ///
 /// # Errors
@@ -33,15 +33,15 @@ pub fn read_all(netlink: &mut Netlink, indices: &[u32]) -> Result<BTreeMap<u32, 
     // 1. Roots and leaves of everything.
     let ask = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
     let Disciplines { roots, leaves } = disciplines(&netlink.dump("queueing disciplines", ask)?);
-    // 2. Classes and filters of each: two lists an interface, which the kernel gives one by one. Of
-    //    many, several at a time.
+    // 2. Classes and filters of each: two lists for each interface, requested one by one. For many
+    //    interfaces, several at a time.
     let shaped: Vec<(u32, u16)> = indices.iter().filter_map(|i| Some((*i, *roots.get(i)?))).collect();
     let readers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(READERS);
     let portion = shaped.len().div_ceil(readers).max(PORTION);
     let mut portions = shaped.chunks(portion);
     let first = portions.next().unwrap_or_default();
     std::thread::scope(|scope| {
-        // A thread begins in the namespace of the one that starts it.
+        // A thread starts in the namespace of the one that starts it.
         let leaves = &leaves;
         let others: Vec<_> =
             portions.map(|part| scope.spawn(move || inside(&mut Netlink::open()?, part, leaves))).collect();
@@ -57,8 +57,8 @@ pub fn read_all(netlink: &mut Netlink, indices: &[u32]) -> Result<BTreeMap<u32, 
     })
 }
 
-/// Of all queueing disciplines of a namespace: the default classes of the roots that are an HTB
-/// with handle 1:, by interface; and the lengths of the leaf queues, by interface and class.
+/// The queueing disciplines of a namespace: the default classes of the roots that are an HTB with
+/// handle 1:, by interface; and the lengths of the leaf queues, by interface and class.
 #[derive(Default)]
 struct Disciplines {
     roots: HashMap<u32, u16>,
@@ -85,8 +85,9 @@ fn disciplines(dump: &[RouteNetlinkMessage]) -> Disciplines {
     found
 }
 
-/// The tree of an interface out of dumps that are there already: of the namespace's queueing
-/// disciplines, of the interface's classes, and of its filters. As [`read`] gives it; pure.
+/// The tree of an interface from dumps that the caller has: of the namespace's queueing
+/// disciplines, of the interface's classes, and of its filters. Equals the result of [`read`]; does
+/// no I/O.
 pub fn tree(
     index: u32,
     disciplines_dump: &[RouteNetlinkMessage],
@@ -113,7 +114,7 @@ fn put_together(
         let RouteNetlinkMessage::NewTrafficFilter(m) = message else { continue };
         match filter::parse(m) {
             Found::Filter(filter) => tree.filters.push(filter),
-            // The one that overrules the root's default class becomes the default.
+            // The class of the filter that overrides the root's default is the default.
             Found::CatchAll(class) => tree.default = class,
             Found::Nothing => {}
         }
@@ -140,8 +141,8 @@ fn classes(netlink: &mut Netlink, index: u32) -> Result<Vec<Class>, Error> {
     Ok(classes_of(&netlink.dump(&format!("classes of interface {index}"), ask)?))
 }
 
-/// Each class once: a list that was interrupted by a change may have one twice, and the later is
-/// how it is.
+/// Each class once: a list that was interrupted by a change may have one twice, and the later entry
+/// is current.
 fn classes_of(dump: &[RouteNetlinkMessage]) -> Vec<Class> {
     let found = dump.iter().filter_map(|message| match message {
         RouteNetlinkMessage::NewTrafficClass(m) => class::parse(m),
@@ -163,9 +164,9 @@ mod tests {
     use crate::netlink;
     use proptest::prelude::*;
 
-    /// What a kernel answered (Linux 6.18, `iproute2` had made it): the lists of queueing
-    /// disciplines, classes and filters of one namespace, one behind the other.
-    /// `tests/data/README.md` says how.
+    /// A kernel's reply (Linux 6.18, configured with `iproute2`): the lists of queueing
+    /// disciplines, classes and filters of one namespace in sequence. `tests/data/README.md` says
+    /// how it was captured.
     const DUMP: &[u8] = include_bytes!("../../tests/data/htb-dump.bin");
 
     fn tree_in(bytes: &[u8]) -> Option<Tree> {
@@ -186,7 +187,7 @@ mod tests {
             [(1, 0, mbit(10), mbit(10), 0), (2, 1, mbit(3), mbit(10), 40), (3, 1, mbit(7), mbit(10), 0)]
         );
         assert_eq!(tree.default, 2);
-        // A list that was interrupted has a class twice: it is one class.
+        // A list that was interrupted has a class twice, which counts once.
         let twice = [DUMP, DUMP].concat();
         assert_eq!(tree_in(&twice).map(|t| t.classes.len()), Some(3));
         assert_eq!(
@@ -196,8 +197,8 @@ mod tests {
     }
 
     proptest! {
-        /// From a datagram to the requests that make an egress what is wanted: damaged bytes are no
-        /// tree, or one that differs from itself by nothing.
+        /// From a datagram to the requests for a wanted egress: damaged bytes give no tree, or one
+        /// without a difference to itself.
         #[test]
         fn damaged_lists_are_a_tree_or_none(
             damage in prop::collection::vec((0..DUMP.len(), any::<u8>()), 1..8),

@@ -1,4 +1,4 @@
-//! An interface's root queueing as somebody else has set it, to be put back as it was.
+//! The root queueing of an interface as others have configured it, so that it can be restored.
 
 use super::attributes::{bytes, kind, options};
 use crate::Error;
@@ -11,28 +11,28 @@ use std::collections::{BTreeMap, BTreeSet};
 /// TCA_OPTIONS (linux/rtnetlink.h).
 const OPTIONS: u16 = 2;
 
-/// Kinds whose classes somebody has made one by one: their root alone is not all there was.
+/// Kinds with classes that are configured one by one: restoring only their root would lose them.
 const CLASSFUL: [&str; 11] =
     ["htb", "hfsc", "prio", "drr", "qfq", "ets", "cbq", "multiq", "mq", "mqprio", "taprio"];
 
-/// A root that is not the kernel's own choice.
+/// A root other than the kernel's default.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// `tbf`, `fq_codel`, ...
     pub kind: String,
     /// Its handle's major number.
     pub major: u16,
-    /// Its options as the kernel tells them (TCA_OPTIONS).
+    /// Its options as the kernel reports them (TCA_OPTIONS).
     pub options: Vec<u8>,
 }
 
 impl Root {
-    /// Whether it may hold classes, which [`Root::request`] would not put back.
+    /// Whether it may have classes, which [`Root::request`] would not restore.
     pub fn is_classful(&self) -> bool {
         CLASSFUL.contains(&self.kind.as_str())
     }
 
-    /// The request that puts it back, in place of what is there then.
+    /// The request that restores it, replacing the present root.
     pub fn request(&self, index: u32) -> Request {
         let mut m = TcMessage::with_index(index.cast_signed());
         m.header.parent = TcHandle::ROOT;
@@ -49,8 +49,8 @@ impl Root {
     }
 }
 
-/// The roots of the thread's namespace that somebody has set, by interface number. The kernel's own
-/// choice has no handle, and is left out.
+/// The configured roots of the thread's namespace, by interface number. The kernel's default has no
+/// handle, and is left out.
 ///
 /// # Errors
 /// When the kernel does not list them.
@@ -59,7 +59,7 @@ pub fn roots(netlink: &mut Netlink) -> Result<BTreeMap<u32, Root>, Error> {
     Ok(roots_in(&netlink.dump("queueing disciplines", ask)?))
 }
 
-/// The same, out of a dump that is there already.
+/// The same from a dump that the caller has.
 pub fn roots_in(dump: &[RouteNetlinkMessage]) -> BTreeMap<u32, Root> {
     dump.iter()
         .filter_map(|message| match message {
@@ -75,11 +75,10 @@ pub fn roots_in(dump: &[RouteNetlinkMessage]) -> BTreeMap<u32, Root> {
         .collect()
 }
 
-/// Whether [`Root::request`] would put back all there is: the root has no classes, nothing is under
-/// it, and no filter is at it.
+/// Whether [`Root::request`] restores the whole queueing: the root has no classes, no discipline
+/// below it, and no filter.
 ///
-/// # Errors
-/// When the kernel does not say.
+/// When the kernel refuses the lists.
 pub fn is_bare(netlink: &mut Netlink, index: u32, root: &Root) -> Result<bool, Error> {
     if root.is_classful() {
         return Ok(false);
@@ -99,8 +98,7 @@ pub fn is_bare(netlink: &mut Netlink, index: u32, root: &Root) -> Result<bool, E
     Ok(filters.is_empty() && !below)
 }
 
-/// The interfaces whose incoming packets somebody has put under a queueing discipline (`ingress`,
-/// `clsact`).
+/// The interfaces with a queueing discipline for incoming packets (`ingress`, `clsact`).
 ///
 /// # Errors
 /// When the kernel does not list them.
@@ -115,8 +113,8 @@ pub fn ingresses(netlink: &mut Netlink) -> Result<BTreeSet<u32>, Error> {
     Ok(messages.filter(is_ingress).map(|m| m.header.index.cast_unsigned()).collect())
 }
 
-/// The options as they came. Of a kind that the netlink crate does not know it keeps them whole, as
-/// one attribute; of others it has read each.
+/// The options as received. The netlink crate keeps those of an unknown kind as one attribute; of
+/// others it has decoded each.
 fn raw_options(message: &TcMessage) -> Vec<u8> {
     if let [TcOption::Other(nla)] = options(message)
         && nla.kind() == OPTIONS

@@ -1,5 +1,5 @@
-//! What classes have done (linux/gen_stats.h: `TCA_STATS_*`; linux/pkt_sched.h:
-//! `struct tc_htb_xstats`).
+//! Counters of classes (linux/gen_stats.h: `TCA_STATS_*`; linux/pkt_sched.h: `struct
+//! tc_htb_xstats`).
 
 use super::attributes::{bytes, u32_at, u64_at};
 use crate::Error;
@@ -19,27 +19,26 @@ pub struct ClassStats {
     pub id: u16,
     /// Bytes sent, with Ethernet headers.
     pub bytes: u64,
-    /// Packets sent. Kernels before 5.5 count them to 2^32 and begin again.
+    /// Packets sent. In kernels before 5.5 the counter wraps at 2^32.
     pub packets: u64,
-    /// Packets dropped; begins again at 2^32.
+    /// Packets dropped; wraps at 2^32.
     pub drops: u32,
     /// Packets waiting.
     pub queued: u32,
     /// Bytes waiting.
     pub backlog: u32,
-    /// How often a packet had to wait for the rate (always 0 before Linux 4.20); begins again at
-    /// 2^32.
+    /// How often a packet had to wait for the rate (always 0 before Linux 4.20); wraps at 2^32.
     pub overlimits: u32,
-    /// Packets sent at the class's own rate; begins again at 2^32.
+    /// Packets sent at the class's own rate; wraps at 2^32.
     pub lends: u32,
-    /// Packets sent at the cost of its parent; begins again at 2^32.
+    /// Packets sent at the cost of its parent; wraps at 2^32.
     pub borrows: u32,
-    /// Time in store for sending at its rate, in ticks of 64 ns; below 0 it has to wait.
+    /// Tokens for its rate, in ticks of 64 ns; below 0 it has to wait.
     pub tokens: i32,
     /// The same for its ceiling.
     pub ctokens: i32,
-    /// Bit/s, where the kernel estimates it (the module parameter `sch_htb.htb_rate_est`, usually
-    /// off).
+    /// Bit/s, if the kernel estimates it (the module parameter `sch_htb.htb_rate_est`, off by
+    /// default).
     pub rate: Option<u64>,
 }
 
@@ -52,7 +51,7 @@ pub fn classes(netlink: &mut Netlink, index: u32) -> Result<Vec<ClassStats>, Err
     Ok(classes_in(&netlink.dump(&format!("classes of interface {index}"), ask)?))
 }
 
-/// The same, out of a dump that is there already.
+/// The same from a dump that the caller has.
 pub fn classes_in(dump: &[RouteNetlinkMessage]) -> Vec<ClassStats> {
     dump.iter()
         .filter_map(|message| match message {

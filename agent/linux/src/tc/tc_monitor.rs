@@ -1,5 +1,4 @@
-//! Hears whose queueing changes, whoever changes it: the kernel tells it to who listens
-//! (RTNLGRP_TC).
+//! Reports changes of queueing by any process, as the kernel announces them (RTNLGRP_TC).
 
 use crate::Error;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -15,10 +14,9 @@ const QUEUEING: std::ops::RangeInclusive<u16> = 36..=46;
 pub struct Listener(Socket);
 
 impl Listener {
-    /// Listens from now on.
+    /// Starts to listen.
     ///
-    /// # Errors
-    /// When the kernel gives no socket.
+    /// When the kernel refuses a socket.
     pub fn open() -> Result<Listener, Error> {
         let fail = || Error::io("listening for changes of queueing");
         let mut socket = Socket::new(NETLINK_ROUTE).map_err(fail())?;
@@ -28,8 +26,8 @@ impl Listener {
         Ok(Listener(socket))
     }
 
-    /// The interfaces whose queueing has changed since the last call; does not wait. `None` when
-    /// more has changed than the kernel remembered for us: it may be any.
+    /// The interfaces whose queueing has changed since the last call; does not block. `None` when
+    /// the kernel has dropped notifications, so that any may have changed.
     ///
     /// # Errors
     /// When the socket fails.
@@ -53,8 +51,8 @@ impl Listener {
     }
 }
 
-/// The interfaces that the messages of a datagram are about. Behind the header (16 bytes) struct
-/// tcmsg has the number at 4.
+/// The interfaces that the messages of a datagram are about. struct tcmsg follows the header (16
+/// bytes), and has the number at offset 4.
 pub fn interfaces(mut data: &[u8]) -> Vec<u32> {
     let mut list = Vec::new();
     while let Some([l0, l1, l2, l3, k0, k1]) = data.first_chunk::<6>() {

@@ -1,4 +1,4 @@
-//! What an egress should be, as a value.
+//! The wanted egress of an interface, as a value.
 
 use super::class::Class;
 use super::filter::{CATCH_ALL, Filter, Select};
@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 /// HTB has eight levels (net/sched/sch_htb.c: TC_HTB_MAXDEPTH).
 const DEPTH: usize = 8;
 
-/// What an egress should be: an HTB with handle 1:, its classes, and what steers packets into them.
+/// An egress: an HTB with handle 1:, its classes, and the filters that assign packets to them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tree {
-    /// The number of the class for packets that no filter matches. When there is no such class,
-    /// they go past all shaping.
+    /// The number of the class for packets that no filter matches. Without such a class, they
+    /// bypass all shaping.
     pub default: u16,
     /// The classes.
     pub classes: Vec<Class>,
@@ -19,16 +19,16 @@ pub struct Tree {
     pub filters: Vec<Filter>,
 }
 
-/// Why a tree cannot be.
+/// Why a tree is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// The root has number 0.
+    /// A class has number 0, which is the root's.
     #[error("a class has the number 0, which is the root's; number classes from 1")]
     ClassZero,
     /// Two classes have the same number.
     #[error("two classes have the number {0}; give each its own")]
     ClassTwice(u16),
-    /// A class's parent is not there.
+    /// A class's parent does not exist.
     #[error("class {class} is under {parent}, which is no class of this tree")]
     NoParent {
         /// Which class.
@@ -39,16 +39,16 @@ pub enum Invalid {
     /// The kernel has eight levels; or a class is its own ancestor.
     #[error("class {0} is more than 8 levels deep, or under itself; the kernel has 8 levels")]
     TooDeep(u16),
-    /// Without a rate there is no class.
+    /// A class has no rate.
     #[error("class {0} has a rate or a ceiling below 8 bit/s, the kernel's least")]
     NoRate(u16),
-    /// A filter's preference is not free to be used.
+    /// The preference of a filter is reserved.
     #[error("a filter has the preference {0}; 1 to 65534 can be used")]
     Preference(u16),
     /// Two filters have the same preference.
     #[error("two filters have the preference {0}; give each its own")]
     PreferenceTwice(u16),
-    /// A filter names no class without children.
+    /// The class of a filter does not exist or has children.
     #[error("the filter of preference {priority} is for class {class}, which is no class without children")]
     NoLeaf {
         /// Which filter.
@@ -56,7 +56,7 @@ pub enum Invalid {
         /// Its class.
         class: u16,
     },
-    /// A filter selects what cannot be said.
+    /// A filter's selection cannot be expressed.
     #[error(
         "the filter of preference {0} selects a DSCP above 63, a PCP above 7, or nothing that can be said"
     )]
@@ -64,10 +64,9 @@ pub enum Invalid {
 }
 
 impl Tree {
-    /// Whether the kernel can have it; to be asked before anything is touched.
+    /// Whether the kernel accepts the tree; to be called before anything is changed.
     ///
-    /// # Errors
-    /// The first reason why not.
+    /// The first reason against it.
     pub fn check(&self) -> Result<(), Invalid> {
         let mut parents = BTreeMap::new();
         for class in &self.classes {
@@ -113,9 +112,9 @@ impl Tree {
         Ok(())
     }
 
-    /// The same tree as the kernel gives it back: classes by number, filters by preference, rates
-    /// in whole bytes a second, bursts in whole ticks, values that are the computed ones not named.
-    /// Trees that do the same are then equal; [`super::read`] gives such.
+    /// The same tree in the form in which the kernel reports it: classes by number, filters by
+    /// preference, rates in whole bytes a second, bursts in whole ticks, computed values left out.
+    /// Equivalent trees are then equal; [`super::read`] returns this form.
     #[must_use]
     pub fn normal(&self) -> Tree {
         let inner: BTreeSet<u16> = self.classes.iter().map(|c| c.parent).collect();

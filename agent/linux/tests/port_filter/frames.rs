@@ -1,8 +1,8 @@
-//! The frames that a guest may try: honest ones and all others.
+//! The frames that a guest may send: allowed ones and all others.
 
 use crate::{ALL, EVERYBODY, GATEWAY, GUEST, HOST, NEIGHBOUR, NONE, OTHER, OWN, SERVER, THEIRS};
 
-/// Not padded: a bridge whose packets iptables may see (br_netfilter) takes padding off.
+/// Not padded: a bridge with br_netfilter removes padding.
 pub(crate) fn ethernet(to: [u8; 6], from: [u8; 6], tags: &[[u8; 4]], kind: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = [to, from].concat();
     tags.iter().for_each(|t| frame.extend_from_slice(t));
@@ -34,7 +34,7 @@ pub(crate) fn arp(op: u8, mac: [u8; 6], ip: [u8; 4], target: [u8; 4]) -> Vec<u8>
     [&[0, 1, 8, 0, 6, 4, 0, op][..], &mac, &ip, &[0; 6], &target].concat()
 }
 
-/// Every frame that a guest may try, and whether it gets out.
+/// Every frame, with whether the filter passes it.
 pub(crate) fn frames() -> Vec<(&'static str, bool, Vec<u8>)> {
     const IP: u16 = 0x0800;
     const ARP: u16 = 0x0806;
@@ -44,7 +44,7 @@ pub(crate) fn frames() -> Vec<(&'static str, bool, Vec<u8>)> {
     let discover = ipv4(NONE, EVERYBODY, 17, 0, &udp(68, 67, &[1; 240]));
     let offer = ipv4(OWN, EVERYBODY, 17, 0, &udp(67, 68, &[2; 240]));
     let options = {
-        // A header of 24 bytes, so that the ports are further behind.
+        // A header of 24 bytes, so that the ports are further back.
         let mut h = ipv4(OWN, EVERYBODY, 17, 0, &[&[1, 1, 1, 1][..], &udp(67, 68, b"")].concat());
         h[0] = 0x46;
         h

@@ -1,5 +1,5 @@
-//! What gets out at a guest's port of a bridge, with real packets: honest ones do, everything else
-//! does not. A packet socket at the other end of the uplink is the witness.
+//! Sends real packets from a guest's port of a bridge: allowed ones pass, all others are dropped. A
+//! packet socket at the other end of the uplink records them.
 
 mod frames;
 #[path = "../support/mod.rs"]
@@ -16,7 +16,7 @@ use tandem_linux::netns::NetNs;
 use tandem_linux::packet::{Batch, Receiver, Transmitter};
 use tandem_linux::port_filter::{Kind, Port};
 
-/// How long the last frame may be on its way.
+/// How long the last frame may take.
 const LIMIT: Duration = Duration::from_secs(20);
 const BRIDGE: u32 = 50;
 const UPLINK: u32 = 20;
@@ -45,7 +45,7 @@ struct Bed {
     guests: [NetNs; 2],
 }
 
-/// Without a filter the guests may send what they like.
+/// Without a filter all frames pass.
 fn bed(kind: Option<Kind>) -> Bed {
     let mut spaces = NetNs::many(4, link::disable_ipv6).expect("namespaces");
     let (host, network) = (spaces.remove(0), spaces.remove(0));
@@ -65,8 +65,7 @@ fn bed(kind: Option<Kind>) -> Bed {
             link::address(BRIDGE, Ipv4Addr::from(SERVER), 8),
         ])
     });
-    // Until both ends have a carrier the bridge sends nothing there (linkwatch, up to a second
-    // late).
+    // The bridge sends nothing until both ends have a carrier (linkwatch is up to a second late).
     for (space, end) in [(&host, UPLINK), (&network, WITNESS)] {
         wait("the uplink's carrier", || inside(space, |n| link::one(n, end)).running.then_some(()));
     }
@@ -113,8 +112,8 @@ fn came(seen: &[Vec<u8>], sent: &[u8]) -> bool {
     seen.iter().any(|f| f == sent)
 }
 
-/// Sends every frame of [`frames`] as the first guest, and tells which of them are wrongly let out
-/// or kept back.
+/// Sends every frame of [`frames`] as the first guest, and returns those that are wrongly passed or
+/// dropped.
 fn judged(bed: &Bed) -> Vec<String> {
     let mut at = bed.network.run(|| Receiver::open("witness", WITNESS)).expect("inside").expect("a socket");
     let mut from = bed.guests[0].run(|| Transmitter::open(ETH0, 0)).expect("inside").expect("a socket");
@@ -124,7 +123,7 @@ fn judged(bed: &Bed) -> Vec<String> {
         let sent = from.send(frame, &[(0, frame.len() as u32)]);
         assert!(sent.is_ok(), "{what} is not sent at all");
     }
-    // They are carried in order: the last one comes when all others have or have not.
+    // Frames arrive in order: after the last one all others have arrived or were dropped.
     let last = &frames.last().expect("frames").2;
     let start = Instant::now();
     while !came(&seen, last) && start.elapsed() < LIMIT {
@@ -193,8 +192,8 @@ fn the_probe_finds_something_that_filters_and_says_what() {
     assert!(kind.to_string().contains(if kind == Kind::Nftables { "nftables" } else { "cls_bpf" }));
 }
 
-/// A guest reaches its host and its neighbours by the network only, and does not see what is for a
-/// neighbour.
+/// A guest reaches its host and other guests only through the network, and does not receive packets
+/// to another guest.
 #[test]
 fn guests_reach_neither_their_host_nor_each_other_nor_hear_each_other() {
     if !is_root() {
@@ -220,7 +219,7 @@ fn guests_reach_neither_their_host_nor_each_other_nor_hear_each_other() {
         came(&seen, &own(GATEWAY, OTHER)).then_some(())
     });
     assert!(came(&seen, &ask) && came(&seen, &own(NEIGHBOUR, THEIRS)), "the network decides who hears it");
-    // From the network: one for the neighbour, one for the guest, one for everybody.
+    // From the network: one for the other guest, one for this guest, one broadcast.
     let for_them =
         ethernet(NEIGHBOUR, GATEWAY, &[], 0x0800, &ipv4(OTHER, THEIRS, 17, 0, &udp(3, 3, b"them")));
     let for_all = ethernet(ALL, GATEWAY, &[], 0x0806, &arp(1, GATEWAY, OTHER, OWN));

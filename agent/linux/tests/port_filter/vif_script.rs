@@ -1,12 +1,11 @@
-//! What Tandem puts on Xen hosts as a vif script
+//! The vif script that Tandem installs on Xen hosts
 //! (`controller/hypervisor/src/xl/scripts/vif-tandem`).
 
 use crate::support::{self, is_root};
 use crate::{bed, judged};
 use std::process::Command;
 
-/// What Tandem puts on Xen hosts as a vif script filters the same, by nftables at the device's own
-/// ingress.
+/// The script filters the same frames, with nftables at the device's own ingress.
 #[test]
 fn by_the_vif_script_of_xen_hosts_only_honest_packets_leave_a_device() {
     if !is_root() {
@@ -25,7 +24,7 @@ fn by_the_vif_script_of_xen_hosts_only_honest_packets_leave_a_device() {
     let script =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../../controller/hypervisor/src/xl/scripts/vif-tandem");
     for _ in 0..2 {
-        // Once more changes nothing: a host is prepared again whenever it is connected to again.
+        // A second run changes nothing: a host is prepared again with every connection to it.
         let arguments = [script, "guard", "port0", "02:00:00:00:00:07", "10.0.0.7"];
         let done =
             bed.host.run(|| Command::new("bash").args(arguments).output()).expect("inside").expect("bash");
@@ -36,8 +35,8 @@ fn by_the_vif_script_of_xen_hosts_only_honest_packets_leave_a_device() {
     }
 }
 
-/// What others have at a device's ingress stays when it is guarded, when it is let go, and where
-/// the guard is refused because of it.
+/// Rules of others at a device's ingress stay when the device is guarded, when it is released, and
+/// when the guard is refused because of them.
 #[test]
 fn the_vif_script_takes_away_nothing_of_others() {
     if !is_root() {
@@ -50,7 +49,7 @@ fn the_vif_script_takes_away_nothing_of_others() {
     }
     let bed = bed(None);
     let folder = std::env::temp_dir().join(format!("tandem-vif-{}", std::process::id()));
-    // A host without nftables: all that the script calls but that.
+    // A host without nftables: a PATH with all tools of the script except that one.
     let bin = folder.join("bin");
     std::fs::create_dir_all(&bin).expect("a folder");
     for tool in ["cat", "cut", "grep", "ip", "mkdir", "printf", "rm", "tc", "tr"] {
@@ -92,7 +91,7 @@ fn the_vif_script_takes_away_nothing_of_others() {
     assert!(!refused.status.success() && why.contains("ingress queueing of somebody else"), "{why}");
     assert!(say(Some(&bin), &["unguard", "port0"]).status.success());
     assert_eq!(all(), before);
-    // Where nothing of others is, what we have made is written down, and gone when the VM is.
+    // Without rules of others, the script records what it adds, and removes it with the VM.
     support::text(&bed.host, "tc", &["qdisc", "del", "dev", "port0", "ingress"]);
     let done = say(Some(&bin), &guard);
     let has_flower = done.status.success();

@@ -1,5 +1,5 @@
-//! What the tests of this crate share: namespaces with a cable between them, the kernel's own
-//! tools, waiting with a deadline.
+//! Shared by the tests of this crate: namespaces with a link between them, the kernel's own tools,
+//! waiting with a deadline.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use serde_json::Value;
@@ -36,7 +36,7 @@ pub fn inside<T: Send>(ns: &NetNs, work: impl FnOnce(&mut Netlink) -> Result<T, 
     ns.run(|| work(&mut Netlink::open()?)).expect("a namespace").expect("the kernel's consent")
 }
 
-/// Two namespaces with a cable between them, addresses at both ends.
+/// Two namespaces with a link between them, and addresses at both ends.
 pub fn pair() -> (NetNs, NetNs) {
     let mut both = NetNs::many(2, link::disable_ipv6).expect("namespaces");
     let (right, left) = (both.pop().expect("two"), both.pop().expect("two"));
@@ -49,7 +49,7 @@ pub fn pair() -> (NetNs, NetNs) {
     (left, right)
 }
 
-/// What a tool prints inside a namespace.
+/// The output of a tool inside a namespace.
 pub fn text(ns: &NetNs, program: &str, arguments: &[&str]) -> String {
     let output =
         ns.run(|| Command::new(program).args(arguments).output()).expect("a namespace").expect("the tool");
@@ -57,7 +57,7 @@ pub fn text(ns: &NetNs, program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Waits until `ready` gives a value.
+/// Waits until `ready` returns a value.
 pub fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -69,7 +69,7 @@ pub fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Numbered packets from the left end of a [`pair`] to the right end, until it is told to stop.
+/// Sends numbered packets from the left end of a [`pair`] to the right end until it is stopped.
 pub struct Stream {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
@@ -78,7 +78,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A packet each `pause`.
+    /// Starts to send a packet each `pause`.
     pub fn start(left: &NetNs, right: &NetNs, port: u16, pause: Duration) -> Stream {
         let to = (Ipv4Addr::new(10, 1, 0, 2), port);
         let receiver = right.run(|| UdpSocket::bind(to)).expect("a namespace").expect("a socket");
@@ -108,13 +108,13 @@ impl Stream {
         Stream { stop, sent, received, threads: vec![feeder, reader] }
     }
 
-    /// Waits until so many more have arrived.
+    /// Waits until this many more have arrived.
     pub fn wait(&self, more: u64) {
         let from = self.received.load(Ordering::Relaxed);
         wait("packets arrive", || (self.received.load(Ordering::Relaxed) >= from + more).then_some(()));
     }
 
-    /// How many were sent, and how many of them were lost.
+    /// The numbers of packets sent and lost.
     pub fn end(mut self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
         self.threads.drain(..).for_each(|t| t.join().expect("a thread"));

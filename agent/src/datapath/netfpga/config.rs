@@ -1,4 +1,4 @@
-//! `[switch.card]` in agent.toml: the card under a switch, and what contradicts itself there.
+//! `[switch.card]` in agent.toml: the card of a switch, and the checks of its settings.
 
 use super::target;
 use crate::config::SwitchConfig;
@@ -10,69 +10,68 @@ use tandem_model::DatapathKind;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CardConfig {
-    /// How it is reached: `ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:SOCKET`, `model`.
+    /// Its device: `ioctl:nf2c0`, `mmap:0000:03:00.0`, `cosim:SOCKET`, `model`.
     pub device: String,
-    /// Its register map by name, or a file of one (`*.toml`); if it is not said, the card is
-    /// probed.
+    /// Its register map by name, or a file with one (`*.toml`); without, the card is probed.
     #[serde(default)]
     pub profile: Option<String>,
-    /// Where rules on transport ports may be.
+    /// Where flows on transport ports are executed.
     #[serde(default)]
     pub transport: TransportChoice,
-    /// The card's own watchdog clears its flows when this agent is stuck or killed for 8.6 s.
+    /// The card's watchdog clears its flows when this agent hangs or was killed for 8.6 s.
     #[serde(default = "yes")]
     pub watchdog: bool,
-    /// False: packets are neither taken from the card nor given to it, whether its way could or
-    /// not; what the card cannot do is refused.
+    /// False: no packets pass between the card and this agent, even if its device could carry them;
+    /// flows that the card cannot hold are refused.
     #[serde(default = "yes")]
     pub cpu_ports: bool,
-    /// A data path that lags or has stopped is reset, and everything is written anew. False: it is
-    /// reported only.
+    /// A data path that lags or has stopped is reset, and all its tables are written again. False:
+    /// it is only reported.
     #[serde(default = "yes")]
     pub recover: bool,
-    /// After three stops in a minute, the receiver of the port that they seem to come from is
-    /// switched off for the pause, instead of leaving the whole card as it is. Which port that is,
-    /// is a guess.
+    /// After three stops in a minute, the receiver of the port that seems to cause them is turned
+    /// off for the pause, instead of leaving the whole card stopped. Which port that is, is a
+    /// guess.
     #[serde(default)]
     pub mute: bool,
-    /// What reading a row's counters does, where that is not what the profile says.
+    /// The effect of reading a row's counters, if it differs from the profile's.
     #[serde(default)]
     pub row_counters: Option<RowCounters>,
-    /// By which clock flows are idle.
+    /// The clock that idle time-outs follow.
     #[serde(default)]
     pub clock: ClockChoice,
 }
 
-/// By which clock flows are idle.
+/// The clock that idle time-outs follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClockChoice {
-    /// This machine's.
+    /// This machine's clock.
     #[default]
     Real,
-    /// The card's: behind a simulation its second can take minutes.
+    /// The card's clock: in a simulation its second can take minutes.
     Card,
 }
 
-/// What reading a row's counters does.
+/// The effect of reading a row's counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RowCounters {
-    /// Nothing: they go on.
+    /// None: they count on.
     Accumulate,
-    /// They are 0 after it, as in a simulation of the public sources.
+    /// They are reset to 0, as in a simulation of the public sources.
     ClearOnRead,
 }
 
-/// Where rules on transport ports may be: a card takes the first bytes of later IP fragments for
-/// ports.
+/// Where flows on transport ports are executed: a card takes the first bytes of later IP fragments
+/// as ports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TransportChoice {
-    /// In software, which is right for fragments.
+    /// In software, which treats fragments correctly.
     #[default]
     Software,
-    /// In the card.
+    /// On the card.
     Card,
 }
 
@@ -80,7 +79,7 @@ fn yes() -> bool {
     true
 }
 
-/// Checks the card of a switch and its ports: only a `netfpga` switch has one.
+/// Checks the card of a switch and its ports; only a `netfpga` switch has one.
 pub(super) fn check(switch: &SwitchConfig) -> Result<(), String> {
     let name = &switch.name;
     let of_card = switch.ports.iter().filter_map(|p| Some((p, p.card_port?)));

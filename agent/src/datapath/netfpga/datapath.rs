@@ -1,8 +1,8 @@
-//! Switches with a NetFPGA card: a soft switch each, with the card between its wires and its tables
-//! (`crate::datapath::netfpga`).
+//! Switches with a NetFPGA card: each is a soft switch with the card between its ports and its
+//! tables (`crate::datapath::netfpga`).
 //!
 //! A port of the card has no class queues: packets are marked with their class's DSCP for the next
-//! switch, or the port is held to its rate where the bitfile has limiters. The plain NICs of the
+//! switch, or the port is limited to its rate if the bitfile has limiters. The plain NICs of the
 //! same switch have queues that read the mark.
 
 use super::{CardIo, Opened, Talk, card_ports, shared, target};
@@ -24,23 +24,23 @@ pub struct Netfpga {
     talks: BTreeMap<String, Talk>,
 }
 
-/// How a switch's card is reached; what is no way was refused with the configuration.
+/// The device of a switch's card; an invalid one was refused with the configuration.
 fn way(switch: &SwitchConfig) -> Option<Target> {
     target(switch.card.as_ref()?).ok()
 }
 
-/// True where each port of the card is an interface whose frames this program puts into the card.
+/// Whether each port of the card is an interface whose frames this program sends into the card.
 fn injects(switch: &SwitchConfig) -> bool {
     switch.card.as_ref().is_some_and(super::injects)
 }
 
-/// True where the card's ports have no interface that anything comes or goes by.
+/// Whether the card's ports have no interface at all.
 fn is_bare(switch: &SwitchConfig) -> bool {
     switch.card.as_ref().is_some_and(|c| !super::injects(c) && !super::cpu_ports(c))
 }
 
 impl Netfpga {
-    /// With what a configuration says, for its switches of this kind.
+    /// For the switches of this kind in a configuration.
     pub fn new(config: &Config, switches: Vec<SwitchConfig>, mode: RunMode) -> Netfpga {
         let talks: BTreeMap<String, Talk> =
             switches.iter().map(|s| (s.name.clone(), Talk::default())).collect();
@@ -67,8 +67,8 @@ impl Netfpga {
         self.switches.iter().find(|s| s.name == name)
     }
 
-    /// What the kernel is to do at ports of cards: nothing, but where a port is an interface that
-    /// stands for a cable of its rate.
+    /// The wanted kernel queueing at ports of cards: none, except where a port is an interface that
+    /// stands for a link of its rate.
     fn without_classes(&self, wanted: &[Switch]) -> Vec<Switch> {
         let mut wanted = wanted.to_vec();
         for switch in &mut wanted {
@@ -96,7 +96,8 @@ impl Datapath for Netfpga {
         for presented in &mut all {
             let Some(config) = self.config(&presented.name) else { continue };
             let of_card = card_ports(config);
-            // Which bitfile it will be is known once the card is open; a named one is known before.
+            // The bitfile is known once the card is open; with a profile in the configuration,
+            // before.
             let profile = config.card.as_ref().and_then(|c| builtin::named(c.profile.as_deref()?).ok());
             let limited = profile.is_some_and(|p| p.rate_limiter.is_some());
             for port in &mut presented.ports {
@@ -163,7 +164,7 @@ impl Datapath for Netfpga {
     fn release(&mut self) -> Result<Vec<String>, String> {
         let kept = self.soft.release()?;
         for switch in self.switches.iter().filter(|s| way(s) != Some(Target::Model)) {
-            // Nobody's rows stay in the card: it is given back as one that forwards nothing.
+            // No rows stay in the card: after the release it forwards nothing.
             let lock = Opened::lock(switch).map_err(|why| format!("{}: {why}", switch.name))?;
             let mut opened = Opened::open(switch).map_err(|why| format!("{}: {why}", switch.name))?;
             if let Some(map) = opened.profile.flow_table {

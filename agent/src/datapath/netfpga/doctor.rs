@@ -1,9 +1,9 @@
-//! What `tandem-agent doctor` looks at for NetFPGA cards.
+//! The checks of `tandem-agent doctor` for NetFPGA cards.
 
 use crate::doctor::Findings;
 use std::path::Path;
 
-/// A NetFPGA by its PCI id; what its bitfile can do is for `tandem-fpga` to say.
+/// Finds a NetFPGA by its PCI id; `tandem-fpga` shows the capabilities of its bitfile.
 pub(super) fn boards(folder: &Path, findings: &mut Findings) {
     let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let devices = std::fs::read_dir(folder).into_iter().flatten().flatten();

@@ -1,5 +1,5 @@
-//! Frames that are put into a card whose ports are interfaces of this machine, and frames that came
-//! up to software.
+//! Frames that are sent into a card whose ports are interfaces of this machine, and frames that the
+//! card sent to software.
 
 use super::offload_io::CardIo;
 use super::open::chain;
@@ -10,9 +10,9 @@ use tandem_linux::packet::Batch;
 use tandem_model::Time;
 
 impl CardIo {
-    /// Frames go into one of the card's queues, as close behind each other as the card takes them;
-    /// what leaves by ports is sent, what the card gives to its CPU ports is returned, with the
-    /// OpenFlow number of the port that it came in by.
+    /// Sends frames into one of the card's queues, as densely as the card accepts them. Frames that
+    /// leave by ports are sent out; those that the card sends to its CPU ports are returned, with
+    /// the OpenFlow number of their input port.
     pub(super) fn inject(&mut self, from: u8, frames: &[&[u8]], now: Time) -> Vec<(u32, Vec<u8>)> {
         let taken = match (&mut self.card, frames) {
             (Some(opened), [frame]) => opened.card.inject(from, frame),
@@ -31,7 +31,7 @@ impl CardIo {
             Err(InjectError::Access(AccessError::Refused { .. }) | InjectError::None)
                 if self.card.is_some() && frames.len() > 1 =>
             {
-                // A simulation that knows no bursts.
+                // A simulation that does not support bursts.
                 self.bursts = false;
                 return self.inject(from, frames, now);
             }
@@ -42,7 +42,8 @@ impl CardIo {
                     *lost += frames.len() as u64;
                 }
                 match error {
-                    // It goes on answering: a simulation without packets, or one that has no room.
+                    // The card still answers: a simulation without packets, or one whose buffers
+                    // are full.
                     InjectError::Access(AccessError::Refused { .. }) | InjectError::None => {
                         let why = format!("the card takes no frames: {}", chain(&error));
                         if self.card.is_some() && self.no_packets.as_ref() != Some(&why) {
@@ -68,7 +69,7 @@ impl CardIo {
         up
     }
 
-    /// Frames came to software: for those of rules without a row, exact entries are made.
+    /// Handles frames that came to software: flows that need exact entries get one for each.
     pub(super) fn seen(&mut self, batch: &mut Batch, now: Time) {
         let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
         if self.recovery.is_clearing() {

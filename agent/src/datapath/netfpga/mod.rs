@@ -1,12 +1,12 @@
-//! A switch with a NetFPGA card under it: the soft switch is the whole flow table and the slow
-//! path, the card forwards by itself what its rows and exact entries can say
+//! A switch with a NetFPGA card: the soft switch has the whole flow table and is the slow path; the
+//! card forwards packets whose flows fit its rows and exact entries
 //! (`tandem_fpga_config::offload`).
 //!
 //! ```text
 //! wires <-> offload_io::CardIo (the card's look-up, its CPU queues) <-> engine (tables, controllers)
 //! ```
 //!
-//! How frames come to the card's ports depends on the way that it is reached:
+//! How frames reach the card's ports depends on its device:
 //!
 //! | way | frames |
 //! |---|---|
@@ -14,10 +14,11 @@
 //! | `mmap:` | none: the card forwards by its rows, what they cannot say is refused (no CPU ports) |
 //! | `cosim:`, `model` | each port is an interface of this machine, whose frames are put into the card's look-up |
 //!
-//! With `cpu_ports = false` in `[switch.card]` every way is like `mmap:`: nothing comes from the
-//! card or goes into it but by its ports.
+//! With `cpu_ports = false` in `[switch.card]` every device behaves like `mmap:`: packets pass the
+//! card by its ports only.
 //!
-//! Ports that are not the card's are plain NICs; what crosses the boundary goes through software.
+//! Ports that are not the card's are plain NICs; packets between them and the card's ports go
+//! through software.
 
 mod config;
 mod datapath;
@@ -56,11 +57,11 @@ pub(super) static ENTRY: DatapathEntry = DatapathEntry {
     check: config::check,
     open: |config, switches, mode| Some(Box::new(Netfpga::new(config, switches, mode))),
     doctor: |_, findings| doctor::boards(Path::new("/sys/bus/pci/devices"), findings),
-    // Its plain NICs are looked at as Open vSwitch's ports are.
+    // Its plain NICs are checked like ports of Open vSwitch.
     reads_in_user_space: ovs::reads_in_user_space,
     makes_bridges: false,
     records: |state| state.join("netfpga"),
-    // A card in memory, which has four ports; what a switch has more of are plain NICs beside it.
+    // A card in memory, which has four ports; further ports of a switch are plain NICs.
     lab: || LabSetup {
         title: "modelled card".into(),
         place: "modelled NetFPGA cards".into(),
@@ -71,21 +72,22 @@ pub(super) static ENTRY: DatapathEntry = DatapathEntry {
     },
 };
 
-/// What the card's side and the datapath tell each other.
+/// State shared between the card's side and the datapath.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// By OpenFlow number, whether a port has a link, as its PHY says. Ports that are not there
-    /// have nobody to ask but their interface.
+    /// Link state of ports by OpenFlow number, as the PHY reports it. For ports that are missing
+    /// here, the state of their interface counts.
     pub links: BTreeMap<u32, bool>,
-    /// By OpenFlow number, the rate that a port is held to, bit/s, where the bitfile has limiters.
+    /// Rate limits of ports in bit/s by OpenFlow number, if the bitfile has limiters.
     pub rates: BTreeMap<u32, u64>,
-    /// How the card is; `None` before it was opened.
+    /// State of the card; `None` before it was opened.
     pub card: Option<CardState>,
-    /// What somebody should know, each reported once.
+    /// Notices, each reported once.
     pub notices: VecDeque<String>,
 }
 
-/// Notices that wait for somebody who reads them; then the oldest go. All of them are in the log.
+/// The most notices that wait for a reader; then the oldest are dropped. All of them are in the
+/// log.
 const NOTICES: usize = 64;
 
 impl Shared {
@@ -97,14 +99,14 @@ impl Shared {
     }
 }
 
-/// How a card is.
+/// The state of a card.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct CardState {
-    /// What its data path does.
+    /// State of its data path.
     pub path: DataPath,
-    /// How often it has stopped or lagged, since the agent's start.
+    /// Number of outages since the agent's start.
     pub outages: u64,
-    /// How long it did so in all, the outage that lasts included.
+    /// Total duration of outages, the present one included.
     #[serde(rename = "outage_ms", serialize_with = "milliseconds")]
     pub outage: Duration,
 }
@@ -113,41 +115,41 @@ fn milliseconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Res
     serializer.serialize_f64(duration.as_secs_f64() * 1e3)
 }
 
-/// What a card's data path does.
+/// The state of a card's data path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataPath {
-    /// It forwards.
+    /// It forwards packets.
     #[default]
     Working,
     /// It lags or has stopped.
     Stopped,
-    /// It was reset, and is written anew.
+    /// It was reset, and its tables are being written.
     Recovering,
-    /// The card cannot be asked.
+    /// The card does not answer.
     Unreachable,
 }
 
 /// See [`Shared`].
 pub type Talk = Arc<Mutex<Shared>>;
 
-/// Locks it, whoever held it before.
+/// Locks it, also after a panic of another holder.
 pub fn shared(talk: &Talk) -> MutexGuard<'_, Shared> {
     talk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The card's ports of a switch: OpenFlow number and the card's own.
+/// The card's ports in a switch: OpenFlow number and the card's own number.
 pub fn card_ports(switch: &SwitchConfig) -> BTreeMap<u32, u8> {
     switch.ports.iter().filter_map(|p| Some((p.number, p.card_port?))).collect()
 }
 
-/// Packets reach the CPU, so that software can be the slow path.
+/// Whether packets reach the CPU, so that software can be the slow path.
 pub fn cpu_ports(card: &CardConfig) -> bool {
     card.cpu_ports && target(card).is_ok_and(|t| Mode::of(&t).cpu_ports)
 }
 
-/// Frames are put into the card by [`tandem_fpga_card::Card::inject`], from interfaces of this
-/// machine that are its ports.
+/// Whether frames are sent into the card by [`tandem_fpga_card::Card::inject`], from interfaces of
+/// this machine that are its ports.
 pub fn injects(card: &CardConfig) -> bool {
     matches!(target(card), Ok(Target::Cosim(_) | Target::Model))
 }

@@ -1,5 +1,5 @@
-//! A card between a switch's wires and its tables: frames go through the card's look-up, and the
-//! card follows the tables.
+//! A card between a switch's ports and its tables: frames go through the card's look-up, and the
+//! card's rows follow the tables.
 
 use super::open::{Opened, Opening, chain};
 use super::recovery::Recovery;
@@ -25,63 +25,62 @@ use tandem_model::Time;
 use tandem_openflow::switch::{PortCounters, Switch};
 use tandem_openflow::table::{Criteria, Instructions};
 
-/// How often counters are read, the watchdog is calmed and links are looked at.
+/// How often counters and links are read and the watchdog is triggered.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Counters that were read so lately are not read again for a question.
+/// Counters that were read within this time are not read again for a request.
 const FRESH: Duration = Duration::from_millis(50);
-/// How long a card that could not be asked is left alone.
+/// How long a card that did not answer is left alone.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The packets of a switch whose card forwards what it can by itself.
+/// The packet I/O of a switch whose card forwards what it can.
 pub struct CardIo {
     pub(super) switch: SwitchConfig,
     pub(super) packets: PacketSocketIo,
-    /// Kept, not read: one writer per card.
+    /// Held, not read: a card has one writer.
     _lock: Option<Lock>,
     pub(super) card: Option<Opened>,
-    /// The card, while it is opened again.
+    /// The card while it is being opened again.
     pub(super) opening: Option<Opening>,
     pub(super) injects: bool,
-    /// Several frames can be put into the card at once.
+    /// The card accepts several frames at once.
     pub(super) bursts: bool,
     pub(super) cpu_ports: bool,
-    /// The card's ports by OpenFlow number, and back.
+    /// The card's ports by OpenFlow number, and the reverse.
     pub(super) card_ports: BTreeMap<u32, u8>,
     pub(super) numbers: [Option<u32>; 4],
     pub(super) offload: Option<Offload>,
     pub(super) macs: Option<Sweep>,
-    /// The card's clock, when its MACs were read last.
+    /// The card's clock when its MACs were last read.
     pub(super) seconds: u32,
     pub(super) counted: BTreeMap<String, u64>,
     pub(super) rates: BTreeMap<u32, u64>,
     pub(super) scratch: Option<Batch>,
     pub(super) mtu: u32,
     pub(super) swept: Time,
-    /// When it was tended last.
+    /// The time of the last upkeep.
     pub(super) now: Time,
     pub(super) next: Time,
     pub(super) again: Time,
-    /// Frames that a card did not take or that had no room behind it, by OpenFlow number.
+    /// Frames that the card refused or that found its buffers full, by OpenFlow number.
     pub(super) lost: BTreeMap<u32, IoDrops>,
-    /// Flows that were meant for the card and that it is too small for, where there is no software.
+    /// Flows that do not fit the card, if there is no software path.
     pub(super) rejected: BTreeSet<u64>,
     pub(super) trouble: Option<String>,
     /// How often the card had lost its rows.
     pub(super) flushed: u64,
-    /// Why frames do not get into a card that answers.
+    /// Why a card that answers does not accept frames.
     pub(super) no_packets: Option<String>,
     pub(super) recovery: Recovery,
     pub(super) clock: CardClock,
     pub(super) talk: Talk,
-    /// What controllers' orders cause to be said.
+    /// Limits log lines that controllers' messages cause.
     pub(super) lines: PeerLines,
 }
 
 impl CardIo {
-    /// Opens the card of a switch; nobody else may write to it from now on.
+    /// Opens the card of a switch; no other process may write to it from then on.
     ///
-    /// # Errors
-    /// When it cannot be had, with what to do.
+    /// When it is not available, with what to do.
     pub fn open(switch: &SwitchConfig, talk: Talk) -> Result<CardIo, String> {
         let lock = Opened::lock(switch)?;
         let card = Opened::open(switch)?;
@@ -131,7 +130,8 @@ impl CardIo {
         self.numbers.get(usize::from(card_port)).copied().flatten()
     }
 
-    /// The card cannot be asked: software goes on, and the card is opened again after a while.
+    /// The card does not answer: software forwards alone, and the card is opened again after a
+    /// pause.
     pub(super) fn fail(&mut self, what: &str, error: &dyn std::error::Error, now: Time) {
         let why = format!("{what}: {}", chain(error));
         if self.trouble.as_ref() != Some(&why) {
@@ -268,11 +268,11 @@ impl PacketIo for CardIo {
     }
 
     fn admits(&mut self, criteria: &Criteria, instructions: &Instructions) -> Result<(), String> {
-        // With software, everything has a place.
+        // With a software path, every flow can be executed.
         if self.cpu_ports {
             return Ok(());
         }
-        // Whether the card can is known whether it answers or not.
+        // Whether a flow fits does not depend on whether the card answers.
         let ports = self.port_map(|_| 0)?;
         let refused = admits(&ports, self.transport(), criteria, instructions);
         refused.map_err(|why| {
@@ -303,8 +303,8 @@ impl PacketIo for CardIo {
         let Some(at) = self.card_ports.get(&port).copied().filter(|_| !self.injects) else { return false };
         let Some(opened) = &mut self.card else { return true };
         let Some(address) = opened.profile.port_register("MAC_GRP", at, "CONTROL") else { return false };
-        // Setting an interface of the driver down does not stop the MAC: its queues and both its
-        // directions do.
+        // Setting the driver's interface down does not stop the MAC: disabling its queues and both
+        // directions does.
         const OFF: u32 = 0b1_1011;
         let control = opened.card.read32(address);
         let outcome = control.and_then(|c| opened.card.write32(address, if up { c & !OFF } else { c | OFF }));
@@ -338,8 +338,8 @@ impl PacketIo for CardIo {
 
 impl Drop for CardIo {
     fn drop(&mut self) {
-        // An agent that ends leaves the card forwarding; only one that is stuck or killed is
-        // noticed by the watchdog.
+        // When the agent ends in order, the card goes on forwarding; the watchdog is for an agent
+        // that hangs or was killed.
         let watched = self.watched();
         if let Some(opened) = &mut self.card
             && let Some(dog) = opened.profile.watchdog.filter(|_| watched)

@@ -1,4 +1,5 @@
-//! Opens a switch's card: one writer, the right bitfile, and what it can.
+//! Opens a switch's card: takes the writer's lock, finds the bitfile, and determines its
+//! capabilities.
 
 use super::config::CardConfig;
 use crate::config::SwitchConfig;
@@ -11,12 +12,12 @@ use tandem_fpga_card::target::Target;
 use tandem_fpga_config::profile::{Profile, builtin, probe};
 use tandem_fpga_config::registers::{AccessError, is_no_answer};
 
-/// How long a co-simulation may take for one answer: the engine waits for it.
+/// How long a co-simulation may take for one reply, for which the engine waits.
 const WITHIN: Duration = Duration::from_secs(2);
 
-/// A card that answers as an OpenFlow switch.
+/// A card with an OpenFlow switch in it.
 pub struct Opened {
-    /// How it is reached.
+    /// Its device.
     pub target: Target,
     /// The card.
     pub card: Box<dyn Card + Send>,
@@ -25,11 +26,10 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Opens the card of a switch and finds out its register map, if the configuration does not say
-    /// it.
+    /// Opens the card of a switch and determines its register map, if the configuration does not
+    /// name it.
     ///
-    /// # Errors
-    /// When it is not there, or has no OpenFlow switch in it; with what to do.
+    /// When it does not exist, or has no OpenFlow switch in it; with what to do.
     pub fn open(switch: &SwitchConfig) -> Result<Opened, String> {
         let config = switch.card.as_ref().ok_or("it has no [switch.card] in agent.toml")?;
         let target = target(config)?;
@@ -52,24 +52,22 @@ impl Opened {
         Ok(Opened { target, card, profile })
     }
 
-    /// The right to write to the card of a switch.
+    /// Takes the lock for writing to the card of a switch.
     ///
-    /// # Errors
-    /// When another process has it.
+    /// When another process holds it.
     pub fn lock(switch: &SwitchConfig) -> Result<Option<Lock>, String> {
         let config = switch.card.as_ref().ok_or("it has no [switch.card] in agent.toml")?;
         target(config)?.lock(&format!("tandem-agent, switch {}", switch.name)).map_err(|e| chain(&e))
     }
 }
 
-/// A card that is opened by a thread of its own: one that hangs holds up nobody but that.
+/// Opens a card on a thread of its own, so that a card that hangs blocks only that thread.
 pub(super) struct Opening(Receiver<Result<Opened, String>>);
 
 impl Opening {
-    /// Begins.
+    /// Starts it.
     ///
-    /// # Errors
-    /// When there is no thread for it.
+    /// When the thread cannot be started.
     pub(super) fn begin(switch: &SwitchConfig) -> Result<Opening, String> {
         let (sender, receiver) = mpsc::sync_channel(1);
         let switch = switch.clone();
@@ -79,7 +77,7 @@ impl Opening {
         Ok(Opening(receiver))
     }
 
-    /// What has come of it, once, when it is through.
+    /// The result, once, when it is there.
     pub(super) fn outcome(&self) -> Option<Result<Opened, String>> {
         match self.0.try_recv() {
             Ok(outcome) => Some(outcome),
@@ -89,8 +87,8 @@ impl Opening {
     }
 }
 
-/// After a reset a card clears its exact table for 4.2 ms and does not answer there. One that stays
-/// silent has something else there, which is found out when it is read.
+/// Waits until the exact table answers: after a reset a card clears it for 4.2 ms. If it never
+/// answers, it is not an exact table, which shows when it is read.
 fn wait_cleared(card: &mut (dyn Card + Send), exact: u32) -> Result<(), AccessError> {
     for _ in 0..20 {
         if !is_no_answer(card.read32(exact)?) {
@@ -101,15 +99,14 @@ fn wait_cleared(card: &mut (dyn Card + Send), exact: u32) -> Result<(), AccessEr
     Ok(())
 }
 
-/// The card's name of a configuration.
+/// The device in a configuration.
 ///
-/// # Errors
-/// For what is no name.
+/// When it is malformed.
 pub(crate) fn target(config: &CardConfig) -> Result<Target, String> {
     config.device.parse().map_err(|e: tandem_fpga_card::target::TargetError| e.to_string())
 }
 
-/// What the bitfile may be. A card in memory has what comes first.
+/// The profiles that the bitfile may have. A card in memory has the first.
 fn candidates(config: &CardConfig) -> Result<Vec<Profile>, String> {
     match &config.profile {
         None => builtin::all().map_err(|e| chain(&e)),

@@ -1,21 +1,22 @@
-//! A card whose data path lags or has stopped: noticed, reset, and written anew.
+//! Recovers a card whose data path lags or has stopped: detects it, resets the card, and writes its
+//! tables again.
 //!
 //! ```text
 //! Watching --a sign that lasts--> Ill --its pause is over--> Clearing --the exact table answers--> Watching
 //! ```
 //!
-//! 1. Ten times a second the card is looked at (`tandem_fpga_config::health`): some ten registers,
-//!    which nobody else may read.
-//! 2. A card that is ill is reset at once, but after three times in a minute only after a pause
-//!    that grows ([`Pauses`]).
-//! 3. Before the reset all counters are read, and what it would forget. Then follows the pulse, and
-//!    the 4.2 ms in which the card clears its exact table; meanwhile packets of the plain NICs go
-//!    on.
-//! 4. Then the settings, the rows, the exact entries and the watchdog are written, and the limiters
-//!    with the next second.
+//! 1. The card's health is checked ten times a second (`tandem_fpga_config::health`): about ten
+//!    registers, which no other process may read.
+//! 2. An unhealthy card is reset at once, but after three resets in a minute only after a growing
+//!    pause ([`Pauses`]).
+//! 3. Before the reset all counters and other volatile state are read. Then follow the reset pulse,
+//!    and the 4.2 ms in which the card clears its exact table; meanwhile packets between the plain
+//!    NICs are forwarded.
+//! 4. Then the settings, rows, exact entries and the watchdog are written, and the limiters at the
+//!    next upkeep.
 //!
-//! A card that cannot be asked meanwhile, and one that others reset, go the ways that they have
-//! anyway (`io.rs`); the outage ends when everything is written.
+//! A card that does not answer meanwhile, and one that another process resets, are handled as at
+//! any other time (`offload_io.rs`); the outage ends when everything is written.
 
 use super::offload_io::CardIo;
 use super::open::chain;
@@ -30,62 +31,60 @@ use tandem_fpga_config::settings::Settings;
 use tandem_model::Time;
 use tandem_openflow::switch::Switch;
 
-/// How often a card is looked at.
+/// The interval of health checks.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often while something speaks against it.
+/// The interval while a sign of a fault lasts.
 const CLOSER: Duration = Duration::from_millis(25);
-/// How long a reset card is left alone before it is asked whether its exact table answers: the
-/// clearing takes 4.2 ms.
+/// How long after a reset the exact table is not read: the clearing takes 4.2 ms.
 const CLEARING: Duration = Duration::from_millis(5);
-/// A card that does not answer so long after a reset is given up. A simulation takes seconds for
-/// the clearing.
+/// How long a card may take to answer after a reset. The clearing takes a simulation seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// CTRL of the bus FPGA, and its bit that resets the user FPGA while it is written.
 const CONTROL: u32 = 0x008;
 const RESET: u32 = 1 << 8;
-/// Of a MAC's CONTROL: RX queue off, MAC in reset, MAC RX off. Frames that wait in such a queue
-/// wait for good.
+/// Bits of a MAC's CONTROL: RX queue off, MAC in reset, MAC RX off. Frames in such a queue wait for
+/// ever.
 const NOT_RECEIVING: u32 = 0b1_0110;
-/// Of the same what switches a receiver off: RX queue and MAC RX.
+/// The bits that turn a receiver off: RX queue and MAC RX.
 const MUTE: u32 = 0b1_0010;
-/// The longest frame without FCS that a MAC takes with any setting.
+/// The longest frame without FCS that a MAC accepts with any setting.
 const LONGEST: usize = 1514;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Watching,
-    /// It is reset at that time.
+    /// It is unhealthy, and is reset at that time.
     Ill(Time),
-    /// It was reset then.
+    /// It was reset at that time.
     Clearing(Time),
 }
 
-/// An outage that lasts.
+/// The present outage.
 #[derive(Debug, Clone)]
 struct Outage {
-    /// The last look that was good.
+    /// The last check without a sign of a fault.
     since: Time,
     why: String,
 }
 
-/// Notices that a card's data path has stopped, resets it and writes it anew.
+/// The state of the recovery.
 pub(super) struct Recovery {
     health: Health,
     pauses: Pauses,
     state: State,
     outage: Option<Outage>,
-    /// The last look that was good.
+    /// The last check without a sign of a fault.
     good: Time,
     next: Time,
-    /// Frames that were put into each port and have not entered the data path as far as is known.
+    /// Frames that were sent into each port and are not known to have entered the data path.
     offered: [u64; 4],
     settings: Settings,
-    /// What each port's MAC had received when the card was last written anew, and the ports that
-    /// had frames before every stop since.
+    /// Frames that each port's MAC had received when the tables were last written, and the ports
+    /// that had received frames before every stop since.
     received: BTreeMap<u32, u64>,
     suspects: Option<BTreeSet<u32>>,
-    /// A port whose receiver is off, until then.
+    /// A port whose receiver is off, until that time.
     muted: Option<(u32, Time)>,
     outages: u64,
     total: Duration,
@@ -110,7 +109,7 @@ impl Recovery {
         }
     }
 
-    /// A frame was put into a queue of the card.
+    /// Records a frame that was sent into a queue of the card.
     pub(super) fn offered(&mut self, queue: u8, length: usize) {
         if queue.is_multiple_of(2)
             && length <= LONGEST
@@ -120,28 +119,28 @@ impl Recovery {
         }
     }
 
-    /// The card clears its tables: nothing can be written.
+    /// Whether the card is clearing its tables, so that nothing can be written.
     pub(super) fn is_clearing(&self) -> bool {
         matches!(self.state, State::Clearing(_))
     }
 
-    /// Why nothing leaves the card, while that is so.
+    /// Why the card forwards nothing; `None` if it does.
     pub(super) fn outage(&self) -> Option<&str> {
         self.outage.as_ref().map(|o| o.why.as_str())
     }
 
-    /// When it wants to be called.
+    /// When it has to be called next.
     pub(super) fn deadline(&self) -> Time {
         self.muted.map_or(self.next, |(_, until)| self.next.min(until))
     }
 
-    /// The card could not be asked, or was opened again: what it has is found out anew.
+    /// The card did not answer, or was opened again: its state is unknown.
     pub(super) fn begin_anew(&mut self) {
         (self.health, self.state, self.offered) = (Health::new(), State::Watching, [0; 4]);
         (self.muted, self.good) = (None, Time::ZERO);
     }
 
-    /// What people should know, a line each.
+    /// Lines about the card for people.
     pub(super) fn about(&self, now: Time) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(outage) = &self.outage {
@@ -171,7 +170,7 @@ impl Recovery {
 }
 
 impl CardIo {
-    /// Looks at the card when it is time, and goes on with a recovery.
+    /// Checks the card when it is time, and continues a recovery.
     pub(super) fn recover(&mut self, switch: &mut Switch, now: Time) {
         self.unmute(now);
         if now >= self.recovery.next {
@@ -183,7 +182,7 @@ impl CardIo {
         self.share(now);
     }
 
-    /// Everything is written: an outage is over.
+    /// All tables are written: an outage ends.
     pub(super) fn is_written(&mut self, now: Time) {
         if self.recovery.state != State::Watching || self.offload.is_none() {
             return;
@@ -202,12 +201,12 @@ impl CardIo {
         self.share(now);
     }
 
-    /// The worker writes it into the log, and the session tells it to the controller.
+    /// Adds a notice; the worker logs it, and the session sends it to the controller.
     fn say(&self, why: String) {
         shared(&self.talk).note(why);
     }
 
-    /// What others learn of the card.
+    /// Publishes the card's state.
     pub(super) fn share(&self, now: Time) {
         let r = &self.recovery;
         let lasts = r.outage.as_ref().map_or(Duration::ZERO, |o| now.since(o.since));
@@ -229,13 +228,13 @@ impl CardIo {
         let (Some(opened), Some(_)) = (&mut self.card, &self.offload) else { return };
         let look = match look(opened.card.as_mut(), &opened.profile, &mut self.recovery.offered) {
             Ok(Some(look)) => look,
-            // A bitfile whose data path cannot be looked at.
+            // The bitfile has no health registers.
             Ok(None) => return,
             Err(error) => return self.fail("looking at the card's data path", &error, now),
         };
         let verdict = self.recovery.health.look(look, now);
         if self.recovery.good == Time::ZERO {
-            // How it was before is not known.
+            // The state before is unknown.
             self.recovery.good = now;
         }
         match (self.recovery.state, verdict) {
@@ -243,7 +242,7 @@ impl CardIo {
             (State::Watching, Verdict::Suspect) => self.recovery.next = now + CLOSER,
             (State::Watching, Verdict::Lags(_) | Verdict::Stopped(_)) => self.is_ill(verdict, now),
             (State::Ill(_), Verdict::Well) if look.entered > 0 => {
-                // Somebody else has reset it.
+                // Another process has reset it.
                 self.recovery.state = State::Watching;
                 return self.is_written(now);
             }
@@ -321,7 +320,7 @@ impl CardIo {
         self.say(why);
     }
 
-    /// By OpenFlow number, what the MACs have received.
+    /// Frames that the MACs have received, by OpenFlow number.
     fn received(&self) -> BTreeMap<u32, u64> {
         let of = |(number, at): (&u32, &u8)| {
             let name = format!("MAC_GRP_{at}_RX_QUEUE_NUM_PKTS_STORED");
@@ -330,7 +329,7 @@ impl CardIo {
         self.card_ports.iter().filter_map(of).collect()
     }
 
-    /// Everything is read that would be lost, then comes the pulse.
+    /// Reads all volatile state, then sends the reset pulse.
     fn reset(&mut self, switch: &mut Switch, now: Time) {
         let outcome = (|| {
             self.read_macs()?;
@@ -338,7 +337,7 @@ impl CardIo {
             self.recovery.settings = Settings::read(&opened.profile, &mut opened.card)?;
             match offload.sweep_all(now, &mut opened.card) {
                 Ok(deltas) => super::table_sync::add_counters(switch, deltas),
-                // The look-up's registers may be what is stuck; what they had counted is lost then.
+                // The look-up's registers may be blocked; their counts are lost then.
                 Err(error) => tracing::warn!("switch {}: {}", self.switch.name, chain(&error)),
             }
             tracing::info!("switch {}: the card is reset", self.switch.name);
@@ -361,8 +360,8 @@ impl CardIo {
         self.recovery.next = now + CLEARING;
     }
 
-    /// After a reset: whether the exact table answers; then the settings and the watchdog are
-    /// written, and the tables with the next `follow`.
+    /// Checks after a reset whether the exact table answers; then writes the settings and the
+    /// watchdog. The next `follow` writes the tables.
     fn cleared(&mut self, since: Time, now: Time) {
         self.recovery.next = now + CLEARING;
         let watched = self.watched();
@@ -410,14 +409,14 @@ impl CardIo {
     }
 }
 
-/// Switches the receiver of a port of the card on or off.
+/// Turns the receiver of a port of the card on or off.
 fn receiver(card: &mut dyn Registers, profile: &Profile, port: u8, on: bool) -> Result<(), AccessError> {
     let Some(address) = profile.port_register("MAC_GRP", port, "CONTROL") else { return Ok(()) };
     let control = card.read32(address)?;
     card.write32(address, if on { control & !MUTE } else { control | MUTE })
 }
 
-/// The registers of a look; `None` where the bitfile has not those, or they do not answer.
+/// The health registers; `None` if the bitfile has none, or they do not answer.
 fn look(card: &mut dyn Card, profile: &Profile, offered: &mut [u64; 4]) -> Result<Option<Look>, AccessError> {
     let Some(path) = profile.data_path.as_ref().filter(|p| p.entered_clears) else { return Ok(None) };
     let entered = card.read32(path.entered)?;
@@ -451,7 +450,7 @@ fn look(card: &mut dyn Card, profile: &Profile, offered: &mut [u64; 4]) -> Resul
     Ok(Some(Look { entered, waiting, decided, meanwhile }))
 }
 
-/// Whether a port takes frames: its MAC's receiver and queue are on, and it has a link.
+/// Whether a port accepts frames: its MAC's receiver and queue are on, and it has a link.
 fn receives(card: &mut dyn Card, profile: &Profile, port: u8) -> Result<bool, AccessError> {
     if let Some(address) = profile.port_register("MAC_GRP", port, "CONTROL")
         && card.read32(address)? & NOT_RECEIVING != 0

@@ -1,5 +1,5 @@
-//! The card follows the tables of its switch: rows and exact entries are written as flows change,
-//! and what the card counts is added to the flows.
+//! Keeps a card equal to the tables of its switch: writes rows and exact entries as flows change,
+//! and adds the card's counts to the flows.
 
 use super::config::{RowCounters, TransportChoice};
 use super::offload_io::CardIo;
@@ -26,7 +26,7 @@ impl CardIo {
         PortMap::new(self.switch.ports.iter().map(port).collect(), self.cpu_ports).map_err(|e| e.to_string())
     }
 
-    /// Brings the card to the tables.
+    /// Writes the tables' changes to the card.
     pub(super) fn follow(&mut self, switch: &mut Switch, now: Time) {
         let bits =
             |number: u32| switch.ports().find(|(p, _, _)| p.number == number).map_or(0, |(_, bits, _)| bits);
@@ -61,7 +61,7 @@ impl CardIo {
         }
     }
 
-    /// Flows for which the card is too small, reported once.
+    /// Reports flows that do not fit the card, each once.
     pub(super) fn reject(&mut self, report: Report) {
         for (id, why) in &report.rejected {
             if self.rejected.insert(*id) {

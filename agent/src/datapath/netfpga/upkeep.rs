@@ -1,5 +1,5 @@
-//! What a card is asked once a second: counters, clock, links, its watchdog, and whether it still
-//! holds what was written; and the limiters that are set then.
+//! The upkeep of a card, once a second: reads counters, clock and links, triggers its watchdog,
+//! checks that its tables are intact, and sets the limiters.
 
 use super::config::ClockChoice;
 use super::offload_io::CardIo;
@@ -14,7 +14,7 @@ use tandem_model::{BitRate, Time};
 use tandem_openflow::switch::Switch;
 
 impl CardIo {
-    /// What the card counted goes to the flows.
+    /// Adds the card's counts to the flows.
     pub(super) fn sweep(&mut self, switch: &mut Switch, now: Time) {
         let (Some(opened), Some(offload)) = (&mut self.card, &mut self.offload) else { return };
         self.swept = now;
@@ -27,7 +27,8 @@ impl CardIo {
         }
     }
 
-    /// What a card whose clock is slow has not used, was idle for as long as its own clock says.
+    /// Restarts idle time-outs by the card's clock, if that is slow: a flow was idle only as long
+    /// as that clock says.
     fn keep_by_its_clock(&mut self, switch: &mut Switch, now: Time) {
         let (Some(opened), Some(offload)) = (&mut self.card, &self.offload) else { return };
         let Some(rows) = opened.profile.flow_table else { return };
@@ -50,8 +51,8 @@ impl CardIo {
         }
     }
 
-    /// Reads the MACs' counters. Those of a card that others have reset begin anew, which its clock
-    /// shows: it goes back.
+    /// Reads the MACs' counters. If another process has reset the card they start at 0, which shows
+    /// in its clock going back.
     pub(super) fn read_macs(&mut self) -> Result<(), AccessError> {
         if let (Some(opened), Some(macs)) = (&mut self.card, &mut self.macs) {
             if let Some(rows) = opened.profile.flow_table {
@@ -67,8 +68,8 @@ impl CardIo {
         Ok(())
     }
 
-    /// Once a period: counters of the ports, links, the watchdog, the limiters, and whether the
-    /// card still holds what was written.
+    /// Once a period: counters of the ports, links, watchdog, limiters, and a check that the card
+    /// still holds its tables.
     pub(super) fn look_after(&mut self, now: Time) {
         if let Err(error) = self.read_macs() {
             return self.fail("reading the card's counters", &error, now);
@@ -79,7 +80,7 @@ impl CardIo {
         let result = (|| {
             if let Some(dog) = opened.profile.watchdog.filter(|_| watched) {
                 opened.card.read32(dog.counter)?;
-                // A card that was reset has forgotten it.
+                // A card that was reset has lost the setting.
                 if opened.card.read32(dog.enable)? & 1 == 0 {
                     opened.card.write32(dog.enable, 1)?;
                     was_reset = self.offload.is_some();
@@ -110,14 +111,14 @@ impl CardIo {
                     "switch {}: the card has lost its rows (a reset, its watchdog, or another writer); they are written again",
                     self.switch.name
                 );
-                // What is there is read anew with the next `follow`.
+                // The next `follow` writes the tables again.
                 self.offload = None;
             }
             Err(error) => self.fail("reading the card's rows back", &error, now),
         }
     }
 
-    /// Holds ports to their rates, where the bitfile can.
+    /// Limits ports to their rates, if the bitfile has limiters.
     fn limit(&mut self, now: Time) {
         let wanted = shared(&self.talk).rates.clone();
         let Some(opened) = &mut self.card else { return };

@@ -1,5 +1,5 @@
-//! The bridges of Open vSwitch's database: made what is wanted, looked at before that, and watched
-//! for what others change.
+//! The bridges in Open vSwitch's database: their check, their setup, and the watch for changes by
+//! others.
 
 use super::datapath::{LIMIT, LIMIT_OF_PORT, Ovs};
 use super::takeover_outage::Measurement;
@@ -9,8 +9,8 @@ use crate::desired::{Fault, Port, Switch};
 use std::time::Duration;
 use tandem_linux::ovsdb::{self, ActualBridge, Adopt, Ovsdb, Synced, WantedBridge, WantedPort, Watch};
 
-/// What of the database is ours to keep. Counters and states are not among it: they change all the
-/// time.
+/// The columns to watch for changes by others. Counters and states are not among them: they change
+/// all the time.
 fn watches() -> [Watch; 4] {
     [
         Watch::new(
@@ -33,7 +33,7 @@ fn watches() -> [Watch; 4] {
 }
 
 impl Ovs {
-    /// Calls `work` with the database, connecting again once if the connection has ended since.
+    /// Calls `work` with the database; if the connection has ended meanwhile, connects again once.
     pub(super) fn with_database<T>(
         &mut self,
         work: impl Fn(&mut Ovsdb) -> Result<T, ovsdb::Error>,
@@ -68,8 +68,8 @@ impl Ovs {
         }
     }
 
-    /// Makes the bridges; what has something against it is reported and left as it is, the others
-    /// are made.
+    /// Sets up the bridges; a bridge with a refusal is reported and left as it is, the others are
+    /// set up.
     pub(super) fn sync(&mut self, wanted: &[Switch], left: &[String], allowed: Adopt) -> ApplyResult {
         let mut outcome = ApplyResult::default();
         let owner = self.owner.clone();
@@ -85,8 +85,8 @@ impl Ovs {
                 Ok(synced) => break Ok(synced),
                 Err(error) => error,
             };
-            // Nothing is changed by a refusal. The second time nothing is left to be refused, or it
-            // is somebody else's doing.
+            // A refusal changes nothing. In the second try no refusal is left, or another process
+            // has caused a new one.
             let first = allowed.min(Adopt::WithoutGap);
             let Ok(refusals) = self.with_database(|d| d.refusals(&owner, &bridges, first)) else {
                 break Err(error);
@@ -124,8 +124,8 @@ impl Ovs {
         outcome
     }
 
-    /// What speaks against each of the wanted switches, and the ports that there are; found without
-    /// changing anything.
+    /// The reasons against wanted switches, and the existing ports; found without changing
+    /// anything.
     pub(super) fn inspect(
         &mut self,
         wanted: &[Switch],
@@ -138,7 +138,7 @@ impl Ovs {
         Ok((faults.collect(), ports_of(&bridges)))
     }
 
-    /// Says that a bridge's forwarding stops now, and begins to measure for how long.
+    /// Logs that a bridge's forwarding is interrupted, and starts to measure how long.
     pub(super) fn announce(&mut self, bridge: &str, why: &ovsdb::Error) {
         let gap = match why {
             ovsdb::Error::WouldInterrupt { gap, .. } => gap.to_string(),
@@ -159,12 +159,13 @@ impl Ovs {
         }
     }
 
-    /// True when somebody, maybe we, has changed what is kept; also when that cannot be known.
+    /// Whether a watched column has changed, by this agent or by others; true also when that is
+    /// unknown.
     pub(super) fn bridges_changed(&mut self) -> bool {
         let Some(watch) = &mut self.watch else {
             let monitor = Ovsdb::connect(&self.config.database).and_then(|d| d.into_monitor(&watches()));
             let Ok(mut monitor) = monitor else { return false };
-            // What is there already comes first, and is what the caller looks at.
+            // Existing rows come first; the caller reads them anyway.
             while matches!(monitor.next(Duration::ZERO), Ok(Some(_))) {}
             self.watch = Some(monitor);
             return true;
@@ -185,7 +186,7 @@ impl Ovs {
     }
 }
 
-/// The database's refusal, with what a user of the agent can do.
+/// The database's refusal, with what a user of the agent can do about it.
 pub(super) fn in_our_words(error: &ovsdb::Error) -> String {
     match error {
         ovsdb::Error::NotOurs { bridge } => format!(
@@ -211,7 +212,7 @@ pub(super) fn port_faults(wanted: &[Switch], synced: Synced) -> Vec<Fault> {
         .collect()
 }
 
-/// The ports of all bridges of a database; of a bond its interfaces, too.
+/// The ports of all bridges of a database; of a bond also its interfaces.
 pub(in crate::datapath) fn ports_there(database: &std::path::Path) -> Result<PortsThere, ovsdb::Error> {
     Ok(ports_of(&Ovsdb::connect(database)?.read_bridges()?))
 }
@@ -220,7 +221,7 @@ fn ports_of(bridges: &[ActualBridge]) -> PortsThere {
     let mut all = PortsThere::new();
     for bridge in bridges {
         for port in &bridge.ports {
-            // `linux-noop` is for somebody else than vswitchd to shape.
+            // With `linux-noop`, vswitchd leaves the shaping to others.
             let by_ovs = port.qos.as_ref().is_some_and(|kind| !kind.is_empty() && kind != "linux-noop");
             let there = PortThere { bridge: bridge.name.clone(), by_ovs, taken: port.took_queueing };
             all.extend(port.interfaces.iter().map(|i| (i.clone(), there.clone())));

@@ -9,21 +9,20 @@ use tandem_linux::ovsdb::Adopt;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OvsConfig {
-    /// The database's socket.
+    /// Path of the database's socket.
     pub database: PathBuf,
-    /// vswitchd's process id.
+    /// Path of vswitchd's pid file.
     pub pid_file: PathBuf,
     /// Where packets are forwarded.
     pub datapath: DatapathChoice,
-    /// Take over a bridge of a switch's name that somebody else has made; it is given back by
-    /// `tandem-agent release`.
+    /// Adopt a foreign bridge with a switch's name; `tandem-agent release` restores it.
     pub adopt: bool,
-    /// The same for one that has no controller, though its flows are lost by that for a moment.
+    /// Also adopt one without a controller, although that deletes its flows for a moment.
     pub adopt_with_gap: bool,
 }
 
 impl OvsConfig {
-    /// Which bridges may be taken over.
+    /// The bridges that may be adopted.
     pub fn may_adopt(&self) -> Adopt {
         match (self.adopt, self.adopt_with_gap) {
             (_, true) => Adopt::EvenWithGap,
@@ -58,10 +57,10 @@ impl Default for OvsConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatapathChoice {
-    /// The kernel's if it has one.
+    /// In the kernel, if it supports that.
     Auto,
-    /// The kernel's.
+    /// In the kernel.
     Kernel,
-    /// vswitchd's own.
+    /// In vswitchd.
     Userspace,
 }

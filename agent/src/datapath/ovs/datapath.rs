@@ -19,13 +19,13 @@ use tandem_linux::ovs::Datapath as Path;
 use tandem_linux::ovsdb::{self, Adopt, Monitor, Ovsdb, WantedBridge};
 use tandem_linux::{link, vswitchd};
 
-/// How long vswitchd may take to carry out what the database says.
+/// How long vswitchd may take to execute the database's configuration.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
-/// And for each port that is wanted.
+/// Additional time for each wanted port.
 pub(super) const LIMIT_OF_PORT: Duration = Duration::from_millis(50);
-/// What vswitchd's packet socket may hold, for all ports together: the default (212,992 bytes,
-/// about 90 packets) is used up by one port that is backlogged, and then packets to idle ports are
-/// lost, which nobody counts.
+/// The send buffer of vswitchd's packet socket, for all ports together. With the default (212,992
+/// bytes, about 90 packets) one congested port fills it, and packets to idle ports are lost without
+/// being counted.
 const SEND_BUFFER: usize = 32 << 20;
 
 /// The datapath of Open vSwitch: its bridges, and the queueing of their ports.
@@ -39,24 +39,24 @@ pub struct Ovs {
     pub(super) ethtool: Option<Ethtool>,
     pub(super) shaping: Shaping,
     pub(super) admin_state: PortAdminState,
-    /// What was asked for last, and which switches were to be left as they are.
+    /// The last request: switches, and those to be left as they are.
     pub(super) asked: (Vec<Switch>, Vec<String>),
-    /// The same without what speaks against it: what is to be there.
+    /// The requested switches without their refused ports.
     pub(super) wanted: Vec<Switch>,
     pub(super) left: Vec<String>,
-    /// Those of `wanted` that nothing spoke against.
+    /// Those of `wanted` without a refusal.
     pub(super) made: Vec<Switch>,
-    /// Hears who changes bridges; absent until the first application, and while the database is
-    /// away.
+    /// Watches bridges for changes; absent until the first application, and while there is no
+    /// connection to the database.
     pub(super) watch: Option<Monitor>,
-    /// The database is to be looked at again.
+    /// The database has to be read again.
     pub(super) stale: bool,
     pub(super) measurements: Vec<Measurement>,
     pub(super) notices: Vec<Fault>,
 }
 
 impl Ovs {
-    /// With what a configuration says, for its switches of this kind.
+    /// For the switches of this kind in a configuration.
     pub fn new(config: &Config, switches: Vec<SwitchConfig>) -> Ovs {
         Ovs {
             owner: config.name.clone(),
@@ -79,7 +79,7 @@ impl Ovs {
         }
     }
 
-    /// Nothing is done, and this is why.
+    /// The result when nothing was done, with the reason.
     fn nothing(&mut self, wanted: &[Switch], why: &str, stale: bool) -> ApplyResult {
         self.stale = stale;
         let mut faults: Vec<Fault> = wanted.iter().map(|s| Fault::new(&s.name, None, why)).collect();
@@ -89,8 +89,8 @@ impl Ovs {
         ApplyResult { faults, changes: 0 }
     }
 
-    /// Takes ports out of what is to be made whose interfaces are somebody else's, and leaves the
-    /// queueing alone that could not be given back.
+    /// Removes ports whose interfaces are in use from the switches to set up, and leaves queueing
+    /// alone that could not be restored later.
     fn refuse_ports(
         &mut self,
         made: &mut [Switch],
@@ -103,7 +103,7 @@ impl Ovs {
         for switch in made {
             let is_refused =
                 |p: &Port| unshaped.iter().any(|f| f.switch == switch.name && f.port == Some(p.number));
-            // One that is in the bridge already goes on being a port, with the queueing that it has.
+            // An interface that is in the bridge already stays a port, with its queueing.
             switch.ports.retain(|p| {
                 !is_refused(p) || there.get(&p.interface).is_some_and(|t| t.bridge == switch.name)
             });
@@ -116,7 +116,7 @@ impl Ovs {
         Ok(faults)
     }
 
-    /// Makes the queueing of ports what is wanted.
+    /// Sets up the queueing of ports.
     fn shape(&mut self, made: &[Switch], left: &[String], outcome: &mut ApplyResult) {
         match self.shaping.apply(made, left) {
             Ok((changes, faults)) => {
@@ -129,7 +129,7 @@ impl Ovs {
         outcome.faults.extend(kept.into_iter().map(|why| Fault::new("", None, why)));
     }
 
-    /// Sets ports' interfaces up, and down again those that are no longer ports.
+    /// Sets ports' interfaces up, and those that are no longer ports down again.
     fn raise(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
         match Netlink::open() {
             Ok(mut netlink) => self.admin_state.apply(&mut netlink, wanted, left),
@@ -138,7 +138,7 @@ impl Ovs {
     }
 
     pub(super) fn say(&mut self, notice: Fault) {
-        // Who reads them comes every second; a bound for who never comes.
+        // The session reads the notices every second; the limit is for when there is no session.
         const MOST: usize = 256;
         if self.notices.len() < MOST {
             self.notices.push(notice);
@@ -152,8 +152,8 @@ impl Ovs {
         let error = vswitchd::raise_send_buffer(&self.config.pid_file, SEND_BUFFER).err()?;
         let why = format!("congestion of one port may lose packets of others: {error}");
         if is_not_permitted(&error) {
-            // In a user namespace nobody may; the short leaf queues bound what a port can take of
-            // the buffer.
+            // In a user namespace this is not permitted; the short leaf queues bound the share of a
+            // port in the buffer.
             tracing::warn!("{why}");
             return None;
         }
@@ -216,13 +216,12 @@ impl Datapath for Ovs {
         if wanted.is_empty() && left.is_empty() && !self.config.database.exists() {
             return ApplyResult::default();
         }
-        // 1. Without the records nobody knows what is ours.
+        // 1. Without the records, what belongs to this agent is unknown.
         if let Some(why) = self.shaping.damage().or_else(|| self.admin_state.damage()) {
             (self.wanted, self.left) = (Vec::new(), Vec::new());
             return self.nothing(wanted, &why.to_string(), false);
         }
-        // 2. What speaks against a switch is found before anything of it is written down or
-        //    touched.
+        // 2. The reasons against a switch are found before anything is recorded or changed.
         let mut outcome = ApplyResult::default();
         let (refusals, there) = match self.inspect(wanted, adopt) {
             Ok(found) => found,
@@ -233,14 +232,14 @@ impl Datapath for Ovs {
         let mut left = left.to_vec();
         left.extend(out.into_iter().map(|s| s.name));
         outcome.faults.extend(refusals);
-        // 3. The same of each port: one that is somebody else's, or has what could not be given
-        //    back, does not become one of ours.
+        // 3. The same for each port: an interface that is in use, or whose configuration could not
+        //    be restored later, does not become a port.
         match self.refuse_ports(&mut made, &there) {
             Ok(faults) => outcome.faults.extend(faults),
             Err(error) => return self.nothing(wanted, &error.to_string(), true),
         }
         (self.wanted, self.left) = (made.clone(), left.clone());
-        // 4. What Open vSwitch shapes again is given back to it before it does.
+        // 4. Queueing that Open vSwitch takes over again is restored before.
         let mut over = self.shaping.over(&made, &left);
         over.retain(|name| there.get(name).is_some_and(|t| t.taken || t.by_ovs));
         match self.shaping.give_back(&over) {
@@ -260,11 +259,11 @@ impl Datapath for Ovs {
         if self.stale {
             return outcome;
         }
-        // 6. Queueing: a bridge that somebody else keeps does not get ours.
+        // 6. Queueing: a bridge that another process manages does not get ours.
         made.retain(|s| !late.contains(&s.name));
         left.extend(late);
         self.shape(&made, &left, &mut outcome);
-        // 7. Last: what is up forwards, and is to be shaped by then.
+        // 7. Interfaces go up last: once up they forward, and have to be shaped by then.
         let (changes, faults) = self.raise(&made, &left);
         outcome.changes += changes;
         outcome.faults.extend(faults);
@@ -279,8 +278,7 @@ impl Datapath for Ovs {
         }
         let changed = !self.stale && self.bridges_changed();
         if self.stale || changed && self.wanted != self.asked.0 {
-            // What could not be done for want of the database, or because something spoke against
-            // it, is tried again as a whole.
+            // Parts that failed because of the database or a refusal are tried again together.
             let (wanted, left) = self.asked.clone();
             return self.apply(&wanted, &left, Adopt::No);
         }
@@ -336,7 +334,7 @@ impl Datapath for Ovs {
             return Err(why.to_string());
         }
         let (mut kept, mut left) = (Vec::new(), Vec::new());
-        // 1. What Open vSwitch shapes again is given back to it before it does.
+        // 1. Queueing that Open vSwitch takes over again is restored before.
         match self.inspect(&[], Adopt::No) {
             Ok((_, there)) => {
                 let taken: Vec<String> = there.into_iter().filter(|(_, t)| t.taken).map(|(n, _)| n).collect();
@@ -346,7 +344,7 @@ impl Datapath for Ovs {
                 }
             }
             Err(error @ ovsdb::Error::DamagedRecord { .. }) => return Err(error.to_string()),
-            // Told by the next step, too.
+            // The next step reports the error too.
             Err(_) => {}
         }
         // 2. The bridges.
@@ -354,7 +352,8 @@ impl Datapath for Ovs {
             Ok(others) => kept.extend(others),
             Err(error) => left.push(error.to_string()),
         }
-        // 3. The other queueing, behind the bridges: no longer a port, what is put back stays.
+        // 3. The other queueing, after the bridges: queueing that is restored on a former port
+        //    stays.
         match self.shaping.apply(&[], &[]) {
             Ok((_, faults)) => left.extend(faults.into_iter().map(|f| f.why)),
             Err(error) => left.push(error.to_string()),

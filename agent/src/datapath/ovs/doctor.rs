@@ -1,4 +1,4 @@
-//! What `tandem-agent doctor` looks at for Open vSwitch.
+//! The checks of `tandem-agent doctor` for Open vSwitch.
 
 use crate::config::Config;
 use crate::doctor::Findings;
@@ -7,13 +7,13 @@ use tandem_linux::ovs::Datapath as ForwardingPath;
 use tandem_linux::ovsdb::{ActualBridge, Ovsdb};
 use tandem_model::DatapathKind;
 
-/// The bridges that the database has, whoever has made them; none if it does not answer.
+/// All bridges in the database, of any owner; empty if it does not answer.
 pub(crate) fn bridges(config: &Config) -> Vec<ActualBridge> {
     Ovsdb::connect(&config.ovs.database).and_then(|mut d| d.read_bridges()).unwrap_or_default()
 }
 
-/// A host without a configuration, or without switches in it, may become one with Open vSwitch; one
-/// whose switches are all the agent's own needs none.
+/// Whether the host may need Open vSwitch: without a configuration or without switches in it, it
+/// may; if all switches are of other kinds, it does not.
 fn is_wanted(config: Option<&Config>) -> bool {
     let has = |kind| config.is_some_and(|c| c.switches.iter().any(|s| s.datapath == kind));
     !has(DatapathKind::SOFT) || has(DatapathKind::OVS)
@@ -42,7 +42,7 @@ pub(super) fn inspect(config: Option<&Config>, findings: &mut Findings) {
     }
 }
 
-/// What the database says of itself, and whether vswitchd runs.
+/// Checks the database's version, and whether vswitchd runs.
 fn database(config: &Config, findings: &mut Findings) {
     let what = format!("OVS database ({})", config.ovs.database.display());
     match Ovsdb::connect(&config.ovs.database).map_err(|e| e.to_string()).and_then(|mut d| {

@@ -21,8 +21,8 @@ pub(super) static ENTRY: DatapathEntry = DatapathEntry {
     about: "Open vSwitch: bridges and ports by OVSDB, classes by the kernel's HTB",
     has_settings: false,
     check: |_| Ok(()),
-    // Without switches it is still who gives back what it made for an earlier configuration;
-    // without Open vSwitch there is nothing of that.
+    // Without switches it is opened too, to restore what it adopted for an earlier configuration,
+    // if Open vSwitch is installed.
     open: |config, switches, _| {
         if switches.is_empty() && !config.ovs.database.exists() {
             return None;
@@ -31,7 +31,7 @@ pub(super) static ENTRY: DatapathEntry = DatapathEntry {
     },
     doctor: doctor::inspect,
     reads_in_user_space,
-    // From before there were other kinds: not in a folder of its own.
+    // The folder of the agent itself, for compatibility: this kind is older than the others.
     records: |state| state.to_owned(),
     makes_bridges: true,
     lab,

@@ -1,5 +1,5 @@
-//! How long a bridge that is taken over has no flows. Open vSwitch tells it by OpenFlow on a socket
-//! of its own (`BRIDGE.mgmt`, ovs-vswitchd(8)), which needs no controller.
+//! Measures how long an adopted bridge has no flows. Open vSwitch reports them by OpenFlow on a
+//! management socket (`BRIDGE.mgmt`, ovs-vswitchd(8)), which needs no controller.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,11 +15,11 @@ use tandem_openflow::of13::{multipart, stats as stats13};
 use tandem_openflow::session::{Config, Incoming, Session};
 use tandem_openflow::{framing, header, of10, of13};
 
-/// How long is waited for flows to come back.
+/// The longest wait for flows to come back.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How often is looked.
+/// The interval of the requests.
 const PAUSE: Duration = Duration::from_millis(2);
-/// How long an answer may take.
+/// How long a reply may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// A measurement that is under way.
@@ -31,11 +31,9 @@ pub(super) struct Measurement {
 }
 
 impl Measurement {
-    /// Begins, with a first look while all is as it was. `folder` is where vswitchd has its
-    /// sockets.
+    /// Starts with a first request, before the adoption. `folder` has vswitchd's sockets.
     ///
-    /// # Errors
-    /// When the bridge cannot be asked.
+    /// When the bridge does not answer.
     pub(super) fn start(folder: &Path, bridge: &str) -> std::io::Result<Measurement> {
         let socket = folder.join(format!("{bridge}.mgmt"));
         let mut first = Asker::connect(&socket)?;
@@ -49,12 +47,12 @@ impl Measurement {
         Ok(Measurement { bridge: bridge.to_owned(), thread: Some(thread), stop })
     }
 
-    /// True when there is a result.
+    /// Whether there is a result.
     pub(super) fn is_over(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// What was measured, as text; waits for it.
+    /// The result as text; waits for it.
     pub(super) fn result(mut self) -> String {
         let result = self.thread.take().map(JoinHandle::join);
         result.and_then(Result::ok).unwrap_or_else(|| "the gap could not be measured".into())
@@ -72,8 +70,7 @@ fn measure(socket: &Path, first: Asker, before: u32, stop: &AtomicBool) -> Strin
     let (mut asker, mut with, mut without) = (Some(first), start, None::<Instant>);
     while start.elapsed() < LIMIT && !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
-        // A bridge that is made anew closes its socket: as long as it does not answer it has no
-        // flows.
+        // A bridge that is recreated closes its socket: while it does not answer it has no flows.
         let flows = match &mut asker {
             Some(a) => a.flows().ok(),
             None => {
@@ -104,7 +101,7 @@ fn measure(socket: &Path, first: Asker, before: u32, stop: &AtomicBool) -> Strin
     }
 }
 
-/// An OpenFlow connection that only asks how many flows there are.
+/// An OpenFlow connection that only requests the number of flows.
 struct Asker {
     stream: UnixStream,
     session: Session,
@@ -132,7 +129,7 @@ impl Asker {
         Ok(asker)
     }
 
-    /// The next message that is not the session's own affair.
+    /// The next message that the session does not handle itself.
     fn next(&mut self) -> std::io::Result<Option<AnyMessage>> {
         loop {
             if let Some((message, _)) = framing::next(&self.buffer).map_err(other)? {

@@ -1,4 +1,5 @@
-//! What is recorded of an interface whose queueing is ours, and whose a queueing is by that record.
+//! The record of an interface whose queueing the agent configures, and the owner of a queueing by
+//! that record.
 
 use crate::datapath::record::Record;
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use std::path::Path;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::{Error, tc};
 
-/// What was found as the root queueing of an interface.
+/// The root queueing of an interface before the agent changed it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Found {
     pub(super) kind: String,
@@ -21,36 +22,36 @@ impl Found {
     }
 }
 
-/// How far it has come.
+/// The progress of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Stage {
-    /// What was found is written down; of ours nothing is there. Open vSwitch may have taken away
-    /// what was found.
+    /// The former queueing is recorded; nothing of the agent's is in the kernel. Open vSwitch may
+    /// have removed the former queueing.
     Prepared,
-    /// The kernel is being changed: any part of it may be there.
+    /// The kernel is being changed: any part of the agent's queueing may be there.
     Applying,
-    /// This is there ([`words`]).
+    /// This queueing was set ([`words`]).
     Applied(String),
 }
 
-/// An interface whose queueing is ours.
+/// An interface whose queueing the agent configures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Kept {
     pub(super) switch: String,
-    /// What is to be put back; `None` is the kernel's own choice, or what Open vSwitch makes by
-    /// itself (`by_ovs`).
+    /// The queueing to restore; `None` for the kernel's default, or for that which Open vSwitch
+    /// sets up itself (`by_ovs`).
     pub(super) found: Option<Found>,
-    /// When the interface was looked at, and its number then. Records of earlier releases do not
-    /// say.
+    /// The machine's boot and the interface's number when the record was made; empty in records of
+    /// earlier releases.
     #[serde(default)]
     pub(super) boot: String,
     #[serde(default)]
     pub(super) index: u32,
-    /// It was Open vSwitch's own, by its database, which keeps it.
+    /// It belonged to Open vSwitch, whose database has it.
     #[serde(default)]
     pub(super) by_ovs: bool,
-    /// Earlier releases did not say; they wrote the record and changed the kernel at once.
+    /// Empty in records of earlier releases, which wrote the record and changed the kernel at once.
     #[serde(default = "Stage::of_earlier_releases")]
     pub(super) stage: Stage,
 }
@@ -64,20 +65,20 @@ impl Stage {
 /// By interface.
 pub(super) type Entries = BTreeMap<String, Kept>;
 
-/// What a root queueing is, by the record.
+/// The owner of a root queueing, by the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// The kernel's own choice: nobody's.
+    /// The kernel's default, without an owner.
     Nobodys,
-    /// As it was found.
+    /// The former queueing.
     AsFound,
-    /// What we have set, or a part of it.
+    /// The agent's queueing, or a part of it.
     Ours,
-    /// Somebody has changed it since.
+    /// Another program's: it was changed since.
     Others,
 }
 
-/// A tree in words that mean the same to every release, with its parts in order.
+/// A tree as text in a form that is the same in every release, with its parts sorted.
 pub(super) fn words(tree: &tc::Tree) -> String {
     let tree = tree.normal();
     let mut out = format!("default {}", tree.default);
@@ -120,13 +121,13 @@ impl Kept {
     }
 }
 
-/// The interfaces that a folder's record has; `None` when it is damaged.
+/// The interfaces in a folder's record; `None` when it is damaged.
 pub(in crate::datapath) fn in_record(folder: &Path) -> Option<Vec<String>> {
     let record = Record::<Entries>::open(folder.join("queueing.json"));
     record.get().ok().map(|entries| entries.keys().cloned().collect())
 }
 
-/// What is to be put back later; or why it could not be, as text.
+/// The queueing to restore later; or why that would not be possible, as text.
 pub(super) fn found(
     netlink: &mut Netlink,
     root: &tc::Root,
@@ -164,7 +165,7 @@ mod tests {
         tc::Root { kind: kind.into(), major, options: vec![1] }
     }
 
-    /// Every stage with everything that may be there then.
+    /// Every stage, with everything that may be in the kernel then.
     #[test]
     fn what_is_there_is_ours_only_by_the_record() {
         let tree = tc::Tree {
@@ -225,8 +226,8 @@ mod tests {
                 prop_assert_eq!(again.get().expect("whole"), &entries);
                 let names: Vec<String> = entries.keys().cloned().collect();
                 prop_assert_eq!(in_record(folder.path()), Some(names));
-                // One byte of it is another: damage, or something that is put back as it says,
-                // never a panic.
+                // With one byte changed, the record is damaged, or restores what it says, without a
+                // panic.
                 let mut other = bytes;
                 let at = at.index(other.len());
                 other[at] = byte;

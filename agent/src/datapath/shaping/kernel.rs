@@ -1,5 +1,5 @@
-//! What the kernel is asked to change: the difference to what is there, with a record before and
-//! after it.
+//! Changes the kernel's queueing by the difference to the wanted one, with a record before and
+//! after.
 
 use super::entry::{Stage, Whose, words};
 use super::{Kept, Shaped, Shaping};
@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tandem_linux::netlink::Netlink;
 use tandem_linux::{Error, tc};
 
-/// The kernel's queueing of all interfaces, and the trees of some.
+/// The kernel's root queueing of all interfaces, and the trees of some.
 struct Actual {
     roots: BTreeMap<u32, tc::Root>,
     trees: BTreeMap<u32, tc::Tree>,
@@ -22,8 +22,8 @@ impl Actual {
 }
 
 impl Shaping {
-    /// Makes the queueing of these what `shaped` says. How many requests that took, and whose
-    /// queueing had to be changed.
+    /// Sets the queueing of these interfaces to `shaped`. Returns the number of requests, and the
+    /// interfaces that were changed.
     pub(super) fn set(
         &mut self,
         netlink: &mut Netlink,
@@ -39,14 +39,14 @@ impl Shaping {
             .collect();
         let indices: Vec<u32> = list.iter().map(|(_, _, i)| *i).collect();
         let actual = Actual::read(netlink, &indices)?;
-        // 1. What is to be changed, and that it is being changed.
+        // 1. Records what is changed, and that the change has begun.
         let mut begun = record.clone();
         let mut work = Vec::new();
         for (name, shaped, index) in list {
             let mut requests = tc::difference(index, actual.trees.get(&index), Some(&shaped.tree));
             let kind = actual.roots.get(&index).filter(|r| r.major == 1 && r.kind != "htb");
             if kind.is_some() && !requests.is_empty() {
-                // The kernel replaces no root by one of another kind that has the same handle.
+                // The kernel does not replace a root by one of another kind with the same handle.
                 requests.insert(0, tc::remove_root(index));
             }
             let done = Stage::Applied(words(&shaped.tree));
@@ -81,8 +81,8 @@ impl Shaping {
                 Err(error) => faults.push(Fault { why: error.to_string(), ..fault }),
             }
         }
-        // 3. What is there now. A record that says `Applying` instead is no lie: any part of it is
-        //    there.
+        // 3. Records the result. If that fails, the record `Applying` is still true: any part of
+        //    the queueing may be there.
         if let Err(error) = self.record.put(ended) {
             faults.push(Fault::new("", None, error.to_string()));
         }
@@ -106,8 +106,8 @@ impl Shaping {
         let mut changes = 0;
         for name in names {
             let Some(kept) = record.get(name) else { continue };
-            // Another interface of its name, or the same after a restart of the machine: of ours
-            // nothing is there.
+            // Another interface with this name, or the same one after a reboot: it has none of the
+            // agent's queueing.
             let index = indices.get(name.as_str()).copied().filter(|i| kept.is_of(&self.boot, *i));
             if let Some(index) = index {
                 let root = actual.roots.get(&index);

@@ -1,18 +1,20 @@
-//! The queueing of ports: makes it what is wanted, keeps it so, and gives it back as it was found.
+//! The queueing of ports: sets it up as wanted, maintains it, and restores the former one on
+//! release.
 //!
-//! A record in the state folder ([`super::record`]) says whose queueing was touched and what was
-//! there before. What is not in it is somebody else's, whatever it looks like. The way of a port:
-//! 1. [`Shaping::prepare`], before the interface becomes a port: what is there is written down
-//!    ([`Stage::Prepared`]), or the port is refused because what is there could not be given back.
-//! 2. [`Shaping::apply`]: `Applying` is written down, the kernel is changed, `Applied` is written
-//!    down with what was set.
-//! 3. When it is no longer wanted: what was set is taken away and what was found is put back. What
-//!    is neither (somebody has changed it since) stays, and is reported.
+//! A record in the state folder ([`super::record`]) lists the interfaces whose queueing was
+//! changed, and their former queueing. Any other queueing belongs to others, whatever it looks
+//! like. The stages of a port:
+//! 1. [`Shaping::prepare`], before the interface becomes a port: its queueing is recorded
+//!    ([`Stage::Prepared`]), or the port is refused because that queueing could not be restored.
+//! 2. [`Shaping::apply`]: `Applying` is recorded, the kernel is changed, and `Applied` is recorded
+//!    with what was set.
+//! 3. When the port is no longer wanted, the agent's queueing is removed and the former one
+//!    restored. A queueing that is neither (changed by others since) stays, and is reported.
 //!
-//! Whoever is killed between two of these finds in the record what may be there, and goes on from
-//! that.
+//! An agent that was killed between two of these finds in the record what may be in the kernel, and
+//! continues from there.
 //!
-//! Between applications the kernel itself tells whose queueing has changed ([`tc::Listener`]); only
+//! Between applications the kernel announces whose queueing has changed ([`tc::Listener`]); only
 //! those interfaces are read again.
 
 mod entry;
@@ -30,27 +32,27 @@ use std::path::Path;
 use tandem_linux::netlink::Netlink;
 use tandem_linux::{Error, link, tc};
 
-/// What Open vSwitch's database says of a port that is there already.
+/// What Open vSwitch's database says about an existing port.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PortThere {
     /// Its bridge.
     pub(super) bridge: String,
     /// vswitchd shapes it (`Port.qos`).
     pub(super) by_ovs: bool,
-    /// It did until we took that over.
+    /// vswitchd shaped it until the agent cleared its `Port.qos`.
     pub(super) taken: bool,
 }
 
 /// Ports of Open vSwitch by name.
 pub(super) type PortsThere = BTreeMap<String, PortThere>;
 
-/// An interface that is shaped.
+/// A shaped interface.
 #[derive(Debug, Clone)]
 struct Shaped {
     switch: String,
     port: u32,
     tree: tc::Tree,
-    /// Its number when it was shaped; `None` while there is no such interface.
+    /// Its number when it was shaped; `None` while it does not exist.
     index: Option<u32>,
 }
 
@@ -59,12 +61,12 @@ pub(super) struct Shaping {
     record: Record<Entries>,
     boot: String,
     shaped: BTreeMap<String, Shaped>,
-    /// Ports whose queueing is somebody else's and stays.
+    /// Ports whose queueing belongs to others and stays.
     refused: BTreeSet<String>,
-    /// What the last preparation has written down anew.
+    /// Entries that the last preparation has added to the record.
     fresh: BTreeSet<String>,
     listener: Option<tc::Listener>,
-    /// What others have changed since and is therefore not given back, as text.
+    /// Queueing that others have changed since and that is therefore not restored, as text.
     kept: Vec<String>,
 }
 
@@ -73,7 +75,7 @@ fn numbers(interfaces: &[link::Interface]) -> BTreeMap<&str, u32> {
 }
 
 impl Shaping {
-    /// With what is remembered in the folder.
+    /// Opens the record in the folder.
     pub(super) fn open(folder: &Path) -> Shaping {
         Shaping {
             record: Record::open(folder.join("queueing.json")),
@@ -86,23 +88,23 @@ impl Shaping {
         }
     }
 
-    /// Why nothing may be touched.
+    /// Why nothing may be changed: the record is damaged.
     pub(super) fn damage(&self) -> Option<RecordError> {
         self.record.get().err()
     }
 
-    /// What others have changed since and was therefore not given back, each reported once.
+    /// Queueing that others have changed since and that was therefore not restored, each reported
+    /// once.
     pub(super) fn take_kept(&mut self) -> Vec<String> {
         std::mem::take(&mut self.kept)
     }
 
-    /// To be called before interfaces are put into bridges. What they have is written down; ports
-    /// whose queueing could not be given back are refused, and [`Shaping::apply`] leaves them
-    /// alone. `there` are the ports that Open vSwitch has; `None` for a switch that takes nothing
-    /// away from an interface that becomes its port, which vswitchd does.
+    /// To be called before interfaces are added to bridges. Records their queueing; ports whose
+    /// queueing could not be restored are refused, and [`Shaping::apply`] leaves them alone.
+    /// `there` are the ports of Open vSwitch; `None` for a switch that leaves the queueing of its
+    /// ports' interfaces in place, which vswitchd does not.
     ///
-    /// # Errors
-    /// When the kernel does not say what there is.
+    /// When the kernel does not list the queueing.
     pub(super) fn prepare(
         &mut self,
         wanted: &[Switch],
@@ -133,7 +135,7 @@ impl Shaping {
             let at = there.and_then(|t| t.get(name));
             let by_ovs = at.is_some_and(|p| p.by_ovs);
             let found = match roots.get(&index) {
-                // vswitchd takes an ingress queueing away from an interface that becomes its port.
+                // vswitchd removes the ingress queueing of an interface that becomes its port.
                 _ if there.is_some() && at.is_none() && ingress.contains(&index) => Err(has_ingress(name)),
                 None => Ok(None),
                 Some(_) if by_ovs => Ok(None),
@@ -171,8 +173,8 @@ impl Shaping {
         Ok(faults)
     }
 
-    /// The ports whose interfaces are there and not in the record, with their numbers, as far as
-    /// their queueing is to be ours or is lost when they become ports of Open vSwitch.
+    /// The ports with interfaces that exist and are not in the record, with their numbers, if the
+    /// agent will configure their queueing or Open vSwitch will remove it.
     fn unrecorded<'w>(
         &self,
         record: &Entries,
@@ -186,17 +188,15 @@ impl Shaping {
             .flat_map(|s| s.ports.iter().map(move |p| (s, p)))
             .filter_map(|(s, p)| Some((s, p, *indices.get(p.interface.as_str())?)))
             .filter(|(_, p, index)| !is_known(&p.interface, *index))
-            // One that is a port already and is left to somebody else loses nothing.
+            // A port of Open vSwitch already, whose queueing others configure, loses nothing.
             .filter(|(_, p, _)| p.rate.is_some() || there.is_some_and(|t| !t.contains_key(&p.interface)))
             .collect()
     }
 
-    /// Forgets what the last preparation has written down of ports that did not become any after
-    /// all: what was refused leaves no record. One that is no longer as it was found is kept, so
-    /// that it is put back.
+    /// Removes the entries that the last preparation has added for ports that were refused
+    /// afterwards. An entry stays if the queueing has changed since, so that it will be restored.
     ///
-    /// # Errors
-    /// When the kernel does not say what there is.
+    /// When the kernel does not list the queueing.
     pub(super) fn forget(&mut self, switches: &[String]) -> Result<(), Error> {
         let Ok(record) = self.record.get() else { return Ok(()) };
         let is_meant = |name: &String| {
@@ -220,17 +220,16 @@ impl Shaping {
         Ok(())
     }
 
-    /// Makes the queueing of all ports that have a rate what is wanted, and gives back that of the
-    /// others. Ports of the switches named in `left` stay as they are. The number of requests that
-    /// changed something, and what could not be done.
+    /// Sets up the queueing of all ports with a rate, and restores that of the others. Ports of the
+    /// switches named in `left` stay as they are. Returns the number of requests that changed
+    /// something, and the faults.
     ///
-    /// # Errors
-    /// When the kernel does not say what there is.
+    /// When the kernel does not list the queueing.
     pub(super) fn apply(&mut self, wanted: &[Switch], left: &[String]) -> Result<(usize, Vec<Fault>), Error> {
         let mut faults = Vec::new();
         let Ok(record) = self.record.get() else { return Ok((0, faults)) };
         let mut netlink = Netlink::open()?;
-        // From before the first look, so that no change is missed.
+        // Opened before the first list, so that no change is missed.
         if self.listener.is_none() {
             self.listener = tc::Listener::open().ok();
         }
@@ -244,7 +243,8 @@ impl Shaping {
             if index.is_none() {
                 faults.push(Fault::new(&switch.name, Some(port.number), gone(name)));
             }
-            // One that has come since the others were looked at is one that comes back.
+            // An interface that appeared after the others were listed is handled as one that came
+            // back.
             let index = index.filter(|i| record.get(name).is_some_and(|k| k.is_of(&self.boot, *i)));
             next.insert(name.clone(), Shaped { switch: switch.name.clone(), port: port.number, tree, index });
         }
@@ -262,11 +262,10 @@ impl Shaping {
         Ok((changes, faults))
     }
 
-    /// Gives back the queueing of these interfaces, if it is ours: to be called before Open vSwitch
-    /// is told to shape them again.
+    /// Restores the queueing of these interfaces, if the agent has configured it: to be called
+    /// before Open vSwitch is configured to shape them again.
     ///
-    /// # Errors
-    /// When the kernel does not say what there is.
+    /// When the kernel does not list the queueing.
     pub(super) fn give_back(&mut self, names: &[String]) -> Result<Vec<Fault>, Error> {
         let mut faults = Vec::new();
         let mut netlink = Netlink::open()?;
@@ -280,7 +279,7 @@ impl Shaping {
         Ok(faults)
     }
 
-    /// The interfaces whose queueing is ours and that are no ports with a rate any more.
+    /// The interfaces whose queueing the agent configures and that are no longer ports with a rate.
     pub(super) fn over(&self, wanted: &[Switch], left: &[String]) -> Vec<String> {
         let ports = || wanted.iter().flat_map(|s| &s.ports).filter(|p| p.rate.is_some());
         let Ok(record) = self.record.get() else { return Vec::new() };

@@ -1,5 +1,5 @@
-//! What is looked at between applications: interfaces that came or went, and queueing that somebody
-//! else has changed.
+//! Checks between applications: interfaces that appeared or vanished, and queueing that others have
+//! changed.
 
 use super::entry::{Stage, found};
 use super::{Kept, Shaping, gone, numbers};
@@ -9,11 +9,11 @@ use tandem_linux::netlink::Netlink;
 use tandem_linux::{Error, link, tc};
 
 impl Shaping {
-    /// Puts right what somebody else has changed, and what has come back, since the last call; says
-    /// it. `interfaces` are those there are.
+    /// Repairs changes by others, and sets up interfaces that came back since the last call;
+    /// reports both. `interfaces` are the existing ones.
     pub(in crate::datapath) fn reconcile(&mut self, interfaces: &[link::Interface]) -> (usize, Vec<Fault>) {
         let indices = numbers(interfaces);
-        // 1. Interfaces that came, went, or are others of the same name.
+        // 1. Interfaces that appeared, vanished, or were replaced under the same name.
         let mut said = Vec::new();
         let mut back = BTreeSet::new();
         for (name, shaped) in &mut self.shaped {
@@ -38,7 +38,8 @@ impl Shaping {
         if let Err(error) = self.came(&mut netlink, &back, &mut said) {
             said.push(Fault::new("", None, error.to_string()));
         }
-        // 2. Those of which the kernel says that their queueing has changed: maybe by us.
+        // 2. Interfaces whose queueing has changed by the kernel's notifications, possibly by this
+        //    agent.
         let all = || self.shaped.values().filter_map(|s| s.index).collect();
         let changed: BTreeSet<u32> = match self.listener.as_mut().map(tc::Listener::changed) {
             Some(Ok(Some(changed))) => changed,
@@ -73,7 +74,7 @@ impl Shaping {
                 (changes, said)
             }
             Err(error) => {
-                // Looked at again next time.
+                // They are read again next time.
                 self.listener = None;
                 said.push(Fault::new("", None, error.to_string()));
                 (0, said)
@@ -81,8 +82,8 @@ impl Shaping {
         }
     }
 
-    /// Interfaces that came since they were looked at: what they have is written down, or they are
-    /// left to whoever has set it.
+    /// Handles interfaces that appeared: their queueing is recorded, or they are left alone if it
+    /// could not be restored.
     fn came(
         &mut self,
         netlink: &mut Netlink,

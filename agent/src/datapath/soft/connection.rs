@@ -1,5 +1,5 @@
-//! The way to one controller: dialled again with growing pauses for as long as it is wanted, cut
-//! into messages, never waited for.
+//! A connection to one controller: it is dialled again with growing pauses while it is wanted, it
+//! cuts the stream into messages, and it never blocks.
 
 use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -13,15 +13,15 @@ use tandem_model::Time;
 use tandem_openflow::framing::{self, FrameError};
 use tandem_openflow::switch::ConnId;
 
-/// The first pause, and the longest: those that Open vSwitch has.
+/// The first pause, and the longest: those of Open vSwitch.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
-/// What may wait for a controller that does not read: packets of the switch are left out beyond the
-/// first, the connection ends at the second.
+/// Limits on the bytes that wait for a controller that does not read: above the first, PACKET_INs
+/// are dropped; above the second, the connection is closed.
 const WAITING: (usize, usize) = (1 << 20, 32 << 20);
 /// OFPT_PACKET_IN, in both versions.
 const PACKET_IN: u8 = 10;
 
-/// Where a controller is.
+/// The address of a controller.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// `tcp:ADDRESS[:PORT]`.
@@ -31,10 +31,9 @@ pub enum Target {
 }
 
 impl Target {
-    /// From the words that Open vSwitch has for it; `%` in a path is the switch's name.
+    /// Parses an address in the syntax of Open vSwitch; `%` in a path is the switch's name.
     ///
-    /// # Errors
-    /// For what this switch cannot dial, with what to write.
+    /// When this switch does not support the address, with what to write.
     pub fn parse(text: &str, switch: &str) -> Result<Target, String> {
         let bad = |why: &str| {
             format!("controller {text:?}: {why}; write tcp:10.0.0.1:6653 or unix:/path/to/socket")
@@ -89,18 +88,18 @@ enum State {
 
 /// A connection of the switch with a controller, or with a management client.
 pub(super) struct Connection {
-    /// Who is dialled; `None` for somebody who dialled us, and who is not called back.
+    /// The address to dial; `None` for a management client, which has connected itself.
     target: Option<Target>,
     state: State,
     pause: Duration,
     input: Vec<u8>,
     output: Vec<u8>,
-    /// Why it is not open.
+    /// Why it is not connected.
     pub(super) trouble: String,
 }
 
 impl Connection {
-    /// To a controller, at once.
+    /// A connection to a controller, to be dialled at once.
     pub(super) fn to(target: Target, now: Time) -> Connection {
         Connection {
             target: Some(target),
@@ -112,7 +111,7 @@ impl Connection {
         }
     }
 
-    /// Of somebody who dialled us.
+    /// The connection of a client.
     pub(super) fn of(stream: UnixStream, id: ConnId) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
         Ok(Connection {
@@ -133,12 +132,12 @@ impl Connection {
         if let State::Open(_, id) = &self.state { Some(*id) } else { None }
     }
 
-    /// True when it is of no use any more.
+    /// Whether it has ended for good.
     pub(super) fn is_over(&self) -> bool {
         self.target.is_none() && !matches!(self.state, State::Open(..))
     }
 
-    /// What to wait for, if for anything: the descriptor, and whether it is to be written to.
+    /// The descriptor to wait for, if any, and whether to wait for writing.
     pub(super) fn descriptor(&self) -> Option<(BorrowedFd<'_>, bool)> {
         match &self.state {
             State::Pausing { .. } => None,
@@ -151,8 +150,8 @@ impl Connection {
         if let State::Pausing { until } = &self.state { Some(*until) } else { None }
     }
 
-    /// Dials when it is time to, and finds out what became of it. True when it has just been
-    /// opened: then [`Connection::open`] is to follow.
+    /// Dials when it is time, and checks the result. True when the connection was just established:
+    /// [`Connection::open`] has to follow.
     pub(super) fn advance(&mut self, now: Time) -> bool {
         let Some(target) = &self.target else { return false };
         match &self.state {
@@ -181,7 +180,7 @@ impl Connection {
         }
     }
 
-    /// It has a number from now on.
+    /// Sets its number.
     pub(super) fn open(&mut self, id: ConnId, now: Time) {
         let old = std::mem::replace(&mut self.state, State::Pausing { until: now });
         if let State::Dialling(socket) | State::Open(socket, _) = old {
@@ -190,12 +189,12 @@ impl Connection {
         self.trouble.clear();
     }
 
-    /// The peer is one that speaks OpenFlow: the next pause is a short one again.
+    /// The peer speaks OpenFlow: the next pause is the shortest again.
     pub(super) fn is_good(&mut self) {
         self.pause = PAUSES.0;
     }
 
-    /// Ends it, sends what it can of what waits, and dials again after a pause.
+    /// Closes it after sending what it can, and schedules the next dial.
     pub(super) fn close(&mut self, why: &str, now: Time) {
         let _ = self.flush();
         self.state = State::Pausing { until: now + self.pause };
@@ -205,14 +204,14 @@ impl Connection {
         why.clone_into(&mut self.trouble);
     }
 
-    /// Reads what is there.
+    /// Reads the waiting bytes.
     ///
     /// # Errors
     /// When it has ended.
     pub(super) fn fill(&mut self) -> io::Result<()> {
         let State::Open(socket, _) = &self.state else { return Ok(()) };
         let mut piece = [0u8; 16 << 10];
-        // A bound: packets are waiting, too.
+        // A limit, since packets are waiting too.
         for _ in 0..16 {
             match (&*socket).read(&mut piece) {
                 Ok(0) => {
@@ -227,8 +226,8 @@ impl Connection {
         Ok(())
     }
 
-    /// The whole messages that have come; what is no message yet stays. They are handed out by
-    /// value, so that who carries them out may send by this connection.
+    /// The whole messages that have come; an incomplete one stays. They are returned by value, so
+    /// that executing them may send on this connection.
     pub(super) fn take(&mut self) -> (Vec<u8>, Result<usize, FrameError>) {
         let mut rest = &self.input[..];
         loop {
@@ -245,8 +244,8 @@ impl Connection {
         (all, Ok(whole))
     }
 
-    /// Takes messages that are to be sent. False when too much waits already: then it is to be
-    /// closed.
+    /// Queues messages. False if too many bytes wait already: the caller has to close the
+    /// connection.
     pub(super) fn put(&mut self, bytes: &[u8]) -> bool {
         if !matches!(self.state, State::Open(..)) {
             return true;
@@ -258,7 +257,7 @@ impl Connection {
         self.output.len() <= WAITING.1
     }
 
-    /// Sends what waits, as far as it is taken.
+    /// Sends waiting bytes as far as the socket accepts them.
     ///
     /// # Errors
     /// When it has ended.

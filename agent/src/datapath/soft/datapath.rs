@@ -1,10 +1,10 @@
-//! The soft switch: an [`Engine`] per switch, in this process. Queues and classes are the kernel's
-//! HTB, as for Open vSwitch; a flow's queue selects the class.
+//! The soft switch: one [`Engine`] per switch, in this process. Queues and classes are those of the
+//! kernel's HTB, as for Open vSwitch; a flow's queue selects the class.
 //!
-//! A switch lives as long as the agent. The next process takes over: it finds the flows that were
-//! kept in the state folder (every second, where they have changed) and forwards by them before a
-//! controller is there; between the two nothing is forwarded. Each port is locked by an abstract
-//! socket in the network namespace, which is gone when its process is: a second agent on the same
+//! A switch lives as long as the agent's process. The next process restores the flows that were
+//! saved in the state folder (every second, if they have changed) and forwards by them before a
+//! controller is connected; in between nothing is forwarded. Each port is locked by an abstract
+//! socket in the network namespace, which vanishes with its process: a second agent on the same
 //! interface is refused.
 
 use super::SwitchDump;
@@ -30,33 +30,33 @@ use tandem_linux::link::{self};
 use tandem_linux::link_monitor::{End, LinkMonitor};
 use tandem_linux::netlink::Netlink;
 
-/// Makes the way to the wires of a switch.
+/// Creates the packet I/O of a switch.
 pub type MakeIo = Box<dyn Fn(&Switch) -> Result<Box<dyn PacketIo>, String> + Send>;
 
-/// What others than interfaces know of the ports of a switch.
+/// State of a switch's ports that does not come from interfaces.
 #[derive(Clone)]
 pub struct Ports {
-    /// Whether they have links, by number.
+    /// Their link state, by number.
     pub talk: Talk,
     /// Ports without an interface.
     pub bare: BTreeSet<u32>,
 }
 
-/// The datapath of switches that live in this process.
+/// The datapath of switches inside this process.
 pub struct Soft {
     pub(super) folder: PathBuf,
     pub(super) kind: &'static str,
     pub(super) make: MakeIo,
     pub(super) switches: Vec<SwitchConfig>,
     pub(super) known: BTreeMap<String, Ports>,
-    /// A port of them was refused when they were last applied.
+    /// A port of them was refused in the last application.
     pub(super) withheld: bool,
     pub(super) controller: Address,
-    /// Who may use the switches' management sockets.
+    /// The group whose members may use the switches' management sockets.
     pub(super) group: Option<String>,
-    /// Open vSwitch's database, where there is one: its ports are not free.
+    /// Open vSwitch's database, if there is one: its ports cannot be used here.
     pub(super) database: PathBuf,
-    /// A switch can live in a daemon only.
+    /// Switches run only in a daemon.
     pub(super) mode: RunMode,
     pub(super) shaping: Shaping,
     pub(super) admin_state: PortAdminState,
@@ -64,11 +64,11 @@ pub struct Soft {
     pub(super) left: Vec<String>,
     pub(super) made: Vec<Switch>,
     pub(super) running: Arc<Mutex<Running>>,
-    /// Ends the thread that hears of interfaces.
+    /// Ends the thread that watches interfaces.
     pub(super) watch: Option<End>,
     pub(super) ethtool: Option<Ethtool>,
     pub(super) notices: Vec<Fault>,
-    /// When switches that do not run were tried again, and what came of it.
+    /// When switches that do not run were last tried again, and the result.
     pub(super) tried: Option<Instant>,
     pub(super) missing: Vec<Fault>,
 }
@@ -77,7 +77,7 @@ pub struct Soft {
 const AGAIN: Duration = Duration::from_secs(5);
 
 impl Soft {
-    /// With what a configuration says, for its switches of this kind.
+    /// For the switches of this kind in a configuration.
     pub fn new(
         config: &Config,
         switches: Vec<SwitchConfig>,
@@ -85,7 +85,7 @@ impl Soft {
         mode: RunMode,
         make: MakeIo,
     ) -> Soft {
-        // Apart from another datapath's: each gives back only what it has taken.
+        // Separate from that of other datapaths: each restores only what it has changed.
         let folder = config.state.join(kind);
         Soft {
             shaping: Shaping::open(&folder),
@@ -112,14 +112,14 @@ impl Soft {
         }
     }
 
-    /// With what others know of the ports of some switches.
+    /// With the state of some switches' ports that does not come from interfaces.
     #[must_use]
     pub fn with_port_status(mut self, known: BTreeMap<String, Ports>) -> Soft {
         self.known = known;
         self
     }
 
-    /// The switches with those of their ports that have interfaces.
+    /// The switches with only those of their ports that have interfaces.
     fn with_interfaces(&self, switches: &[Switch]) -> Vec<Switch> {
         let mut switches = switches.to_vec();
         for switch in &mut switches {
@@ -130,7 +130,7 @@ impl Soft {
         switches
     }
 
-    /// Faults of ports that do not run here and whose interfaces are somebody else's.
+    /// Faults of ports that do not run here and whose interfaces are in use.
     fn not_free(&self, wanted: &[Switch]) -> Vec<Fault> {
         let mut new = self.with_interfaces(wanted);
         {
@@ -145,12 +145,12 @@ impl Soft {
             return Vec::new();
         }
         let Ok(all) = Netlink::open().and_then(|mut n| link::list_bare(&mut n)) else { return Vec::new() };
-        // A database that does not answer has no ports that forward.
+        // If the database does not answer, its ports do not forward.
         let there = ovs::ports_there(&self.database).unwrap_or_default();
         occupied::refuse(&new, &all, &there, false)
     }
 
-    /// Hears of interfaces from now on.
+    /// Starts to watch interfaces.
     fn listen(&mut self) -> Result<(), String> {
         if self.watch.is_some() {
             return Ok(());
@@ -194,7 +194,7 @@ impl Soft {
 
 impl Drop for Soft {
     fn drop(&mut self) {
-        // The thread that hears of interfaces may hold them for a moment longer than this lives.
+        // The thread that watches interfaces may hold a reference for a moment longer.
         shared(&self.running).0.clear();
     }
 }
@@ -258,14 +258,14 @@ impl Datapath for Soft {
         {
             outcome.faults.push(Fault::new("", None, why));
         }
-        // What is refused now is wanted all the same, and tried again.
+        // Refused parts stay wanted, and are tried again.
         (self.wanted, self.left) = (wanted.to_vec(), left.to_vec());
         let mut refused_ports = self.not_free(wanted);
         let mut wanted = wanted.to_vec();
         withhold(&mut wanted, &refused_ports);
         match self.shaping.prepare(&self.with_interfaces(&wanted), None) {
             Ok(faults) => refused_ports.extend(faults),
-            // What could not be looked at is not touched.
+            // A port whose interface cannot be checked is not changed.
             Err(error) => {
                 outcome.faults.extend(wanted.iter().map(|s| Fault::new(&s.name, None, error.to_string())));
                 return outcome;
@@ -277,7 +277,7 @@ impl Datapath for Soft {
         self.engines(&wanted, left, &mut outcome);
         let refused: Vec<String> =
             outcome.faults.iter().filter(|f| f.port.is_none()).map(|f| f.switch.clone()).collect();
-        // The locks decide whose ports they are; what another agent has is not shaped either.
+        // The locks decide which agent has a port; a port of another agent is not shaped either.
         let (changes, faults) = self.refresh();
         outcome.changes += changes;
         let mut made: Vec<Switch> = wanted.into_iter().filter(|s| !refused.contains(&s.name)).collect();
@@ -297,7 +297,8 @@ impl Datapath for Soft {
         let (changes, faults) = self.raise(&made, &left);
         outcome.changes += changes;
         outcome.faults.extend(faults);
-        // The kernel reports what was set up; who asks at once is to see it, too.
+        // Reads the link states again after the setup, so that a report right after this call has
+        // them.
         outcome.faults.extend(self.refresh().1.into_iter().filter(|f| f.port.is_none()));
         self.made = made;
         outcome
@@ -314,8 +315,8 @@ impl Datapath for Soft {
             let (wanted, left) = (self.wanted.clone(), self.left.clone());
             return self.apply(&wanted, &left, Adopt::No);
         }
-        // A switch that could not be started (its card was not there, or is another agent's) is
-        // tried again, and so is a port that was somebody else's.
+        // Tries again: a switch that could not be started (its card was missing, or in use by
+        // another agent), and a port whose interface was in use.
         let missing =
             self.withheld || self.wanted.iter().any(|s| !shared(&self.running).0.contains_key(&s.name));
         if missing && self.tried.is_none_or(|t| t.elapsed() >= AGAIN) {
@@ -343,7 +344,8 @@ impl Datapath for Soft {
                     outcome.changes += changes;
                     said.extend(faults);
                 }
-                // Who reads them comes every second; a bound for who never comes.
+                // The session reads the notices every second; the limit is for when there is no
+                // session.
                 const MOST: usize = 256;
                 self.notices.extend(said);
                 self.notices.truncate(MOST);
@@ -389,7 +391,7 @@ impl Datapath for Soft {
     }
 }
 
-/// Takes the ports that something speaks against out of what is wanted.
+/// Removes the refused ports from the wanted ones.
 pub(in crate::datapath) fn withhold(wanted: &mut [Switch], faults: &[Fault]) {
     for switch in wanted {
         let is_refused =

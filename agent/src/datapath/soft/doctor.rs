@@ -1,4 +1,4 @@
-//! What `tandem-agent doctor` looks at for the agent's own switch.
+//! The checks of `tandem-agent doctor` for the soft switch.
 
 use crate::config::Config;
 use crate::doctor::Findings;

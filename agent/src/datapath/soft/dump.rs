@@ -1,5 +1,4 @@
-//! What a switch shows of itself, for people: its controllers and its flows, in the words of
-//! `ovs-ofctl`.
+//! The state of a switch for people: its controllers and its flows, in the syntax of `ovs-ofctl`.
 
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -9,19 +8,19 @@ use tandem_openflow::of13::port;
 use tandem_openflow::switch::Switch;
 use tandem_openflow::table::{Criteria, FieldId, Instructions, Op};
 
-/// What a switch shows of itself.
+/// The state of a switch.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SwitchDump {
-    /// Its controllers, each with why it is not connected; empty when it is.
+    /// Its controllers, each with the reason why it is not connected; empty if it is.
     pub controllers: Vec<(String, String)>,
-    /// What people should know of what is under it, a line each.
+    /// Remarks on its packet I/O, such as on a card, a line each.
     #[serde(default)]
     pub about: Vec<String>,
     /// Its flows.
     pub flows: Vec<DumpedFlow>,
 }
 
-/// A flow, for people.
+/// A flow as text.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DumpedFlow {
     /// Its table.
@@ -30,19 +29,19 @@ pub struct DumpedFlow {
     pub priority: u16,
     /// Its cookie.
     pub cookie: u64,
-    /// What it is for.
+    /// Its match.
     pub matches: String,
-    /// What it does.
+    /// Its actions.
     pub does: String,
-    /// Packets that it was for.
+    /// Packets that matched.
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Where it lives, if anywhere but in this program.
+    /// Where else it is held, such as in a row of a card.
     pub place: Option<String>,
 }
 
-/// The flows of a switch, by table, the highest priority first.
+/// The flows of a switch, by table and descending priority.
 pub(super) fn flows(switch: &Switch) -> Vec<DumpedFlow> {
     let mut all = Vec::new();
     for (table, flows) in (0u8..).zip(&switch.pipeline().tables) {
@@ -228,11 +227,11 @@ fn op(op: &Op) -> String {
     }
 }
 
-/// Value and field of an action that sets one by its name in OpenFlow.
+/// Value and name of the field of a set-field action, by its OpenFlow name.
 fn set_field(op: &Op) -> (String, &'static str) {
     let mac = |mac: &[u8; 6]| Mac(*mac).to_string();
     let four = |address: &u32| Ipv4Addr::from_bits(*address).to_string();
-    // An address is set in halves; which bits an action sets is in its mask.
+    // An address is set in two halves, which the mask shows.
     let high =
         |half: &[u8; 8]| format!("{}/64", Ipv6Addr::from_bits(u128::from(u64::from_be_bytes(*half)) << 64));
     let low = |half: &[u8; 8]| {
@@ -267,7 +266,7 @@ fn set_field(op: &Op) -> (String, &'static str) {
         Op::SetMplsBos(bottom) => (bottom.to_string(), "mpls_bos"),
         Op::SetPbbIsid(service) => (service.to_string(), "pbb_isid"),
         Op::SetTunnelId(tunnel) => (format!("{:#x}", u64::from_be_bytes(*tunnel)), "tun_id"),
-        // Those above have names of their own.
+        // The other actions are handled above.
         other => (format!("{other:?}"), "?"),
     }
 }

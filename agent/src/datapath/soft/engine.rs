@@ -1,5 +1,5 @@
-//! One switch, on one thread: waits for packets, controllers, time-outs and orders, and does one
-//! after the other.
+//! One switch on one thread: it waits for packets, controllers, time-outs and orders, and handles
+//! one event after the other.
 //!
 //! ```text
 //! ports --batch--> Switch::on_packet --transmit--> ports   (the hot path: a batch comes, each
@@ -8,8 +8,8 @@
 //! datapath --orders--> ports and controllers that are wanted
 //! ```
 //!
-//! Nothing here waits for anything but the next event; a controller that does not answer, and a
-//! port that is gone, hold nobody up.
+//! Nothing blocks except the wait for the next event: a controller that does not answer, or a port
+//! that is gone, delays nothing else.
 
 use super::connection::{Connection, Target};
 use super::dump::{SwitchDump, flows};
@@ -31,28 +31,27 @@ use tandem_model::Time;
 use tandem_model::rate_limit::RateLimiter;
 use tandem_openflow::switch::{Config, Switch};
 
-/// What an event is about: the kind in the high half, its number in the low one.
+/// The source of an event: its kind in the high half, its number in the low one.
 const WAKE: u64 = 0;
 const LISTENER: u64 = 1 << 32;
 const CONNECTION: u64 = 2 << 32;
 const PORT: u64 = 3 << 32;
 const KIND: u64 = !0 << 32;
 
-/// Messages that tell counters, or end them: OFPT_FLOW_MOD, OFPT_STATS_REQUEST of 1.0,
+/// Messages that report or clear counters: OFPT_FLOW_MOD, OFPT_STATS_REQUEST of 1.0,
 /// OFPT_MULTIPART_REQUEST of 1.3.
 const COUNTED: [u8; 3] = [14, 16, 18];
 
-/// Stack of an engine's thread: nothing on its way is deep.
+/// Stack of an engine's thread, which makes no deep calls.
 const STACK: usize = 512 << 10;
-/// Events taken at once.
+/// Events fetched at once.
 const EVENTS: usize = 64;
-/// Who may look at the switch at the same time, besides its controllers.
+/// The most management clients at the same time, besides the controllers.
 const MANAGEMENT_CLIENTS: usize = 16;
 /// Orders that wait for the switch's thread. They come from two threads (the worker's and the one
-/// that hears of links), which wait for most of them; one more than that many makes its sender
-/// wait, too.
+/// that watches links), which wait for most of them; when the queue is full, a sender waits too.
 const ORDERS: usize = 16;
-/// The least MTU that batches have room for.
+/// The MTU that batches have room for at least.
 const MTU: u32 = 1500;
 
 enum Order {
@@ -63,14 +62,14 @@ enum Order {
     End,
 }
 
-/// A switch that runs. It ends with this.
+/// A running switch. Dropping it ends the switch.
 pub struct Engine {
     orders: mpsc::SyncSender<Order>,
     wake: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The engine's thread has ended, which it does not do by itself.
+/// The engine's thread has ended, which happens only by a panic.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the switch's engine has ended; the agent's log says why, and starting the agent again starts it again"
@@ -78,12 +77,12 @@ pub struct Engine {
 pub struct Ended;
 
 impl Engine {
-    /// Starts a switch without ports and controllers, in the thread's network namespace. Whoever
-    /// dials `management`, and may, speaks OpenFlow with it as a controller does
-    /// (`ovs-ofctl dump-flows unix:SOCKET`). It begins with `flows`, as [`Engine::kept`] gave them.
+    /// Starts a switch without ports and controllers, in the thread's network namespace. A
+    /// permitted client that connects to `management` can use OpenFlow like a controller
+    /// (`ovs-ofctl dump-flows unix:SOCKET`). It starts with `flows`, as returned by
+    /// [`Engine::kept`].
     ///
-    /// # Errors
-    /// When the kernel gives no thread or descriptors.
+    /// When the kernel refuses a thread or descriptors.
     pub fn start(
         name: &str,
         cfg: Config,
@@ -121,7 +120,7 @@ impl Engine {
             flow_checkpoint::restore(&mut core.switch, &flows, core.runtime.now);
             core.run();
         };
-        // 15 bytes is what the kernel shows of a thread's name.
+        // The kernel shows 15 bytes of a thread's name.
         let thread = std::thread::Builder::new().name(name.chars().take(15).collect()).stack_size(STACK);
         Ok(Engine { orders, wake, thread: Some(thread.spawn(run)?) })
     }
@@ -138,8 +137,8 @@ impl Engine {
         receiver.recv().map_err(|_| Ended)
     }
 
-    /// Its ports are these from now on. What could not be done, by port; such a port is one without
-    /// a link, and is tried again with the next call.
+    /// Sets its ports. Returns the faults by port; such a port has no link, and is tried again with
+    /// the next call.
     ///
     /// # Errors
     /// When the engine has ended.
@@ -147,7 +146,7 @@ impl Engine {
         self.ask(|reply| Order::Ports(ports, reply))
     }
 
-    /// Its controllers are these from now on.
+    /// Sets its controllers.
     ///
     /// # Errors
     /// When the engine has ended.
@@ -155,12 +154,12 @@ impl Engine {
         self.order(Order::Controllers(targets))
     }
 
-    /// False when its thread has ended.
+    /// False if its thread has ended.
     pub fn runs(&self) -> bool {
         self.thread.as_ref().is_some_and(|t| !t.is_finished())
     }
 
-    /// What it is now.
+    /// Its present state.
     ///
     /// # Errors
     /// When the engine has ended.
@@ -168,8 +167,8 @@ impl Engine {
         self.ask(Order::Dump)
     }
 
-    /// What the next process is to begin with, and the state of the tables that it is from; `None`
-    /// when they are as they were at `last`.
+    /// The flows for the next process, with the generation of the tables; `None` if they are
+    /// unchanged since `last`.
     ///
     /// # Errors
     /// When the engine has ended.
@@ -187,8 +186,8 @@ impl Drop for Engine {
     }
 }
 
-/// Nanoseconds since the epoch that never go back: the system's clock when it started, and what has
-/// passed since.
+/// A clock in nanoseconds since the epoch that never goes back: the system's time at the start, and
+/// the time passed since.
 struct Clock(Time, Instant);
 
 impl Clock {
@@ -212,10 +211,10 @@ struct Core {
     wake: Arc<EventFd>,
     orders: mpsc::Receiver<Order>,
     management: Option<(UnixListener, LocalPeers)>,
-    /// Log lines about management clients that are turned away.
+    /// Limits log lines about management clients that are refused.
     refusals: RateLimiter,
     clock: Clock,
-    /// When the way to the wires wants to be tended.
+    /// When the packet I/O has to be polled next.
     next_offload_poll: Option<Time>,
 }
 
@@ -260,12 +259,12 @@ impl Core {
         }
     }
 
-    /// The hot path.
+    /// Forwards the packets of a port: the hot path.
     fn packets(&mut self, port: u32) {
         self.runtime.now = self.clock.now();
         self.batch.clear();
         if let Err(error) = self.runtime.io.receive(port, &mut self.batch, self.runtime.now) {
-            // The interface went down or away, of which the ports' keeper hears otherwise.
+            // The interface is down or gone; the watch of interfaces reports that.
             tracing::debug!("switch {} port {port}: {error}", self.name);
         }
         for (in_port, frame) in self.batch.frames() {
@@ -274,19 +273,18 @@ impl Core {
         self.runtime.io.flush(self.runtime.now);
     }
 
-    /// How long nothing is to be done.
+    /// Time until the next deadline.
     fn patience(&self) -> EpollTimeout {
         let dialling = self.runtime.slots.iter().filter_map(|s| s.connection.next_deadline());
         let next = dialling.chain(self.switch.next_deadline()).chain(self.next_offload_poll).min();
         let Some(next) = next else { return EpollTimeout::NONE };
         let left = next.since(self.clock.now());
-        // Rounded up, so that it is not woken before there is something to do.
+        // Rounded up, so that the thread does not wake before the deadline.
         let left = (left + Duration::from_micros(999)).min(Duration::from_secs(3600));
         EpollTimeout::try_from(left).unwrap_or(EpollTimeout::ZERO)
     }
 
-    /// Time-outs of the switch, and connections that are to be dialled. True when the tables may
-    /// have changed.
+    /// Handles the switch's time-outs and due connections. True when the tables may have changed.
     fn timers(&mut self) -> bool {
         let now = self.runtime.now;
         for n in 0..self.runtime.slots.len() {
@@ -307,7 +305,7 @@ impl Core {
 
     fn opened(&mut self, n: usize) {
         let now = self.runtime.now;
-        // What the switch greets with is kept until the connection has its number.
+        // The switch's HELLO is buffered until the connection has its number.
         let mut first = PendingBytes::default();
         let id = self.switch.connected(now, &mut first);
         let Some(slot) = self.runtime.slots.get_mut(n) else { return };
@@ -343,7 +341,7 @@ impl Core {
         }
     }
 
-    /// Something has happened on a connection. True when messages were carried out.
+    /// Handles an event on a connection. True when messages were executed.
     fn controller(&mut self, key: u64) -> bool {
         let Some(n) = self.runtime.slots.iter().position(|s| s.key == key) else { return false };
         let now = self.runtime.now;
@@ -382,7 +380,8 @@ impl Core {
         any
     }
 
-    /// Sends what controllers are to get, ends what is over, and waits for what is new.
+    /// Sends what waits for controllers, closes connections that have ended, and registers new
+    /// ones.
     fn finish(&mut self) {
         for n in 0..self.runtime.slots.len() {
             let slot = &mut self.runtime.slots[n];

@@ -1,9 +1,9 @@
 //! A switch's flows as bytes, so that the next process of the agent forwards by them before a
-//! controller is there.
+//! controller is connected.
 //!
-//! They are FLOW_MOD messages in the words that their controllers chose, one behind the other. Not
-//! among them: flows with a time-out (they come again by themselves) and flows that use a group or
-//! a meter (those are the controller's to make first). Counters begin anew.
+//! They are FLOW_MOD messages in sequence, as the controllers sent them. Left out are flows with a
+//! time-out (they are temporary) and flows that use a group or a meter (which the controller has to
+//! add first). Counters start at zero.
 
 use super::runtime::PendingBytes;
 use tandem_model::Time;
@@ -15,7 +15,7 @@ use tandem_openflow::{framing, header, of10, of13};
 /// OFP_NO_BUFFER, OFPP_ANY and OFPG_ANY.
 const ANY: u32 = u32::MAX;
 
-/// The flows that are kept.
+/// Writes the flows.
 pub(super) fn write(switch: &Switch) -> Vec<u8> {
     let mut out = Vec::new();
     let mut lost: Option<(usize, String)> = None;
@@ -72,8 +72,7 @@ fn is_kept(flow: &Flow) -> bool {
     flow.idle.is_zero() && flow.hard.is_zero() && !groups && does.meter.is_none()
 }
 
-/// Puts flows that were kept back, as a controller would. What the switch does not take is left
-/// out.
+/// Restores saved flows, as a controller would add them. Flows that the switch refuses are skipped.
 pub(super) fn restore(switch: &mut Switch, bytes: &[u8], now: Time) {
     for version in [header::V10, header::V13] {
         let mut sink = PendingBytes::default();
@@ -91,13 +90,13 @@ pub(super) fn restore(switch: &mut Switch, bytes: &[u8], now: Time) {
     }
 }
 
-/// How many flows a switch takes of such bytes, and another one of what the first has written down:
-/// the whole way of the file, for tests and the fuzz target `files`.
+/// The number of flows that a switch restores from these bytes, after a second switch has restored
+/// what the first one wrote: the whole cycle of the file, for tests and the fuzz target `files`.
 pub fn restored(bytes: &[u8]) -> usize {
     let mut switch = Switch::new(Config::default());
     restore(&mut switch, bytes, Time::ZERO);
     let again = write(&switch);
-    // What is written down of what was taken is taken by the next process, too.
+    // Flows that were restored and written again are restored by the next process too.
     let mut next = Switch::new(Config::default());
     restore(&mut next, &again, Time::ZERO);
     next.pipeline().tables.iter().map(|t| t.iter().count()).sum()
@@ -109,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// A file that was cut off, or is damaged, gives the flows that can be read.
+        /// From a truncated or damaged file, the flows that can be read are restored.
         #[test]
         fn any_bytes_are_flows_or_left_out(
             parts in prop::collection::vec(

@@ -1,8 +1,8 @@
-//! What stands between a switch's tables and its wires: the one seam of the soft switch.
+//! The interface between a switch's tables and its packets.
 //!
-//! [`PacketSocketIo`](super::packet_socket_io::PacketSocketIo) are packet sockets. Something else
-//! can be put here, or in front of it: a network card that looks packets up itself hands on only
-//! those that its own rules do not decide ([`PacketIo::receive`]), takes what the tables decide
+//! [`PacketSocketIo`](super::packet_socket_io::PacketSocketIo) uses packet sockets. Another
+//! implementation can replace or wrap it: a network card with its own look-up passes on only the
+//! packets that its rules do not match ([`PacketIo::receive`]), sends those that the tables forward
 //! ([`PacketIo::transmit`]), and follows the tables ([`PacketIo::poll_offload`]).
 //!
 //! All calls come from the engine's one thread. Ports have their OpenFlow numbers throughout.
@@ -14,75 +14,74 @@ use tandem_model::Time;
 use tandem_openflow::switch::{PortCounters, Switch};
 use tandem_openflow::table::{Criteria, Instructions};
 
-/// A port as the engine wants it: an interface that is there.
+/// A port with an existing interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IoPort {
     /// OpenFlow number.
     pub number: u32,
     /// The interface's name.
     pub interface: String,
-    /// The interface's number: another one under the same name is another interface.
+    /// The interface's number: another number under the same name is another interface.
     pub index: u32,
     /// The longest packet, in bytes, without the Ethernet header.
     pub mtu: u32,
-    /// How many classes there are: queues 0 to `queues` - 1.
+    /// Number of classes: queues are numbered 0 to `queues` - 1.
     pub queues: u32,
 }
 
-/// What was lost on the way between wire and tables at a port, since it was made.
+/// Packets lost between interface and tables at a port, since it was created.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct IoDrops {
-    /// Received, but nobody had time or room for it.
+    /// Received, and dropped for lack of time or room.
     pub received: u64,
-    /// Received, and longer than the port's packets can be.
+    /// Received, and longer than the port's packets may be.
     pub oversized: u64,
-    /// Decided, and not taken by the port (a full queue; a port that is down).
+    /// Forwarded, and refused by the port (a full queue; a port that is down).
     pub sent: u64,
 }
 
 /// Moves the packets of one switch between its ports and its tables.
 pub trait PacketIo: Send {
-    /// Makes the ports these and no others; those that stay as they were go on undisturbed. What
-    /// could not be done, by port; such a port is not there, and is tried again with the next call.
+    /// Sets the ports; unchanged ones are not disturbed. Returns the faults by port; such a port
+    /// does not exist, and is tried again with the next call.
     fn set_ports(&mut self, ports: &[IoPort]) -> Vec<(u32, String)>;
 
-    /// What becomes readable when something can be received, each with the number that
-    /// [`PacketIo::receive`] is then given. Asked for after every [`PacketIo::set_ports`].
+    /// Descriptors that become readable when packets wait, each with the number to pass to
+    /// [`PacketIo::receive`]. Called after every [`PacketIo::set_ports`].
     fn descriptors(&self) -> Vec<(u32, BorrowedFd<'_>)>;
 
-    /// Appends what has come in to the (empty) batch, each frame with its port as the tag; does not
-    /// wait. `from` is one of the numbers of [`PacketIo::descriptors`]. What is left is received
+    /// Appends waiting frames to the (empty) batch, each with its port as the tag; does not block.
+    /// `from` is one of the numbers of [`PacketIo::descriptors`]. Remaining frames are received
     /// with the next call.
     ///
-    /// # Errors
     /// When the port is down or gone; the engine goes on.
     fn receive(&mut self, from: u32, batch: &mut Batch, now: Time) -> io::Result<()>;
 
-    /// Takes a frame that is to leave by a port; `None` is no queue in particular. It need not
-    /// leave before [`PacketIo::flush`].
+    /// Accepts a frame to be sent out of a port; `None` is no particular queue. It may be held
+    /// until [`PacketIo::flush`].
     fn transmit(&mut self, port: u32, queue: Option<u32>, frame: &[u8], now: Time);
 
-    /// Sends all that was taken. Called at least once between two waits.
+    /// Sends all accepted frames. Called at least once between two waits.
     fn flush(&mut self, now: Time);
 
-    /// What was lost.
+    /// The packets lost at a port.
     fn losses(&mut self, port: u32) -> IoDrops;
 
-    /// Called after messages of controllers were carried out, after the switch's own time-outs, and
-    /// when it wants to be (what it returned last): for whoever follows the tables, counts what it
-    /// forwarded, or has to look after itself. Sockets have nothing to do here.
+    /// Called after messages of controllers were executed, after the switch's time-outs, and at the
+    /// time that it returned last: for an implementation that follows the tables, counts packets
+    /// that it forwarded, or needs upkeep. Sockets do nothing here.
     fn poll_offload(&mut self, switch: &mut Switch, now: Time) -> Option<Time> {
         let _ = (switch, now);
         None
     }
 
-    /// Called before the tables' counters are reported or decide over time-outs: whoever forwards
-    /// by itself brings them up to date.
+    /// Called before the tables' counters are reported or decide time-outs: an implementation that
+    /// forwards by itself updates them.
     fn refresh_counters(&mut self, switch: &mut Switch, now: Time) {
         let _ = (switch, now);
     }
 
-    /// Whether a flow can be done at all; asked before it is added or changed.
+    /// Whether a flow is supported; called before it is added or changed.
     ///
     /// # Errors
     /// With the reason, as text.
@@ -91,19 +90,19 @@ pub trait PacketIo: Send {
         Ok(())
     }
 
-    /// A port's counters, where others count than its interface.
+    /// A port's counters, if they are not those of its interface.
     fn port_counters(&mut self, port: u32) -> Option<PortCounters> {
         let _ = port;
         None
     }
 
-    /// Switches a port on or off; false when that is its interface's matter.
+    /// Turns a port on or off; false if the interface has to be set up or down instead.
     fn set_port(&mut self, port: u32, up: bool) -> bool {
         let _ = (port, up);
         false
     }
 
-    /// What people should know of it, a line each.
+    /// Remarks for people, a line each.
     fn about(&self) -> Vec<String> {
         Vec::new()
     }

@@ -1,5 +1,4 @@
-//! Starting and ending the engines of switches, and writing down the flows that the next process
-//! begins with.
+//! Starts and ends the engines of switches, and saves the flows for the next process.
 
 use super::datapath::Soft;
 use super::running::{RunningSwitch, is_other, shared};
@@ -11,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tandem_openflow::switch::{Config, Description};
 
-/// OpenFlow version bytes, from the words that Open vSwitch has for them.
+/// OpenFlow version bytes from Open vSwitch's names.
 pub(super) fn versions(protocols: &[String]) -> Result<Vec<u8>, String> {
     let version = |word: &String| match word.as_str() {
         "OpenFlow10" => Ok(1),
@@ -26,7 +25,7 @@ pub(super) fn targets(switch: &Switch) -> Result<Vec<Target>, String> {
 }
 
 impl Soft {
-    /// What it is made of, in the words of OFPMP_DESC.
+    /// The configuration of a switch, with its kind in the description (OFPMP_DESC).
     pub(super) fn switch_config(&self, switch: &Switch) -> Result<Config, String> {
         Ok(Config {
             dpid: switch.datapath_id,
@@ -38,7 +37,7 @@ impl Soft {
                 serial: "None".into(),
                 datapath: switch.name.clone(),
             },
-            // A card looks a packet up once.
+            // A card has one look-up.
             tables: if self.kind == "netfpga" { 1 } else { Config::default().tables },
             ..Config::default()
         })
@@ -76,7 +75,7 @@ impl Soft {
         self.folder.join(format!("{switch}.flows"))
     }
 
-    /// Starts what is new, ends what is not wanted any more, and tells each its controllers.
+    /// Starts new engines, ends those that are no longer wanted, and sets the controllers of each.
     pub(super) fn engines(&mut self, wanted: &[Switch], left: &[String], outcome: &mut ApplyResult) {
         let running = self.running.clone();
         let mut running = shared(&running);
@@ -108,8 +107,7 @@ impl Soft {
         }
     }
 
-    /// Takes away switches whose thread has ended, which is a fault of this program; they are to be
-    /// started again.
+    /// Removes switches whose thread has ended by a panic, so that they are started again.
     pub(super) fn ended(&mut self) -> Vec<Fault> {
         let mut said = Vec::new();
         shared(&self.running).0.retain(|name, one| {
@@ -123,7 +121,7 @@ impl Soft {
         said
     }
 
-    /// Writes down the flows of switches whose tables have changed.
+    /// Saves the flows of switches whose tables have changed.
     pub(super) fn keep(&mut self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let running = self.running.clone();

@@ -1,5 +1,5 @@
-//! The soft switch: an OpenFlow switch in this program. The tables are `tandem_openflow::switch`,
-//! which does no I/O; here is what moves its packets and messages.
+//! The soft switch: an OpenFlow switch in this program. The tables are in
+//! `tandem_openflow::switch`, which does no I/O; this module moves packets and messages.
 //!
 //! ```text
 //! datapath (what is wanted) -> engine (one thread per switch) <-> connections (controllers)
@@ -7,8 +7,8 @@
 //!                                   io (the seam) <-> packet_socket_io
 //! ```
 //!
-//! [`io`] is where something else than sockets can be put, such as a card that forwards by itself
-//! what it can.
+//! [`io`] is where packet sockets can be replaced, for example by a card that forwards part of the
+//! packets itself.
 
 mod connection;
 mod datapath;

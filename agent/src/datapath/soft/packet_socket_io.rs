@@ -1,6 +1,6 @@
-//! Ports as packet sockets: one that receives per port, and one that sends per port and queue,
-//! whose priority names the class of the port's queueing. What a batch of packets leaves by each is
-//! sent with one system call.
+//! Ports on packet sockets: one that receives per port, and one that sends per port and queue,
+//! whose priority is the class of the port's queueing. The packets of a batch that leave by the
+//! same socket are sent with one system call.
 
 use super::io::{IoDrops, IoPort, PacketIo};
 use crate::queues;
@@ -10,28 +10,27 @@ use std::os::fd::{AsFd, BorrowedFd};
 use tandem_linux::packet::{Batch, MOST, Receiver, Transmitter};
 use tandem_model::Time;
 
-/// The handle of a port's queueing, as `queues::tree` makes it: the high half of a packet's
-/// priority, its class the low half.
+/// The handle of a port's queueing, as `queues::tree` sets it: the high half of a packet's
+/// priority; the class is the low half.
 const HANDLE: u32 = 1 << 16;
 
-/// Frames that wait are sent at the latest when there are so many bytes of them: a flood to many
-/// ports copies each frame.
+/// Waiting frames are sent once they have this many bytes: a flood to many ports copies each frame.
 const MOST_BYTES: usize = 1 << 20;
 
 struct Sender {
-    /// `None` when it could not be opened: what is to leave there is lost.
+    /// `None` if it could not be opened: its frames are lost.
     socket: Option<Transmitter>,
-    /// Where the frames lie that wait for it.
+    /// Ranges of the frames that wait for it.
     waiting: Vec<(u32, u32)>,
 }
 
 struct Wire {
     port: IoPort,
     receiver: Receiver,
-    /// The first is for packets of no queue, which the port's own filters put into a class; then by
-    /// queue. Each is opened when the first packet goes there.
+    /// The first is for packets without a queue, which the port's filters assign to a class; the
+    /// others are by queue. Each is opened with its first packet.
     senders: Vec<Option<Sender>>,
-    /// Lost where there was no socket.
+    /// Frames lost without a socket.
     lost: u64,
 }
 
@@ -39,13 +38,13 @@ struct Wire {
 #[derive(Default)]
 pub struct PacketSocketIo {
     wires: Vec<Wire>,
-    /// Where in `wires` a port is, by its number.
+    /// Index of a port in `wires`, by its number.
     at: BTreeMap<u32, usize>,
-    /// The port that was sent to last, and where it is: most packets of a batch go the same way.
+    /// The port that was sent to last, with its index: most packets of a batch go to the same port.
     last: Option<(u32, usize)>,
-    /// The frames that wait.
+    /// The waiting frames.
     data: Vec<u8>,
-    /// Who has frames that wait: wire and sender.
+    /// Sockets with waiting frames: wire and sender.
     due: Vec<(usize, usize)>,
 }
 
@@ -67,8 +66,8 @@ impl PacketIo for PacketSocketIo {
             });
             let wire = match kept {
                 Some(mut wire) => {
-                    // More or fewer queues: what leaves by one that is gone has no queue in
-                    // particular.
+                    // The number of queues has changed: frames to a queue that is gone have no
+                    // particular queue.
                     wire.senders.truncate(port.queues as usize + 1);
                     wire.port = port.clone();
                     wire
@@ -106,7 +105,7 @@ impl PacketIo for PacketSocketIo {
             }
         };
         let Some(wire) = self.wires.get_mut(at) else { return };
-        // A queue that the port has not is no queue.
+        // A queue that the port does not have counts as none.
         let n = queue.filter(|q| *q < wire.port.queues).map_or(0, |q| q as usize + 1);
         if wire.senders.len() <= n {
             wire.senders.resize_with(n + 1, || None);
@@ -136,8 +135,8 @@ impl PacketIo for PacketSocketIo {
             let Some(wire) = self.wires.get_mut(at) else { continue };
             let Some(Some(sender)) = wire.senders.get_mut(n) else { continue };
             match &mut sender.socket {
-                // A port that is down or gone loses what is sent there, which is counted; whoever
-                // keeps the ports hears of it otherwise.
+                // Frames to a port that is down or gone are lost and counted; the watch of
+                // interfaces reports the port.
                 Some(socket) => drop(socket.send(&self.data, &sender.waiting)),
                 None => wire.lost += sender.waiting.len() as u64,
             }

@@ -1,5 +1,5 @@
-//! The switches that run in this process, and what their engines know of ports: interfaces come, go
-//! and change their links, and each port is locked so that no second agent uses it.
+//! The running switches, and the ports of their engines: interfaces appear, vanish and change their
+//! links, and each port is locked against use by a second agent.
 
 use super::datapath::Ports;
 use super::io::IoPort;
@@ -17,24 +17,24 @@ use tandem_linux::link::{self, Interface};
 use tandem_linux::netlink::Netlink;
 use tandem_openflow::switch::Queue;
 
-/// The switches that run, shared with the thread that hears of interfaces.
+/// The running switches, shared with the thread that watches interfaces.
 #[derive(Default)]
 pub(super) struct Running(pub(super) BTreeMap<String, RunningSwitch>);
 
 pub(super) struct RunningSwitch {
     pub(super) engine: Engine,
-    /// What it was started as.
+    /// Its settings when it was started.
     pub(super) switch: Switch,
-    /// Its ports as they are wanted.
+    /// Its wanted ports.
     pub(super) ports: Vec<Port>,
-    /// Its ports as the engine has them.
+    /// The ports that its engine has.
     pub(super) sent: Vec<EnginePort>,
-    /// What speaks against the others.
+    /// The faults of the others.
     pub(super) faults: Vec<Fault>,
-    /// By interface number.
+    /// Locks by interface number.
     pub(super) locks: BTreeMap<u32, UnixDatagram>,
     pub(super) known: Option<Ports>,
-    /// The state of the tables whose flows were written down.
+    /// The generation of the tables whose flows were saved.
     pub(super) kept: u64,
 }
 
@@ -42,13 +42,13 @@ pub(super) fn shared(running: &Mutex<Running>) -> MutexGuard<'_, Running> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// True when a switch has to begin anew to become what is wanted.
+/// Whether a switch has to be restarted for the wanted settings.
 pub(super) fn is_other(one: &RunningSwitch, switch: &Switch) -> bool {
     (one.switch.datapath_id, &one.switch.protocols) != (switch.datapath_id, &switch.protocols)
 }
 
 impl Running {
-    /// Tells each engine what its ports are now. How many got something new.
+    /// Sends each engine its present ports. Returns how many have changed.
     pub(super) fn refresh(&mut self, ethtool: &mut Option<Ethtool>) -> Result<usize, String> {
         if self.0.is_empty() {
             return Ok(0);
@@ -79,7 +79,7 @@ impl RunningSwitch {
         let locks = std::mem::take(&mut self.locks);
         self.locks = locks.into_iter().filter(|(index, _)| wanted(*index)).collect();
         for port in &self.ports {
-            // One that is not there is reported by who shapes it, and comes back by itself.
+            // A missing interface is reported by the shaping, and is added when it appears.
             let link =
                 self.known.as_ref().and_then(|k| netfpga::shared(&k.talk).links.get(&port.number).copied());
             let Some(interface) = there.get(port.interface.as_str()) else {
@@ -108,7 +108,7 @@ impl RunningSwitch {
             port.port.up &= link.unwrap_or(true);
             ports.push(port);
         }
-        // Ports that could not be had are tried again, with or without a change.
+        // Ports that the engine could not open are tried again, even without a change.
         if ports == self.sent {
             return false;
         }
@@ -155,7 +155,7 @@ fn engine_port(port: &Port, interface: &Interface, speed: Option<u64>) -> Engine
     }
 }
 
-/// A port that has no interface.
+/// A port without an interface.
 fn bare_port(port: &Port, up: bool) -> EnginePort {
     let interface = Interface {
         index: u32::MAX - port.number,
@@ -174,7 +174,7 @@ fn bare_port(port: &Port, up: bool) -> EnginePort {
     bare
 }
 
-/// Why a port is not taken whose lock somebody else has.
+/// The fault of a port whose lock another process holds.
 fn locked(port: &Port, index: u32, error: &std::io::Error) -> String {
     format!(
         "{} is a port of another agent's switch on this machine, or somebody holds the lock of it ({error}; the abstract \
@@ -184,8 +184,8 @@ fn locked(port: &Port, index: u32, error: &std::io::Error) -> String {
     )
 }
 
-/// Takes the lock of an interface: abstract names are a network namespace's own, and go with their
-/// process.
+/// Takes the lock of an interface: abstract names are local to a network namespace, and vanish with
+/// their process.
 fn lock(index: u32) -> std::io::Result<UnixDatagram> {
     UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(format!("tandem-port/{index}"))?)
 }

@@ -1,5 +1,5 @@
-//! What a switch has around it: its ports, its controllers' connections, and the kernel that counts
-//! what really left.
+//! The environment of a switch: its ports, its controllers' connections, and the kernel's counters
+//! of packets that were really sent.
 
 use super::connection::{Connection, Target};
 use super::io::{IoPort, PacketIo};
@@ -14,45 +14,44 @@ use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{ConnId, NO_QUEUE, Port, PortCounters, QueueCounters, Sink};
 use tandem_openflow::table::{Criteria, Instructions};
 
-/// A port: what its packets come and go by, and what the switch knows of it.
+/// A port: its interface, and its description for controllers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnginePort {
     /// The interface.
     pub io: IoPort,
-    /// What controllers see.
+    /// Its description for controllers.
     pub port: Port,
 }
 
-/// A connection and how it is waited for.
+/// A connection, and its registration with epoll.
 pub(super) struct Slot {
     pub(super) key: u64,
     pub(super) connection: Connection,
-    /// Whether it is waited for, and then whether to write.
+    /// Whether it is registered, and then whether for writing.
     registered: Option<bool>,
 }
 
-/// What is to be done about waiting for a descriptor.
+/// A change of a registration.
 pub(super) enum Wait<'a> {
     Add(BorrowedFd<'a>, bool),
     Change(BorrowedFd<'a>, bool),
 }
 
-/// What a switch's engine has around its tables: packets, connections, the kernel's counters.
+/// The environment of a switch's tables: packet I/O, connections, the kernel's counters.
 pub(super) struct Runtime {
     pub(super) io: Box<dyn PacketIo>,
     pub(super) ports: BTreeMap<u32, EnginePort>,
     pub(super) slots: Vec<Slot>,
     pub(super) now: Time,
-    /// Ports that could not be had.
+    /// Ports that could not be opened.
     pub(super) refused: Vec<u32>,
-    /// Connections that are over, with why.
+    /// Connections that have ended, with the reason.
     pub(super) over: Vec<(ConnId, String)>,
     netlink: Option<Netlink>,
-    /// The classes of a port as they were counted at a moment: all queues of one answer come from
-    /// one look.
+    /// The class counters of a port at a moment: all queues of one reply come from one read.
     counted: Option<(Time, u32, Vec<ClassStats>)>,
     next_key: u64,
-    /// What controllers' orders cause to be said.
+    /// Limits log lines that controllers' messages cause.
     lines: PeerLines,
 }
 
@@ -65,8 +64,7 @@ impl Runtime {
             now,
             refused: Vec::new(),
             over: Vec::new(),
-            // Without it the counters are those of the switch itself, and ports cannot be switched
-            // off.
+            // Without it the counters are the switch's own, and ports cannot be turned off.
             netlink: Netlink::open().map_err(|e| tracing::warn!("{e}")).ok(),
             counted: None,
             next_key: 0,
@@ -79,7 +77,7 @@ impl Runtime {
         self.slots.push(Slot { key: self.next_key, connection, registered: None });
     }
 
-    /// Dials these and no others. Those that nobody wants any more are returned as over.
+    /// Sets the addresses to dial. Connections that are no longer wanted are ended.
     pub(super) fn dial(&mut self, targets: &[Target]) {
         let mut over = Vec::new();
         self.slots.retain(|slot| {
@@ -87,7 +85,7 @@ impl Runtime {
             over.extend(slot.connection.id().filter(|_| !wanted));
             wanted
         });
-        // They are gone already; the switch is still to hear of it.
+        // They are closed already; the switch has to be informed.
         self.over.extend(over.into_iter().map(|id| (id, String::new())));
         for target in targets {
             if !self.slots.iter().any(|s| s.connection.target() == Some(target)) {
@@ -100,7 +98,7 @@ impl Runtime {
         self.slots.iter_mut().find(|s| s.connection.id() == Some(id))
     }
 
-    /// What is to be changed about waiting.
+    /// The changes of registrations.
     pub(super) fn waits(&mut self) -> impl Iterator<Item = (u64, Wait<'_>)> {
         self.slots.iter_mut().filter_map(|slot| {
             let Some((fd, write)) = slot.connection.descriptor() else {
@@ -158,7 +156,7 @@ impl Sink for Runtime {
         }
     }
 
-    /// What the kernel counted at the interface: packets that a full queue dropped were never sent.
+    /// The kernel's counters of the interface: packets that a full queue dropped were never sent.
     fn port_counters(&mut self, number: u32, seen: PortCounters) -> PortCounters {
         if let Some(counters) = self.io.port_counters(number) {
             return counters;
@@ -195,7 +193,7 @@ impl Sink for Runtime {
     }
 }
 
-/// What a switch sends first on a connection, kept until the connection has its number.
+/// The first messages of a switch on a connection, buffered until the connection has its number.
 #[derive(Default)]
 pub(super) struct PendingBytes(pub(super) Vec<u8>);
 

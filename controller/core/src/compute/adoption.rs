@@ -18,6 +18,7 @@ use crate::network::paths::NO_WAY;
 use crate::network::place::Placement;
 use crate::rules::transactions::Purpose;
 use std::net::Ipv4Addr;
+use tandem_model::text::escaped;
 use tandem_model::{
     Adoption, BitRate, Effect, GatewayId, Level, Mac, NodeId, PortNo, RequestId, Resources, Response,
     ServerId, SiteEvent, StoreOp, VmId, VmOrigin, VmRecord, VmRequest, VmState,
@@ -191,9 +192,28 @@ impl<'a> ComputeRef<'a> {
             },
             class: agree("class", class, known.class)?,
             timeout: known.timeout.or_else(|| spec.and_then(|s| s.origin.timeout)),
-            name: agree("name", spec.and_then(|s| s.name.clone()), known.name.clone())?,
+            name: self.adopted_name(spec.and_then(|s| s.name.clone()), known.name.clone())?,
             image: agree("image", spec.and_then(|s| s.image.clone()), known.image.clone())?,
+            ..VmRequest::default()
         })
+    }
+
+    /// The name that an adopted VM has: what its tag says, or, where another VM has that, what is
+    /// said now.
+    fn adopted_name(self, kept: Option<String>, said: Option<String>) -> Result<Option<String>, String> {
+        let of_another = |name: &Option<String>| self.name_taken(name.as_deref());
+        let name = match of_another(&kept) {
+            Some(_) => said.or(kept),
+            None => agree("name", kept, said)?,
+        };
+        match of_another(&name) {
+            Some(other) => {
+                let name = name.as_deref().map(escaped);
+                let name = name.map(|n| n.to_string()).unwrap_or_default();
+                Err(format!("{other} has the name \"{name}\" already: say another (--name)"))
+            }
+            None => Ok(name),
+        }
     }
 
     /// Whether nobody else has a stray's addresses.

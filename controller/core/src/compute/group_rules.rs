@@ -84,7 +84,13 @@ impl<'a> ComputeRef<'a> {
     ) -> RuleSet {
         let Some(group) = self.compute.groups.get(&id) else { return RuleSet::new() };
         let number = is_labelled(group);
-        let alive = |r: &&VmRecord| matches!(r.state, VmState::Running | VmState::Cut { .. });
+        // Those that were requested together are connected before the first of them counts as running.
+        let forms = self.compute.forming.contains_key(&id);
+        let alive = |r: &&VmRecord| match r.state {
+            VmState::Running | VmState::Cut { .. } => true,
+            VmState::Starting => forms,
+            _ => false,
+        };
         let records =
             group.members.iter().filter_map(|m| self.compute.vms.get(m)).map(|v| &v.record).filter(alive);
         let members: Vec<Member<'_>> = records

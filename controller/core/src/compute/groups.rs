@@ -42,7 +42,7 @@ impl ComputeMut<'_> {
         while self.compute.strays.left.has(Owner::Group(self.compute.last_group as u32)) {
             self.compute.last_group += 1;
         }
-        let group = GroupRecord { id: GroupId(self.compute.last_group), members: ids };
+        let group = GroupRecord { id: GroupId(self.compute.last_group), members: ids, request: None };
         self.compute.groups.insert(group.id, group.clone());
         self.cx.dirty.vms = true;
         let id = group.id;
@@ -52,6 +52,10 @@ impl ComputeMut<'_> {
     pub(crate) fn delete_group(&mut self, request: RequestId, group: GroupId) {
         if !self.compute.groups.contains_key(&group) {
             return self.cx.answer(request, Response::NotFound { what: group.to_string() });
+        }
+        if self.compute.forming.contains_key(&group) {
+            let why = "its VMs are still being started; try again when they run".into();
+            return self.cx.answer(request, Response::Conflict { why });
         }
         self.store(StoreOp::RemoveGroup { group }, PendingWrite::GroupRemoved(group, request));
     }
@@ -108,6 +112,7 @@ impl ComputeMut<'_> {
         let labels = self.compute().labels();
         let mut all: BTreeMap<SwitchId, Difference> = BTreeMap::new();
         for id in ids {
+            self.settle_rates(id);
             let rules = self.compute().group_rules_by(id, &labels);
             let (_, differences) = self.rules.desired.replace(Owner::Group(id.0 as u32), rules);
             for (switch, difference) in differences {
@@ -121,6 +126,7 @@ impl ComputeMut<'_> {
         if !all.is_empty() {
             self.start_ordered(Purpose::GroupChange, all, &is_entry);
         }
+        self.start_group_traffic(None);
     }
 }
 

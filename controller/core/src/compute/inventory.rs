@@ -2,7 +2,7 @@
 //! first.
 
 use crate::compute::rank_index::Index;
-use crate::policy::allocation::AllocationPolicy;
+use crate::policy::allocation::{AllocationPolicy, Offer};
 use crate::policy::allocation_policies::first_fit::FirstFit;
 use crate::policy::view::PlacementView;
 use crate::policy::view::ServerView;
@@ -107,25 +107,38 @@ impl Inventory {
     }
 
     /// The first server, in the policy's order, with room for the request that `admit` (links,
-    /// addresses) takes too.
+    /// addresses) takes too, by the switches that it is given; without any, by whatever path.
     pub fn find(
         &self,
         view: &dyn PlacementView,
         request: &VmRequest,
-        admit: &mut dyn FnMut(ServerId) -> bool,
+        admit: &mut Offer<'_>,
     ) -> Option<ServerId> {
         let need = request.resources;
+        let mut taken = None;
+        let has_chosen = self.policy.choose_with_path(view, request, &mut |id, via| {
+            let takes = |s: &ServerView| s.free().fits(need) && self.policy.accepts(s, request);
+            let takes = taken.is_none()
+                && !self.is_drained(id)
+                && self.server(id).is_some_and(takes)
+                && admit(id, via);
+            taken = taken.or(takes.then_some(id));
+            takes
+        });
+        if has_chosen {
+            return taken;
+        }
         if let Some(order) = self.policy.choose(view, request) {
             return order.into_iter().find(|id| {
                 let takes = |s: &ServerView| s.free().fits(need) && self.policy.accepts(s, request);
-                !self.is_drained(*id) && self.server(*id).is_some_and(takes) && admit(*id)
+                !self.is_drained(*id) && self.server(*id).is_some_and(takes) && admit(*id, &[])
             });
         }
         // A request for nothing fits everywhere, so the index alone does not keep it away from
         // those out of service.
         let mut admit = |n: u32| {
             let server = &self.servers[n as usize];
-            !self.is_drained(server.id) && self.policy.accepts(server, request) && admit(server.id)
+            !self.is_drained(server.id) && self.policy.accepts(server, request) && admit(server.id, &[])
         };
         self.index.first(need, &mut admit).map(ServerId)
     }
@@ -150,6 +163,23 @@ impl Inventory {
         server.used = change(server.used);
         let server = *server;
         self.index.update(id.0, key(self.policy.as_ref(), self.ties, &server), self.open(&server));
+    }
+
+    /// Gives a server more than it has: on paper.
+    pub(crate) fn enlarge(&mut self, id: ServerId, by: Resources) {
+        if let Some(server) = self.servers.get_mut(id.0 as usize) {
+            server.capacity = server.capacity.plus(by);
+        }
+        self.change(id, |used| used);
+    }
+
+    /// Fills all servers up to another margin: on paper.
+    pub(crate) fn set_margin(&mut self, topology: &Topology, margin: f64) {
+        for (server, declared) in self.servers.iter_mut().zip(&topology.servers) {
+            server.capacity = with_margin(declared.capacity, margin);
+        }
+        let entry = |s: &ServerView| (key(self.policy.as_ref(), self.ties, s), self.open(s));
+        self.index = Index::new(self.servers.iter().map(entry));
     }
 
     /// What a server is short of for `need`: the resource, how much is needed, how much is there.

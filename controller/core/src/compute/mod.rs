@@ -4,7 +4,10 @@
 pub(crate) mod adoption;
 pub(crate) mod arp_dhcp;
 pub(crate) mod class_shares;
+pub(crate) mod constraints;
+pub(crate) mod explanation;
 pub(crate) mod flow_samples;
+pub(crate) mod forming;
 pub(crate) mod group_rules;
 pub(crate) mod groups;
 pub mod host_load;
@@ -19,29 +22,37 @@ pub(crate) mod maintenance;
 pub mod moves;
 pub(crate) mod moving;
 pub(crate) mod overrides;
+pub(crate) mod pair_rates;
 pub(crate) mod pending_writes;
 pub(crate) mod persistence;
 pub(crate) mod placement;
 pub(crate) mod placement_view;
 pub mod rank_index;
+pub(crate) mod readings;
 pub(crate) mod records;
 pub(crate) mod relocated;
 pub(crate) mod reroute;
 pub(crate) mod resize;
 pub(crate) mod rule_changes;
+pub(crate) mod smallest_change;
 pub(crate) mod stray_network;
 pub(crate) mod stray_service;
 pub(crate) mod strays;
 pub(crate) mod vm;
 pub(crate) mod vm_lifecycle;
+pub(crate) mod vm_names;
 pub(crate) mod vm_rules;
+pub(crate) mod vm_traffic;
 
 use crate::agents::{AgentState, AgentsMut, AgentsRef};
+use crate::compute::forming::Forming;
 use crate::compute::host_load::Loads;
 use crate::compute::inventory::Inventory;
 use crate::compute::ipam::Pools;
 use crate::compute::moves::Migrations;
+use crate::compute::pair_rates::Reserved;
 use crate::compute::pending_writes::PendingWrite;
+use crate::compute::readings::WaitingForReadings;
 use crate::compute::strays::Strays;
 use crate::compute::vm::Vm;
 use crate::context::Context;
@@ -50,7 +61,7 @@ use crate::handles::handles;
 use crate::network::{NetworkMut, NetworkRef, NetworkState};
 use crate::rules::{RuleState, RulesMut, RulesRef};
 use std::collections::{BTreeMap, BTreeSet};
-use tandem_model::{GroupId, GroupRecord, ServerId, StoreId, VmId};
+use tandem_model::{GroupId, GroupRecord, ServerId, StoreId, TrafficId, VmId};
 
 /// The hypervisor service that is attached.
 #[derive(Debug, Clone)]
@@ -69,9 +80,17 @@ pub(crate) struct ComputeState {
     /// free.
     pub(crate) pinned: BTreeSet<VmId>,
     pub(crate) groups: BTreeMap<GroupId, GroupRecord>,
+    /// Flows among the members of groups that the world was asked for, and who receives each.
+    pub(crate) group_traffic: BTreeMap<TrafficId, VmId>,
+    /// Groups that were requested with their VMs, until all of it runs.
+    pub(crate) forming: BTreeMap<GroupId, Forming>,
+    /// What is reserved between members of groups with a rate.
+    pub(crate) pair_rates: BTreeMap<GroupId, Reserved>,
     pub(crate) world: Option<HypervisorBackend>,
     /// Why no hypervisor service serves this controller, when one has said so.
     pub(crate) refused: Option<String>,
+    /// Requests that wait for switches to be read.
+    pub(crate) readings: WaitingForReadings,
     /// VMs that run without a record of them.
     pub(crate) strays: Strays,
     /// Servers whose hypervisors do not answer, and why: nothing is known of what runs there.

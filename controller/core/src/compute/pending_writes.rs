@@ -4,7 +4,7 @@
 use crate::stored_item::Kept;
 use std::time::Duration;
 use tandem_model::{
-    GroupId, MigrationId, MoveOptions, Phase, PortOverride, RequestId, ServerId, Share, SwitchId, VmId,
+    GroupId, MigrationId, MoveOptions, Phase, PortOverride, RequestId, ServerId, Share, SwitchId, Time, VmId,
     VmRecord,
 };
 
@@ -36,6 +36,10 @@ pub(crate) enum PendingWrite {
     Move(MigrationId, Phase),
     /// A migration is forgotten.
     MoveGone(MigrationId),
+    /// A group and all its VMs, which run from then on, since this moment.
+    Formed(GroupId, Time),
+    /// That a group which was written with its VMs is taken back: that goes on meanwhile.
+    TakenBack,
     /// A group exists.
     Group(GroupId, RequestId),
     /// A group that somebody wants gone: then its members are isolated.

@@ -1,6 +1,7 @@
 //! How something is handed to the store.
 
 use crate::compute::ComputeMut;
+use crate::compute::forming::Stage;
 use crate::compute::pending_writes::PendingWrite;
 use crate::compute::vm::Vm;
 use crate::stored_item::Kept;
@@ -11,6 +12,14 @@ impl ComputeMut<'_> {
     /// otherwise already is left to the write that is on its way: whoever waits for that writes it
     /// again if that fails.
     pub(crate) fn keep(&mut self, kept: Kept) {
+        let published = |vm| {
+            let group = self.compute().forming_of(vm).and_then(|group| self.compute.forming.get(&group));
+            group.is_some_and(|f| f.stage == Stage::Publishing)
+        };
+        // A member is written again when its group has been.
+        if matches!(kept, Kept::Vm(vm) if published(vm)) {
+            return;
+        }
         if self.compute.stores.values().any(|write| write.decides(kept)) {
             return;
         }

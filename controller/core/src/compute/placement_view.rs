@@ -3,9 +3,12 @@
 use crate::compute::ComputeRef;
 use crate::compute::inventory::Inventory;
 use crate::network::links::LinkTable;
+use crate::network::topology_state;
 use crate::policy::view::ServerView;
 use crate::policy::view::{HopView, PlacementView};
-use tandem_model::{GroupRecord, Hop, LinkId, NodeId, ServerId, Site, SwitchId, Time, VmId, VmRecord};
+use tandem_model::{
+    BitRate, GroupRecord, Hop, LinkId, NodeId, ServerId, Site, SwitchId, Time, VmId, VmRecord,
+};
 
 /// As it is, or, while a plan is made, as it will be after the moves so far.
 pub(crate) struct Seen<'a> {
@@ -67,6 +70,17 @@ impl PlacementView for Seen<'_> {
         let gateway = routes.gateways_from(edge).first().map(|gateway| routes.gateway_index(*gateway));
         let path = gateway.and_then(|index| routes.follow(&self.compute.cx.site.topology, edge, index));
         path.map_or(1.0, |path| path.iter().map(|hop| self.link_load(hop.link)).fold(0.0, f64::max))
+    }
+
+    fn switch_load(&self, switch: SwitchId) -> f64 {
+        self.links.by_switch().load(switch)
+    }
+
+    fn switch_left(&self, switch: SwitchId) -> Option<BitRate> {
+        let topology = &self.compute.cx.site.topology;
+        let is_attended = !topology_state::is_openflow(topology, NodeId::Switch(switch))
+            || self.compute.net.live.switch(switch).is_some_and(|s| s.connected);
+        is_attended.then(|| self.links.by_switch().left(switch).unwrap_or(BitRate(u64::MAX)))
     }
 
     fn cpu_load(&self, server: ServerId) -> Option<f64> {

@@ -75,7 +75,13 @@ impl<'a> ComputeRef<'a> {
             path_down: placement.path_down,
             pin: None,
             state: VmState::Running,
-            request: tandem_model::VmRequest { timeout: record.request.timeout, ..request },
+            // What is not kept with the VM is as it was asked for.
+            request: tandem_model::VmRequest {
+                timeout: record.request.timeout,
+                constraints: record.request.constraints.clone(),
+                requester: record.request.requester.clone(),
+                ..request
+            },
             ..record
         })
     }

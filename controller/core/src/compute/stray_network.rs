@@ -74,6 +74,7 @@ impl<'a> ComputeRef<'a> {
             timeout: spec.origin.timeout,
             name: spec.name.clone(),
             image: spec.image.clone(),
+            ..VmRequest::default()
         };
         let is_at = |r: &&VmRecord| (r.server, r.mac, r.address) == (server, mac, address);
         let before = stray.network.served().filter(is_at);

@@ -10,6 +10,7 @@
 //! ```
 //! Nothing is answered before the store has it, and what the store refuses is undone.
 
+use crate::compute::forming::Stage;
 use crate::compute::pending_writes::PendingWrite;
 use crate::compute::vm::Vm;
 use crate::compute::{ComputeMut, ComputeRef, ipam};
@@ -23,9 +24,8 @@ use crate::signal::Signal;
 use crate::timers::Timer;
 use std::net::Ipv4Addr;
 use tandem_model::{
-    Direction, Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Response, SiteEvent,
-    StoreOp, SwitchId, TrafficEnd, TrafficId, TrafficSpec, VmId, VmOrigin, VmRecord, VmRequest, VmSpec,
-    VmState,
+    Effect, GroupId, Level, NodeId, Owner, PersistedState, RequestId, Response, SiteEvent, StoreOp, SwitchId,
+    VmId, VmOrigin, VmRecord, VmRequest, VmSpec, VmState,
 };
 
 /// Why a VM stops that somebody wanted gone.
@@ -78,6 +78,8 @@ impl ComputeMut<'_> {
             self.compute.groups.insert(group.id, group);
         }
         self.restore_group_rules();
+        let ids: Vec<GroupId> = self.compute.groups.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.settle_rates(id));
     }
 
     /// Wants the rules of all groups again.
@@ -92,6 +94,10 @@ impl ComputeMut<'_> {
     pub(crate) fn request_vm(&mut self, request_id: RequestId, mut request: VmRequest) {
         self.compute.counters.requested += 1;
         self.cx.dirty.vms = true;
+        if self.refuse_taken_name(request_id, request.name.as_deref()) {
+            self.compute.counters.rejected += 1;
+            return;
+        }
         if self.compute.world.is_none() {
             self.compute.counters.failed += 1;
             let why = self.compute().no_world();
@@ -197,6 +203,7 @@ impl ComputeMut<'_> {
                 self.drop_group(group);
                 self.cx.answer(request, Response::Failed { why });
             }
+            (Purpose::GroupForm(group), result) => self.group_connected(group, result),
             (Purpose::MovePrepare(migration), result) => {
                 self.cx.signal(Signal::BothPlacesReady(migration, result));
             }
@@ -233,6 +240,11 @@ impl ComputeMut<'_> {
         if !ready || vm.record.state != VmState::Starting {
             return;
         }
+        // One of several that were requested together runs when all do.
+        if let Some(group) = self.compute().forming_of(id) {
+            return self.advance_group(group);
+        }
+        let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         vm.record.state = VmState::Running;
         if vm.record.running_at.is_none() {
             vm.record.running_at = Some(now);
@@ -271,51 +283,18 @@ impl ComputeMut<'_> {
         }
     }
 
-    /// Asks the world for a running VM's traffic (again: a world ignores what it generates
-    /// already).
-    pub(crate) fn start_traffic(&mut self, id: VmId) {
-        if !self.cx.site.traffic.enabled || !self.compute.world.as_ref().is_some_and(|w| w.traffic) {
-            return;
-        }
-        let Some(record) = self.compute.vms.get(&id).map(|v| v.record.clone()) else { return };
-        let Some(gateway) = self.cx.site.topology.gateway(record.gateway) else { return };
-        let outside = TrafficEnd::Gateway(record.gateway, gateway.address);
-        let inside = TrafficEnd::Vm(id, record.address);
-        let cfg = &self.cx.site.traffic;
-        let directions = match cfg.direction {
-            Direction::ToVm => vec![(0, outside, inside)],
-            Direction::FromVm => vec![(1, inside, outside)],
-            Direction::Both => vec![(0, outside, inside), (1, inside, outside)],
-        };
-        let rate = self.cx.site.traffic_rate(record.request.resources.net);
-        let mut ids = Vec::new();
-        for (n, from, to) in directions {
-            // An adopted VM may have any id: two flows of it may then share theirs with another,
-            // and none overflows.
-            let id = TrafficId(id.0.wrapping_mul(2).wrapping_add(n));
-            ids.push(id);
-            let (transport, packet, class) = (cfg.transport, cfg.packet, record.request.class);
-            let spec = TrafficSpec { id, from, to, rate, transport, packet, class };
-            self.cx.effects.push(Effect::TrafficStart { spec });
-        }
-        if let Some(vm) = self.compute.vms.get_mut(&id) {
-            vm.traffic = ids;
-        }
-    }
-
-    pub(crate) fn stop_traffic(&mut self, id: VmId) {
-        let ids = self.compute.vms.get_mut(&id).map(|vm| std::mem::take(&mut vm.traffic)).unwrap_or_default();
-        self.cx.effects.extend(ids.into_iter().map(|id| Effect::TrafficStop { id }));
-    }
-
     pub(crate) fn on_start_timeout(&mut self, id: VmId) {
         let Some(vm) = self.compute.vms.get(&id).filter(|v| v.record.state == VmState::Starting) else {
             return;
         };
+        let stage = self.compute().forming_of(id).and_then(|g| self.compute.forming.get(&g)).map(|f| f.stage);
         let missing = match (vm.rules_ready, vm.started, vm.addressed) {
             (false, ..) => "its switches have not confirmed its rules",
             (_, false, _) => "its hypervisor has not started it",
-            _ => "it has not taken its address by DHCP",
+            (.., false) => "it has not taken its address by DHCP",
+            // The store has it in its own time, as with a single VM.
+            _ if stage == Some(Stage::Publishing) => return,
+            _ => "others of its group are not ready, or the switches have not confirmed the group's rules",
         };
         let text = format!("after {:?} {missing}", self.cx.site.vm.start_timeout);
         self.fail_vm(id, &text);
@@ -391,6 +370,9 @@ impl ComputeMut<'_> {
     /// Traffic, rules, hypervisor: in this order, so that nothing is sent to a VM that is not
     /// there.
     pub(crate) fn stop_vm(&mut self, id: VmId, why: &str) {
+        if self.takes_group_back(id, why) {
+            return;
+        }
         self.stop_traffic(id);
         let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         vm.record.state = VmState::Stopping { why: why.to_owned() };
@@ -452,6 +434,9 @@ impl ComputeMut<'_> {
     pub(crate) fn forget_vm(&mut self, id: VmId) {
         let Some(vm) = self.compute.vms.remove(&id) else { return };
         self.give_back(&vm);
+        if let Some(group) = self.compute().forming_of(id) {
+            self.group_member_gone(group, Some(id));
+        }
         self.net.hosts.forget(vm.record.address);
         self.cx.timers.cancel(Timer::HostCheck(vm.record.address));
         self.net.statistics.forget_vm(id);

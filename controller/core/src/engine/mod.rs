@@ -17,6 +17,7 @@ use crate::agents::AgentState;
 use crate::compute::host_load::{LoadView, Loads};
 use crate::compute::inventory::Inventory;
 use crate::compute::moves::Migrations;
+use crate::compute::readings::WaitingForReadings;
 use crate::compute::strays::Strays;
 use crate::compute::{ComputeState, ipam};
 use crate::context::Context;
@@ -53,8 +54,8 @@ use std::sync::Arc;
 use tandem_model::paths::Path;
 use tandem_model::{
     BitRate, Effect, Event, EventFamily, GatewayId, Hop, Level, LinkId, MigrationRecord, MoveOptions, Owner,
-    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, ServerId, Site, SiteEvent, SwitchId, Time,
-    VmId, VmRecord, VmRequest,
+    PersistedState, Plan, PlanGoal, Rejection, Request, RequestId, Response, ServerId, Site, SiteEvent,
+    SwitchId, Time, VmId, VmRecord, VmRequest,
 };
 
 /// Decides what is done about everything that happens in a data centre. It has one owner and no
@@ -156,6 +157,19 @@ impl Core {
         link.map_or(0.0, |l| self.states.net.links.ratio(*l))
     }
 
+    /// The measured ratio of a switch: what it sends by all its ports over the sum of their links'
+    /// rates; the thesis' switch ratio (Teixeira 2013).
+    pub fn switch_ratio(&self, switch: SwitchId) -> f64 {
+        self.states.net.links.by_switch().ratio(switch)
+    }
+
+    /// What is reserved on a switch, by all that it sends, and what may be; `None` where it has no
+    /// limit of its own.
+    pub fn switch_reserved(&self, switch: SwitchId) -> (BitRate, Option<BitRate>) {
+        let loads = self.states.net.links.by_switch();
+        (loads.reserved(switch), loads.limit(switch))
+    }
+
     /// What is measured on a hop, smoothed.
     pub fn measured(&self, hop: Hop) -> BitRate {
         self.states.net.links.measured(hop)
@@ -247,7 +261,8 @@ impl Core {
 fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -> States {
     let Policy { allocation, routing, when, which, place, path } = policy.configured(&site);
     let topology = &site.topology;
-    let links = LinkTable::new(topology, site.policy.link_margin);
+    let links = LinkTable::new(topology, site.policy.link_margin)
+        .with_switch_margin(topology, site.policy.switch_margin);
     let routes = Routes::new(topology, &links);
     let access = AccessPorts::new(topology);
     let mut desired = Desired::new(topology.switches.len());
@@ -276,9 +291,13 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
             vms: BTreeMap::new(),
             pinned: BTreeSet::new(),
             groups: BTreeMap::new(),
+            group_traffic: BTreeMap::new(),
+            forming: BTreeMap::new(),
+            pair_rates: BTreeMap::new(),
             world: None,
             refused: None,
             strays: Strays::default(),
+            readings: WaitingForReadings::default(),
             away: BTreeMap::new(),
             last_vm: stored.last_vm,
             last_group: stored.last_group,
@@ -346,6 +365,7 @@ impl MigrationMut<'_> {
                     self.compute_mut().take_flow_samples(id, &flows);
                     self.watch_links(id);
                     self.network_mut().polled(id);
+                    self.compute_mut().readings_told(id);
                 }
             }
             Event::RulesApplied { switch, txn, .. } => {
@@ -444,7 +464,12 @@ impl MigrationMut<'_> {
 
     fn on_request(&mut self, id: RequestId, request: Request) {
         match request {
-            Request::RequestVm { request } => self.compute_mut().request_vm(id, request),
+            Request::RequestVm { request } => self.compute_mut().read_and_request_vm(id, request),
+            Request::RequestVmGroup { request } => self.compute_mut().request_vm_group(id, *request),
+            Request::ExplainVms { request } => {
+                let explanation = Box::new(self.compute().explain_request(*request));
+                self.cx.answer(id, Response::Explained { explanation });
+            }
             Request::AdoptVm { vm, server, known } => self.compute_mut().adopt_vm(id, vm, server, known),
             Request::StopStray { vm, server } => self.compute_mut().stop_stray(id, vm, server),
             Request::DeleteVm { vm } => self.compute_mut().delete_vm(id, vm),
@@ -490,6 +515,7 @@ impl MigrationMut<'_> {
             Timer::MoveTimeout(id) => self.on_move_timeout(id),
             Timer::RetryMove(id) => self.write_move(id),
             Timer::PollTimeout(request) => self.network_mut().on_poll_timeout(request),
+            Timer::ReadingsTimeout(request) => self.compute_mut().on_readings_timeout(request),
         }
     }
 }

@@ -14,7 +14,12 @@ impl MigrationMut<'_> {
             self.cx.notice(Level::Info, "store-back", "the store can be written again".into());
         }
         match self.compute.stores.remove(&id) {
-            Some(PendingWrite::Placed(vm)) => self.compute_mut().start_vm(vm),
+            Some(PendingWrite::Placed(vm)) => {
+                if !self.compute_mut().member_stored(vm) {
+                    self.compute_mut().start_vm(vm);
+                }
+            }
+            Some(PendingWrite::Formed(group, at)) => self.compute_mut().group_formed(group, at),
             Some(PendingWrite::Running(vm)) => self.compute_mut().announce_running(vm),
             Some(PendingWrite::Adopted(record, request)) => self.compute_mut().adopted(*record, request),
             Some(PendingWrite::Followed(record, request)) => self.compute_mut().followed(*record, request),
@@ -22,7 +27,7 @@ impl MigrationMut<'_> {
             Some(PendingWrite::Shrunk(vm)) => self.compute_mut().shrunk_stored(vm),
             Some(PendingWrite::Deleting(vm, request)) => self.compute_mut().on_deletion_stored(vm, request),
             Some(PendingWrite::Removed(vm)) => self.compute_mut().forget_vm(vm),
-            Some(PendingWrite::Updated(_) | PendingWrite::Alive) | None => {}
+            Some(PendingWrite::Updated(_) | PendingWrite::Alive | PendingWrite::TakenBack) | None => {}
             Some(PendingWrite::Move(id, phase)) => self.move_stored(id, phase),
             Some(PendingWrite::MoveGone(id)) => self.end_move(id),
             Some(PendingWrite::Port(wish, request)) => self.compute_mut().port_stored(wish, request),
@@ -54,11 +59,18 @@ impl MigrationMut<'_> {
         }
         let text = format!("the decision could not be written to the store ({why}); nothing was changed");
         match wait {
+            Some(PendingWrite::Formed(group, _)) => self.compute_mut().take_back(group, &text),
             Some(PendingWrite::Placed(vm)) => {
+                let group = self.compute().forming_of(vm);
                 // Nothing was started yet and the store has nothing: undo in memory only.
                 let Some(entry) = self.compute.vms.remove(&vm) else { return };
                 self.compute_mut().give_back(&entry);
-                self.compute.counters.failed += 1;
+                if let Some(group) = group {
+                    self.compute_mut().group_member_gone(group, Some(vm));
+                    self.compute_mut().take_back(group, &text);
+                } else {
+                    self.compute.counters.failed += 1;
+                }
                 let waiting = entry.requester.into_iter().chain(entry.deleters);
                 waiting.for_each(|r| self.cx.answer(r, Response::Failed { why: text.clone() }));
             }
@@ -118,7 +130,7 @@ impl MigrationMut<'_> {
                 self.compute_mut().pin_not_stored(vm, before);
                 self.cx.answer(request, Response::Failed { why: text });
             }
-            Some(PendingWrite::Alive) | None => {}
+            Some(PendingWrite::Alive | PendingWrite::TakenBack) | None => {}
         }
     }
 }

@@ -36,11 +36,14 @@ impl MigrationMut<'_> {
         let short =
             self.net.links.shortage(&up, more.net).or_else(|| self.net.links.shortage(&down, more.net));
         if let Some(hop) = short.filter(|_| more.net.0 > 0) {
-            nearest.push(tandem_model::NearMiss {
-                place: self.cx.link_name(hop.link),
-                resource: tandem_model::Resource::Link,
-                needed: more.net.0,
-                available: self.net.links.residual(hop).map_or(0, |l| l.0),
+            nearest.push(match self.network().link_miss(&self.net.links, hop, more.net) {
+                // A link that is down has no room either: what is asked for is room.
+                miss if miss.resource == tandem_model::Resource::Path => tandem_model::NearMiss {
+                    resource: tandem_model::Resource::Link,
+                    needed: more.net.0,
+                    ..miss
+                },
+                miss => miss,
             });
         }
         if !nearest.is_empty() {

@@ -119,6 +119,7 @@ impl MigrationMut<'_> {
         self.abandon(id);
         self.cx.timers.replace(now + self.cx.site.discovery.switch_grace, Timer::SwitchGrace(id));
         self.network_mut().polled(id);
+        self.compute_mut().readings_told(id);
     }
 
     /// What was asked of a switch on a connection that has ended is void.

@@ -86,6 +86,9 @@ impl<'a> MigrationRef<'a> {
         if self.compute().is_drained(server) {
             return no("it was taken out of service; `tandem evacuate --return` takes it back");
         }
+        if let Some(why) = self.compute().barred_move(vm, server) {
+            return no(&why);
+        }
         let short = self.compute.inventory.shortage(server, size);
         if !short.is_empty() {
             let miss = |(resource, needed, available): (Resource, u64, u64)| NearMiss {
@@ -105,12 +108,19 @@ impl<'a> MigrationRef<'a> {
     /// Where the allocation policy wants a VM if it cannot stay where it is.
     fn choose(self, vm: &VmRecord, size: Resources, force: bool) -> Result<Place, Rejection> {
         let request = tandem_model::VmRequest { resources: size, ..vm.request.clone() };
-        let (mut found, mut last) = (None, None);
+        let (mut found, mut last, mut barred) = (None, None, None);
+        let allowed =
+            self.compute().allowed(&vm.request, Some(vm.id), &|other| other.server, &mut std::iter::empty());
         let from = Place::of(vm);
         let view =
             Seen { compute: self.compute(), inventory: &self.compute.inventory, links: &self.net.links };
-        self.compute.inventory.find(&view, &request, &mut |server| {
+        self.compute.inventory.find(&view, &request, &mut |server, _| {
             if server == vm.server || self.compute().is_drained(server) {
+                return false;
+            }
+            let bars = allowed.bars(server).or_else(|| self.compute().short_for_mates(vm, server));
+            if bars.is_some() {
+                barred = bars;
                 return false;
             }
             match self.new_place(vm, &from, server, size, force) {
@@ -123,6 +133,7 @@ impl<'a> MigrationRef<'a> {
             let summary = format!("{} cannot be moved: no other server has room and a path for it", vm.id);
             match last {
                 Some(Rejection { counts, nearest, .. }) => Rejection { summary, counts, nearest },
+                None if barred.is_some() => refused(format!("{summary}: {}", barred.unwrap_or_default())),
                 None => Rejection { summary, ..self.compute().explain(&request) },
             }
         })
@@ -271,10 +282,12 @@ impl<'a> MigrationRef<'a> {
         };
         if free.0 == 0 {
             let full = path.iter().find(|hop| self.net.links.residual(**hop).is_none_or(|left| left.0 == 0));
-            let nearest = full.map(|hop| self.network().link_miss(*hop, BitRate(1))).into_iter().collect();
+            let miss = |hop: &Hop| self.network().link_miss(&self.net.links, *hop, BitRate(1));
+            let nearest: Vec<NearMiss> = full.map(miss).into_iter().collect();
+            let counts = vec![(nearest.first().map_or(Resource::Link, |miss| miss.resource), 1)];
             let summary =
                 format!("{} cannot be moved: the path from {a} to {b} has nothing free to send it", vm.id);
-            return Err(Rejection { summary, counts: vec![(Resource::Link, 1)], nearest });
+            return Err(Rejection { summary, counts, nearest });
         }
         let cfg = &self.cx.site.migration;
         let rate = free.min(cfg.rate);

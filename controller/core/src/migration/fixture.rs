@@ -34,7 +34,7 @@ pub(crate) fn core(text: &str, policy: impl Into<Policy>, vms: &[(u32, Resources
             ways.read().network().default_ways(server, 0, GatewayId(0)).expect("a way");
         stored.vms.push(VmRecord {
             id: VmId(n),
-            request: VmRequest { resources: *resources, class: None, timeout: None, name: None, image: None },
+            request: VmRequest { resources: *resources, ..VmRequest::default() },
             server,
             uplink: 0,
             gateway: GatewayId(0),

@@ -11,6 +11,7 @@ use crate::policy::registry::{ALLOCATION, ROUTING, UnknownPolicy, named};
 use crate::policy::routing::RoutingPolicy;
 use crate::policy::routing_policies::default_first::DefaultFirst;
 use tandem_model::Site;
+use tandem_model::site::PolicyName;
 
 /// All that decides: where new VMs go, and the four questions of migration.
 pub struct Policy {
@@ -36,9 +37,14 @@ impl Policy {
     /// another way, such as out of a recording, may have one.
     pub fn of_site(site: &Site) -> Result<Policy, UnknownPolicy> {
         let (policy, migration) = (&site.policy, &site.migration);
+        let allocation = named(ALLOCATION, "policy.allocation", &policy.allocation)?;
+        let routing = match allocation.routing() {
+            Some(name) if policy.routing.0.is_empty() => PolicyName(name.to_owned()),
+            _ => policy.routing.clone(),
+        };
         Ok(Policy {
-            allocation: named(ALLOCATION, "policy.allocation", &policy.allocation)?,
-            routing: named(ROUTING, "policy.routing", &policy.routing)?,
+            routing: named(ROUTING, "policy.routing", &routing)?,
+            allocation,
             when: named(DETECTORS, "migration.detector", &migration.detector)?,
             which: named(SELECTORS, "migration.selector", &migration.selector)?,
             place: named(DESTINATIONS, "migration.destination", &migration.destination)?,

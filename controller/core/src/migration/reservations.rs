@@ -58,9 +58,10 @@ impl MigrationMut<'_> {
         let grown = m.size_at_new_place(&vm.record);
         let held = needed(&vm.record, &m.record.from, &m.record.to, grown);
         self.take(&held);
-        if let Some(m) = self.compute.migrations.open.get_mut(&id) {
-            m.held = held;
-        }
+        let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
+        m.held = held;
+        let vm = m.record.vm;
+        self.compute_mut().settle_rates_of(vm);
     }
 
     /// Gives back what a migration holds beside its VM.

@@ -184,6 +184,7 @@ impl MigrationMut<'_> {
     pub(crate) fn end_move(&mut self, id: MigrationId) {
         let text = self.migration().move_text(id);
         let Some(m) = self.compute.migrations.remove(id) else { return };
+        self.compute_mut().settle_rates_of(m.record.vm);
         let why = m.why.clone().unwrap_or_default();
         let end = match (m.record.phase, m.lost) {
             (Phase::Release, _) => MigrationEnd::Moved { downtime: m.downtime },

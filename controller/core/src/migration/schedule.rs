@@ -16,7 +16,7 @@ use crate::migration::transfer_path::Step;
 use crate::migration::what_if::PlanningState;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tandem_model::{Cause, Hop, Resources, ServerId, VmId, VmRecord};
+use tandem_model::{Cause, Hop, Resources, ServerId, SpreadLevel, VmId, VmRecord};
 
 /// A place with room of several kinds: what is left of it (below zero where more is on it than may
 /// be), what earlier moves take, and what they give back.
@@ -101,9 +101,27 @@ pub(crate) fn after(before: &PlanningState<'_>, steps: &[Step]) -> Vec<Vec<u32>>
                 }
             }
         }
+        // Where an earlier one of its tag leaves first.
+        after.extend(
+            (0u32..).zip(&steps[..n as usize]).filter(|(_, s)| are_apart(before, s, step)).map(|(k, _)| k),
+        );
         result.push(after.into_iter().collect());
     }
     result
+}
+
+/// True when a step brings a VM to where another step takes one away that it is kept apart from.
+fn are_apart(before: &PlanningState<'_>, earlier: &Step, step: &Step) -> bool {
+    let compute = before.core.compute();
+    let spread = |vm: VmId| compute.vm(vm).and_then(|vm| vm.request.constraints.spread.as_ref());
+    let (Some(a), Some(b)) = (spread(earlier.vm), spread(step.vm)) else { return false };
+    let edge = |server| before.core.cx.site.topology.edge_of(server, 0);
+    let (left, entered) = (earlier.from.server, step.to.server);
+    let is_there = match b.level {
+        SpreadLevel::Server => left == entered,
+        SpreadLevel::Edge => edge(left) == edge(entered),
+    };
+    earlier.vm != step.vm && a.tag == b.tag && is_there
 }
 
 /// Puts moves whose ends are given into an order that works one after the other: a move goes as

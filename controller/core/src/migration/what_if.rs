@@ -5,6 +5,7 @@
 //! Moves of plans that have begun and that wait for their turn are on it already; what is under way
 //! has reserved its new place itself.
 
+use crate::compute::constraints::Allowed;
 use crate::compute::inventory::Inventory;
 use crate::compute::placement_view::Seen;
 use crate::migration::MigrationRef;
@@ -186,12 +187,17 @@ impl<'a> PlanningState<'a> {
         let mut found = None;
         let mut hopeless = BTreeMap::new();
         let (net, own) = (vm.request.resources.net, self.placement(vm));
-        let mut takes = |server: ServerId| {
-            if !admit(self, server) {
+        let allowed = self.allowed(vm);
+        let mut takes = |server: ServerId, via: &[SwitchId]| {
+            // Where it is it may stay.
+            let is_barred = || server != own.server && self.is_barred(&allowed, vm, server);
+            if !admit(self, server) || is_barred() {
                 return false;
             }
             found = if server == own.server {
                 Some(own.clone())
+            } else if !via.is_empty() {
+                self.core.network().connect_via(&self.links, (server, net), Some(own.gateway), via)
             } else {
                 self.core.network().connect_on(&self.links, (server, net), Some(own.gateway), &mut hopeless)
             };
@@ -201,7 +207,7 @@ impl<'a> PlanningState<'a> {
         match self.core.migration.policies.place.order(vm, &self.view()) {
             Some(order) => order.into_iter().find(|s| {
                 let room = self.inventory.server(*s).is_some_and(|s| s.free().fits(vm.request.resources));
-                room && !self.inventory.is_drained(*s) && takes(*s)
+                room && !self.inventory.is_drained(*s) && takes(*s, &[])
             }),
             None => {
                 let view =
@@ -210,6 +216,16 @@ impl<'a> PlanningState<'a> {
             }
         };
         found
+    }
+
+    /// What bars servers for a VM, with others where they are on paper.
+    fn allowed(&self, vm: &VmRecord) -> Allowed<'a> {
+        let at = |other: &VmRecord| self.moved.get(&other.id).map_or(other.server, |place| place.server);
+        self.core.compute().allowed(&vm.request, Some(vm.id), &at, &mut std::iter::empty())
+    }
+
+    fn is_barred(&self, allowed: &Allowed<'_>, vm: &VmRecord, to: ServerId) -> bool {
+        allowed.bars(to).is_some() || self.core.compute().short_for_mates(vm, to).is_some()
     }
 
     /// A place on one server, for a VM that was taken away.
@@ -221,7 +237,9 @@ impl<'a> PlanningState<'a> {
         let connect = || {
             self.core.network().connect_on(&self.links, (to, need.net), Some(gateway), &mut BTreeMap::new())
         };
-        room.then(connect).flatten().filter(|place| self.keeps_class(vm, place))
+        let barred = to != self.placement(vm).server && self.is_barred(&self.allowed(vm), vm, to);
+        let place = (room && !barred).then(connect).flatten();
+        place.filter(|place| self.keeps_class(vm, place))
     }
 
     /// A VM's class holds wherever it is moved to.
@@ -237,6 +255,10 @@ impl<'a> PlanningState<'a> {
         }
         if self.inventory.is_drained(to) {
             return format!("{name} is out of service");
+        }
+        let barred = self.allowed(vm).bars(to).or_else(|| self.core.compute().short_for_mates(vm, to));
+        if let Some(why) = barred {
+            return format!("{name} may not have it: {why}");
         }
         let short = self.inventory.shortage(to, vm.request.resources);
         match short.first() {
@@ -263,8 +285,21 @@ impl<'a> PlanningState<'a> {
                 .fold(0.0, f64::max);
             (s.id, far)
         };
-        let others =
-            self.inventory.servers().iter().filter(|s| s.id != own && !self.inventory.is_drained(s.id));
+        let allowed = self.allowed(vm);
+        let mut others = self
+            .inventory
+            .servers()
+            .iter()
+            .filter(|s| s.id != own && !self.inventory.is_drained(s.id))
+            .peekable();
+        // One that may go nowhere else is told why not by any of them.
+        if let Some(first) = others.peek().map(|s| s.id)
+            && let Some(why) = allowed.bars(first)
+            && others.clone().all(|s| allowed.bars(s.id).is_some())
+        {
+            return format!("it may be on no other server: {why}");
+        }
+        let others = others.filter(|s| allowed.bars(s.id).is_none());
         match others.map(short).min_by(|(_, a), (_, b)| a.total_cmp(b)) {
             Some((nearest, _)) => {
                 format!("no other server has room; the nearest: {}", self.why_not(vm, nearest))

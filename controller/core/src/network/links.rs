@@ -2,8 +2,10 @@
 //! is left.
 //!
 //! Admission uses the larger of reserved and measured, against capacity times the safety margin,
-//! per direction.
+//! per direction. Where switches have a margin too, a hop has left what its switch has left for it:
+//! so whoever asks for a hop's room, asks for its switch's.
 
+use crate::network::switch_loads::SwitchLoads;
 use tandem_model::{BitRate, Hop, LinkId, NodeId, SwitchId, Topology};
 
 /// What is known of a declared link.
@@ -42,6 +44,7 @@ struct Load {
 #[derive(Debug, Clone)]
 pub struct LinkTable {
     loads: Vec<Load>,
+    switches: SwitchLoads,
 }
 
 fn side(hop: Hop) -> usize {
@@ -67,11 +70,54 @@ impl LinkTable {
                 }),
             })
             .collect();
-        LinkTable { loads }
+        LinkTable { loads, switches: SwitchLoads::new(topology, None) }
+    }
+
+    /// The same with switches that may send so much of their capacity, before anything is reserved.
+    #[must_use]
+    pub fn with_switch_margin(mut self, topology: &Topology, margin: Option<f64>) -> LinkTable {
+        self.switches = SwitchLoads::new(topology, margin);
+        self
+    }
+
+    /// How full the switches are.
+    pub fn by_switch(&self) -> &SwitchLoads {
+        &self.switches
+    }
+
+    /// The switch that sends what goes over a hop; `None` where it is none that speaks OpenFlow.
+    pub fn sender(&self, hop: Hop) -> Option<SwitchId> {
+        // Upwards a link is entered at its lower end.
+        let end = if hop.down { 0 } else { 1 };
+        self.load(hop.link).map(|l| l.switches[end]).filter(|id| *id != NO_SWITCH)
+    }
+
+    /// What a VM may have of what a hop's switch has left. It passes a switch twice, on its way up
+    /// and on its way down, and each way is asked for by itself: so each gets half.
+    fn share_of_switch(&self, hop: Hop) -> u64 {
+        self.sender(hop).and_then(|id| self.switches.left(id)).map_or(u64::MAX, |left| left.0 / 2)
+    }
+
+    /// The switch that has less than `need` left for a hop, where it is not the link that is short.
+    pub fn short_switch(&self, hop: Hop, need: BitRate) -> Option<(SwitchId, BitRate)> {
+        let load = self.load(hop.link).filter(|_| self.is_usable(hop.link))?;
+        let of_link = load.limit.saturating_sub(load.reserved[side(hop)].max(load.measured[side(hop)]));
+        let id = self.sender(hop).filter(|_| of_link >= need.0)?;
+        self.switches.left(id).filter(|left| left.0 / 2 < need.0).map(|left| (id, left))
     }
 
     fn load(&self, id: LinkId) -> Option<&Load> {
         self.loads.get(id.0 as usize)
+    }
+
+    /// Lets each switch send so much of its capacity, for a dry run.
+    pub(crate) fn set_switch_margin(&mut self, margin: f64) {
+        self.switches.set_margin(margin);
+    }
+
+    /// Lets every link be promised up to another margin: on paper.
+    pub(crate) fn set_margin(&mut self, margin: f64) {
+        self.loads.iter_mut().for_each(|load| load.limit = (load.capacity as f64 * margin) as u64);
     }
 
     /// A link's state; a link that does not exist is down.
@@ -93,11 +139,12 @@ impl LinkTable {
         matches!(self.state(id), LinkState::Declared | LinkState::Confirmed)
     }
 
-    /// What a hop has left for reservations; `None` when its link cannot be used.
+    /// What a hop has left for reservations, by its link and by the switch that sends there; `None`
+    /// when its link cannot be used.
     pub fn residual(&self, hop: Hop) -> Option<BitRate> {
         let load = self.load(hop.link).filter(|_| self.is_usable(hop.link))?;
         let taken = load.reserved[side(hop)].max(load.measured[side(hop)]);
-        Some(BitRate(load.limit.saturating_sub(taken)))
+        Some(BitRate(load.limit.saturating_sub(taken).min(self.share_of_switch(hop))))
     }
 
     /// What may be reserved on a hop: capacity times margin.
@@ -111,7 +158,10 @@ impl LinkTable {
         let load = self.load(hop.link).filter(|_| self.is_usable(hop.link))?;
         let others = load.reserved[side(hop)].saturating_sub(reserved.0);
         let measured = load.measured[side(hop)].saturating_sub(sent.0);
-        Some(BitRate(load.limit.saturating_sub(others.max(measured))))
+        // A transfer passes its switches one way.
+        let of_switch = self.sender(hop).and_then(|id| self.switches.left_without(id, reserved, sent));
+        let of_link = load.limit.saturating_sub(others.max(measured));
+        Some(BitRate(of_link.min(of_switch.map_or(u64::MAX, |left| left.0))))
     }
 
     /// How full a hop is: the larger of reserved and measured over what it may carry.
@@ -135,18 +185,22 @@ impl LinkTable {
     /// Reserves `rate` on every hop.
     pub fn reserve(&mut self, path: &[Hop], rate: BitRate) {
         for hop in path {
-            if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {
-                load.reserved[side(*hop)] = load.reserved[side(*hop)].saturating_add(rate.0);
-            }
+            let Some(load) = self.loads.get_mut(hop.link.0 as usize) else { continue };
+            let before = load.reserved[side(*hop)];
+            let after = before.saturating_add(rate.0);
+            load.reserved[side(*hop)] = after;
+            self.sender(*hop).into_iter().for_each(|id| self.switches.reserve(id, after - before));
         }
     }
 
     /// Gives back what `reserve` took.
     pub fn release(&mut self, path: &[Hop], rate: BitRate) {
         for hop in path {
-            if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {
-                load.reserved[side(*hop)] = load.reserved[side(*hop)].saturating_sub(rate.0);
-            }
+            let Some(load) = self.loads.get_mut(hop.link.0 as usize) else { continue };
+            let before = load.reserved[side(*hop)];
+            let after = before.saturating_sub(rate.0);
+            load.reserved[side(*hop)] = after;
+            self.sender(*hop).into_iter().for_each(|id| self.switches.release(id, before - after));
         }
     }
 
@@ -162,6 +216,8 @@ impl LinkTable {
 
     /// Sets what was measured on a hop.
     pub fn set_measured(&mut self, hop: Hop, rate: BitRate) {
+        let before = self.measured(hop);
+        self.sender(hop).into_iter().for_each(|id| self.switches.set_measured(id, before.0, rate.0));
         if let Some(load) = self.loads.get_mut(hop.link.0 as usize) {
             load.measured[side(hop)] = rate.0;
             load.uncounted[side(hop)] = false;

@@ -22,6 +22,7 @@ pub mod routes;
 pub mod rule_counters;
 pub(crate) mod sender_checks;
 pub mod switch_counters;
+pub mod switch_loads;
 pub(crate) mod topology_events;
 pub mod topology_state;
 

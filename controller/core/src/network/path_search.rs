@@ -7,7 +7,7 @@ use crate::network::{NetworkRef, attachment, topology_state};
 use crate::policy::routing::{PathSearch, Route};
 use std::marker::PhantomData;
 use tandem_model::paths::{self, Path};
-use tandem_model::{BitRate, GatewayId, Hop, LinkId, NodeId, ServerId, Time};
+use tandem_model::{BitRate, GatewayId, Hop, LinkId, NodeId, ServerId, SwitchId, Time, Topology};
 
 /// Of so many shortest paths to a gateway a policy may choose.
 const SHORTEST: usize = 16;
@@ -46,6 +46,21 @@ impl Search<'_> {
             return None;
         }
         self.links.residual(hop)
+    }
+
+    /// What a hop's link has left in the direction with less; `None` where that is not enough.
+    fn left_both_ways(&self, hop: Hop, own: LinkId) -> Option<BitRate> {
+        let left = self.residual(hop, own)?.min(self.residual(Hop { down: !hop.down, ..hop }, own)?);
+        (left >= self.rate).then_some(left)
+    }
+
+    /// Of the links from a node to its neighbour the one with the most left, the first of equal
+    /// ones.
+    fn widest_link(&self, from: NodeId, to: NodeId, own: LinkId) -> Option<Hop> {
+        let topology = &self.network.cx.site.topology;
+        let links = paths::hops_from(topology, from).filter(|(_, node)| *node == to);
+        let with_room = links.filter_map(|(hop, _)| Some((self.left_both_ways(hop, own)?, hop)));
+        with_room.reduce(|best, next| if next.0 > best.0 { next } else { best }).map(|(_, hop)| hop)
     }
 
     fn own_link(&self) -> Option<LinkId> {
@@ -105,6 +120,41 @@ impl PathSearch for Search<'_> {
             }
         }
         routes
+    }
+
+    fn via(&self, switches: &[SwitchId]) -> Option<Route<'_>> {
+        let topology = &self.network.cx.site.topology;
+        let own = self.own_link()?;
+        let is_twice = |(n, switch): (usize, &SwitchId)| switches[..n].contains(switch);
+        if self.edge().as_ref() != switches.first() || switches.iter().enumerate().any(is_twice) {
+            return None;
+        }
+        let mut up = attachment::access_path(topology, self.server, self.uplink)?;
+        if !up.iter().all(|hop| self.left_both_ways(*hop, own).is_some()) {
+            return None;
+        }
+        for pair in switches.windows(2) {
+            up.push(self.widest_link(NodeId::Switch(pair[0]), NodeId::Switch(pair[1]), own)?);
+        }
+        let last = NodeId::Switch(*switches.last()?);
+        self.gateways.iter().find_map(|gateway| {
+            let hop = self.widest_link(last, NodeId::Gateway(*gateway), own)?;
+            let up: Path = up.iter().copied().chain([hop]).collect();
+            let down = reversed(&up);
+            Some(Route { gateway: *gateway, up, down, search: PhantomData })
+        })
+    }
+
+    fn edge(&self) -> Option<SwitchId> {
+        self.network.cx.site.topology.edge_of(self.server, self.uplink)
+    }
+
+    fn topology(&self) -> &Topology {
+        &self.network.cx.site.topology
+    }
+
+    fn switch_load(&self, switch: SwitchId) -> f64 {
+        self.links.by_switch().load(switch)
     }
 
     fn room(&self, route: &Route<'_>) -> Vec<BitRate> {

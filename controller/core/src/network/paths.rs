@@ -5,7 +5,7 @@ use crate::network::links::LinkTable;
 use crate::network::path_search::Search;
 use crate::network::place::Placement;
 use crate::network::{NetworkRef, attachment};
-use crate::policy::routing::Route;
+use crate::policy::routing::{PathSearch, Route};
 use std::collections::BTreeMap;
 use tandem_model::paths::Path;
 use tandem_model::{BitRate, GatewayId, Hop, NearMiss, NodeId, Resource, ServerId, SwitchId, VmRecord};
@@ -52,6 +52,28 @@ impl<'a> NetworkRef<'a> {
         None
     }
 
+    /// The same by the switches that an allocation policy has chosen with the server, from its edge
+    /// switch on.
+    pub(crate) fn connect_via(
+        self,
+        links: &LinkTable,
+        (server, rate): (ServerId, BitRate),
+        only: Option<GatewayId>,
+        via: &[SwitchId],
+    ) -> Option<Placement> {
+        let topology = &self.cx.site.topology;
+        let edge = *via.first()?;
+        let uplinks = topology.server(server)?.uplinks.len();
+        for uplink in (0..uplinks).filter(|uplink| topology.edge_of(server, *uplink) == Some(edge)) {
+            let gateways = only.map_or_else(|| self.net.routes.gateways_from(edge), |gateway| vec![gateway]);
+            let search = Search { network: self, links, server, uplink, gateways: &gateways, rate };
+            if let Some(route) = search.via(via) {
+                return Some(placement(server, uplink, route));
+            }
+        }
+        None
+    }
+
     pub(crate) fn admits(self, links: &LinkTable, path: &[Hop], rate: BitRate) -> bool {
         links.shortage(path, rate).is_none() && self.net.live.path_is_attended(links, path)
     }
@@ -71,17 +93,27 @@ impl<'a> NetworkRef<'a> {
         search.by_residual_to(gateway)
     }
 
-    pub(crate) fn own_link_miss(self, server: ServerId, rate: BitRate) -> Option<NearMiss> {
+    pub(crate) fn own_link_miss(
+        self,
+        links: &LinkTable,
+        server: ServerId,
+        rate: BitRate,
+    ) -> Option<NearMiss> {
         let access = attachment::access_path(&self.cx.site.topology, server, 0)?;
         let back: Path = access.iter().rev().map(|h| Hop { link: h.link, down: !h.down }).collect();
-        self.net
-            .links
-            .shortage(&access, rate)
-            .or_else(|| self.net.links.shortage(&back, rate))
-            .map(|h| self.link_miss(h, rate))
+        let short = links.shortage(&access, rate).or_else(|| links.shortage(&back, rate));
+        short.map(|hop| self.link_miss(links, hop, rate))
     }
 
-    pub(crate) fn path_miss(self, server: ServerId, edge: SwitchId, rate: BitRate) -> Option<NearMiss> {
+    /// What is short on the default paths between a server and its gateways; `None` where one of them
+    /// has room, or where the routing policy knows another way.
+    pub(crate) fn path_miss(
+        self,
+        links: &LinkTable,
+        server: ServerId,
+        edge: SwitchId,
+        rate: BitRate,
+    ) -> Option<NearMiss> {
         let topology = &self.cx.site.topology;
         let mut miss = None;
         for gateway in self.net.routes.gateways_from(edge) {
@@ -89,11 +121,11 @@ impl<'a> NetworkRef<'a> {
             else {
                 continue;
             };
-            if self.admits(&self.net.links, &up, rate) && self.admits(&self.net.links, &down, rate) {
+            if self.admits(links, &up, rate) && self.admits(links, &down, rate) {
                 return None;
             }
-            let short = self.net.links.shortage(&up, rate).or_else(|| self.net.links.shortage(&down, rate));
-            miss = miss.or(short.map(|hop| self.link_miss(hop, rate)));
+            let short = links.shortage(&up, rate).or_else(|| links.shortage(&down, rate));
+            miss = miss.or(short.map(|hop| self.link_miss(links, hop, rate)));
         }
         Some(miss.unwrap_or_else(|| NearMiss {
             place: topology.name(NodeId::Switch(edge)).to_owned(),
@@ -103,8 +135,17 @@ impl<'a> NetworkRef<'a> {
         }))
     }
 
-    pub(crate) fn link_miss(self, hop: Hop, rate: BitRate) -> NearMiss {
-        match self.net.links.residual(hop) {
+    pub(crate) fn link_miss(self, links: &LinkTable, hop: Hop, rate: BitRate) -> NearMiss {
+        if let Some((switch, left)) = links.short_switch(hop, rate) {
+            return NearMiss {
+                place: self.cx.site.topology.name(NodeId::Switch(switch)).to_owned(),
+                resource: Resource::Switch,
+                // It passes the switch on its way up and on its way down.
+                needed: rate.0.saturating_mul(2),
+                available: left.0,
+            };
+        }
+        match links.residual(hop) {
             Some(left) => NearMiss {
                 place: self.cx.link_name(hop.link),
                 resource: Resource::Link,

@@ -70,7 +70,7 @@ impl<'a> NetworkRef<'a> {
         let full = |hop: &&Hop| self.room(record, **hop).is_none_or(|left| left < rate);
         let back = reversed(&path);
         let short = path.iter().chain(&back).find(full).copied();
-        short.map_or(Ok(path), |hop| Err(self.link_miss(hop, rate)))
+        short.map_or(Ok(path), |hop| Err(self.link_miss(&self.net.links, hop, rate)))
     }
 
     /// What a hop has left for a VM. Where the VM is already, it has its room: what is measured

@@ -81,6 +81,7 @@ impl NetworkMut<'_> {
 
     /// Takes in the counters of a switch's ports.
     pub(crate) fn take_port_samples(&mut self, switch: SwitchId, ports: Vec<PortSample>) {
+        self.net.statistics.is_read(switch, self.cx.now);
         for sample in ports {
             let link = self.cx.site.topology.link_at(NodeId::Switch(switch), sample.port);
             let is_there = |s: &LiveSwitch| s.ports.contains_key(&sample.port);

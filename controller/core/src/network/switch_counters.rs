@@ -112,12 +112,31 @@ pub struct Statistics {
     history: f64,
     ports: Vec<BTreeMap<PortNo, PortStats>>,
     vms: BTreeMap<VmId, VmStats>,
+    /// Per switch, when its ports were read last.
+    read_at: Vec<Option<Time>>,
 }
 
 impl Statistics {
     /// Nothing is known yet. `history` is the weight of the past, 0 to below 1.
     pub fn new(switches: usize, history: f64) -> Statistics {
-        Statistics { history, ports: vec![BTreeMap::new(); switches], vms: BTreeMap::new() }
+        Statistics {
+            history,
+            ports: vec![BTreeMap::new(); switches],
+            vms: BTreeMap::new(),
+            read_at: vec![None; switches],
+        }
+    }
+
+    /// A switch has told its counters.
+    pub(crate) fn is_read(&mut self, switch: SwitchId, now: Time) {
+        if let Some(at) = self.read_at.get_mut(switch.0 as usize) {
+            *at = Some(now);
+        }
+    }
+
+    /// When a switch's counters were read last.
+    pub(crate) fn read_at(&self, switch: SwitchId) -> Option<Time> {
+        self.read_at.get(switch.0 as usize).copied().flatten()
     }
 
     /// Takes in one port's counters; true when a rate came out of it.

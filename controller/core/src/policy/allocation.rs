@@ -20,15 +20,21 @@
 //! ```
 //!
 //! A policy that must see more than one server at a time overrides [`AllocationPolicy::choose`],
-//! which costs O(n).
+//! which costs O(n). One that decides on server and path together overrides
+//! [`AllocationPolicy::choose_with_path`].
 
 use crate::policy::view::{PlacementView, ServerView};
-use tandem_model::{ServerId, Site, SiteEvent, VmRequest};
+use tandem_model::{ServerId, Site, SiteEvent, SwitchId, VmRequest};
 
 /// A place in the order: the lowest rank is tried first. Equal ranks are tried in the order of the
 /// site's `ties`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rank(pub u64);
+
+/// Where a policy wants a VM that decides on server and path together: on a server, by these
+/// switches, from the server's edge switch to the last one before a gateway. Without switches the
+/// routing policy chooses the path.
+pub type Offer<'o> = dyn FnMut(ServerId, &[SwitchId]) -> bool + 'o;
 
 /// Which server gets a VM.
 pub trait AllocationPolicy: Send + Sync {
@@ -59,6 +65,26 @@ pub trait AllocationPolicy: Send + Sync {
     /// the index. It costs what the policy looks at, O(n) in servers at least; a policy that
     /// returns `None` at once keeps its O(log n).
     fn choose(&self, _view: &dyn PlacementView, _request: &VmRequest) -> Option<Vec<ServerId>> {
+        None
+    }
+
+    /// A choice of server and path together. One place after the other is offered, the best first;
+    /// the first for which `offer` says true has been taken, by exactly that path, and no other is
+    /// wanted. What was asked here is asked nowhere else: true means that every place that the
+    /// policy accepts has been offered, or one was taken; false leaves the decision to
+    /// [`choose`](Self::choose) and the index. It costs what the policy looks at.
+    fn choose_with_path(
+        &self,
+        _view: &dyn PlacementView,
+        _request: &VmRequest,
+        _offer: &mut Offer<'_>,
+    ) -> bool {
+        false
+    }
+
+    /// The routing policy that goes with it, where the site names none: it chooses the path of a
+    /// placement without one, and of a VM that needs another path.
+    fn routing(&self) -> Option<&'static str> {
         None
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod allocation;
 pub mod allocation_policies;
+pub mod levels;
 pub mod registry;
 pub mod routing;
 pub mod routing_policies;

@@ -27,7 +27,7 @@
 use crate::policy::view::PlacementView;
 use std::marker::PhantomData;
 use tandem_model::paths::Path;
-use tandem_model::{BitRate, GatewayId, Hop, LinkId, Site, SiteEvent, Time};
+use tandem_model::{BitRate, GatewayId, Hop, LinkId, Site, SiteEvent, SwitchId, Time, Topology};
 
 /// A path between a server and a gateway, there and back, as a search has offered it. It cannot be
 /// made otherwise, and not be kept for a later decision: so whatever a policy answers is alive and
@@ -88,6 +88,22 @@ pub trait PathSearch {
 
     /// The same over those hops only that `over` takes: the shortest of what is left. O(links).
     fn shortest_over(&self, over: &dyn Fn(Hop) -> bool) -> Vec<Route<'_>>;
+
+    /// The path by these switches, in order from the server's edge switch to the last one before a
+    /// gateway, with room both ways on its links and switches; of parallel links those with the most
+    /// left. `None` where there is none, and where a switch is named twice. O(ports of these
+    /// switches).
+    fn via(&self, switches: &[SwitchId]) -> Option<Route<'_>>;
+
+    /// The edge switch that the server's uplink leads to. O(1).
+    fn edge(&self) -> Option<SwitchId>;
+
+    /// The data centre as declared.
+    fn topology(&self) -> &Topology;
+
+    /// How full a switch is: the larger of reserved and measured, over all that it sends, over the
+    /// sum of its links' rates (times `switch_margin`, where the site has one). O(1).
+    fn switch_load(&self, switch: SwitchId) -> f64;
 
     /// What the hops of a route have left in both directions, in bit/s: what they may carry less the
     /// larger of reserved and measured. In order of size, the fullest hop first. Every path of a

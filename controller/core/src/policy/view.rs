@@ -49,6 +49,15 @@ pub trait PlacementView {
     /// is; 1 where it reaches none. O(hops).
     fn path_load(&self, edge: SwitchId) -> f64;
 
+    /// How full a switch is: the larger of reserved and measured, over all that it sends, over the
+    /// sum of its links' rates (times `switch_margin`, where the site has one). O(1).
+    fn switch_load(&self, switch: SwitchId) -> f64;
+
+    /// What a switch may send more, in bit/s, as much as there is where it has no limit of its own;
+    /// a VM takes it twice, on its way up and on its way down. `None` while the switch must not be
+    /// used. O(1).
+    fn switch_left(&self, switch: SwitchId) -> Option<BitRate>;
+
     /// CPU cores that a server uses, as its hypervisor measures it; `None` where nobody tells.
     /// O(log n).
     fn cpu_load(&self, server: ServerId) -> Option<f64>;

@@ -17,6 +17,7 @@
 
 use crate::network::topology_state::is_openflow;
 use crate::rules::building_blocks::{Marking, ip, rule, source, target};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use tandem_model::site::AddressPlan;
 use tandem_model::{
@@ -118,6 +119,8 @@ pub(super) fn edge(marking: Marking<'_>, inside: &[Prefix], switch: SwitchId) ->
     }
     let (mut has_servers, mut has_machines) = (false, false);
     let prefix = topology.switch(switch).and_then(|s| s.prefix);
+    // A server with several links to this switch has its address at the first of them.
+    let mut delivered = BTreeSet::new();
     for (port, link) in topology.ports(NodeId::Switch(switch)) {
         let Beyond { servers, gateways, switches } = beyond(topology, switch, *link);
         let entering = RuleMatch { in_port: Some(*port), ..RuleMatch::default() };
@@ -135,7 +138,7 @@ pub(super) fn edge(marking: Marking<'_>, inside: &[Prefix], switch: SwitchId) ->
                 ..plain_ip()
             };
             rules.push(rule(0, source::SERVER, from, marking.go_on(switch, None), plan));
-            if prefix.is_some_and(|p| p.contains(server.address)) {
+            if prefix.is_some_and(|p| p.contains(server.address)) && delivered.insert(server.mac) {
                 let to = to_machine(server.mac, server.address);
                 rules.push(rule(1, target::SERVER, to, vec![RuleAction::Output(*port)], plan));
             }

@@ -25,6 +25,8 @@ pub enum Purpose {
     VmStop(VmId),
     /// A group's rules come, for the request that asks for them.
     GroupStart(GroupId, RequestId),
+    /// The rules of a group that is made together with its VMs.
+    GroupForm(GroupId),
     /// A group's rules go, or follow its members.
     GroupChange,
     /// The rules of both places of a VM that is about to move, or those of its move's own traffic.
@@ -227,7 +229,13 @@ impl Changes {
         let mut outcomes = Vec::new();
         for (txn, id) in mine {
             let fails = self.open.get(&id).is_some_and(|c| {
-                matches!(c.purpose, Purpose::VmStart(_) | Purpose::GroupStart(..) | Purpose::MovePrepare(_))
+                matches!(
+                    c.purpose,
+                    Purpose::VmStart(_)
+                        | Purpose::GroupStart(..)
+                        | Purpose::GroupForm(_)
+                        | Purpose::MovePrepare(_)
+                )
             });
             if fails {
                 let why = format!("switch {name} went away while its rules were being changed; try again");

@@ -79,7 +79,7 @@ pub(crate) fn link(core: MigrationRef<'_>, id: LinkId) -> LinkView {
     let level = match (link.a.node, link.b.node, role(link.b.node)) {
         (_, NodeId::Server(_), _) => LinkLevel::Host,
         (NodeId::Gateway(_), ..) | (_, NodeId::Gateway(_), _) => LinkLevel::Core,
-        (_, _, Some(Role::Aggregation)) => LinkLevel::Aggregation,
+        (_, _, Some(Role::Core | Role::Aggregation)) => LinkLevel::Aggregation,
         _ => LinkLevel::Edge,
     };
     let column: Vec<String> = [link.a, link.b]

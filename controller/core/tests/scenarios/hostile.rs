@@ -319,10 +319,9 @@ fn question() -> impl Strategy<Value = Request> {
     let request = (resources(), prop::option::of(long()), prop::option::of(text())).prop_map(
         |(resources, timeout, name)| VmRequest {
             resources,
-            class: None,
             timeout: timeout.map(Duration::from_nanos),
             name,
-            image: None,
+            ..VmRequest::default()
         },
     );
     prop_oneof![

@@ -62,7 +62,7 @@ pub(crate) fn placed(site: &Site, vms: &[(u32, Resources)]) -> PersistedState {
         let edge = site.topology.edge_of(server, 0).and_then(|e| site.topology.switch(e)).expect("an edge");
         stored.vms.push(VmRecord {
             id: VmId(n),
-            request: VmRequest { resources: *resources, class: None, timeout: None, name: None, image: None },
+            request: VmRequest { resources: *resources, ..VmRequest::default() },
             server,
             uplink: 0,
             gateway: GatewayId(0),

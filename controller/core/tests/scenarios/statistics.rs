@@ -246,6 +246,107 @@ fn a_poll_on_demand_waits_for_all_switches_but_not_for_ever() {
     assert_eq!(world.answer(id), Some(Response::Done));
 }
 
+/// Switches that were asked for their counters since the last [`World::forget`].
+fn polled(world: &World) -> Vec<Dpid> {
+    let asked = world.log.iter().filter_map(|effect| match effect {
+        Effect::PollNow { switch } => Some(*switch),
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn told(world: &mut World, switch: Dpid) {
+    world.tell(Event::Samples { switch, ports: Vec::new(), flows: Vec::new(), rules: Vec::new() });
+}
+
+/// Where the site says so, a request waits until candidates' switches whose readings are too old have
+/// been read, and is decided by what they say.
+#[test]
+fn a_request_is_decided_by_fresh_readings_where_the_site_says_so() {
+    let text = format!(
+        "{SMALL}[statistics]\nperiod = \"off\"\non_request = true\nmax_age = \"3 s\"\nhistory_weight = 0.0\n\
+         [policy]\nallocation = \"least-loaded-edge\"\n"
+    );
+    let mut world = World::new(read(&text));
+    world.forget();
+    let first = world.ask_vm();
+    let asked = polled(&world);
+    assert_eq!(asked.len(), world.site.topology.switches.len(), "nothing was ever read");
+    let second = world.ask_vm();
+    assert_eq!(polled(&world).len(), asked.len(), "what is on its way is not asked for again");
+    for switch in &asked[1..] {
+        told(&mut world, *switch);
+    }
+    assert_eq!((world.answer(first), world.answer(second)), (None, None));
+    told(&mut world, asked[0]);
+    let placed = |world: &World, id| match world.answer(id) {
+        Some(Response::VmRunning { vm }) => vm.id.0,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((placed(&world, first), placed(&world, second)), (1, 2), "in the order in which they came");
+
+    world.forget();
+    world.wait(Duration::from_secs(3));
+    let third = world.ask_vm();
+    assert_eq!((polled(&world), placed(&world, third)), (Vec::new(), 3), "fresh enough");
+
+    // What is read meanwhile counts: edge1's links are busy now.
+    world.wait(Duration::from_secs(2));
+    world.forget();
+    let fourth = world.ask_vm();
+    assert_eq!(polled(&world).len(), asked.len());
+    for (upper, lower) in [("agg1", "edge1"), ("agg2", "edge1")] {
+        let link = world.link(upper, lower);
+        let (switch, port) = world.ends(link)[0];
+        let counters =
+            |bytes| PortCounters { rx_bytes: Some(0), tx_bytes: Some(bytes), ..PortCounters::default() };
+        let ports = |bytes| vec![PortSample { port, counters: counters(bytes) }];
+        world.tell(Event::Samples { switch, ports: ports(0), flows: Vec::new(), rules: Vec::new() });
+        world.wait(Duration::from_millis(100));
+        world.tell(Event::Samples { switch, ports: ports(125_000), flows: Vec::new(), rules: Vec::new() });
+    }
+    for switch in &asked {
+        told(&mut world, *switch);
+    }
+    let edge = match world.answer(fourth) {
+        Some(Response::VmRunning { vm }) => world.site.topology.edge_of(vm.server, 0),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(edge, Some(world.switch("edge2")));
+}
+
+/// A switch that does not answer is waited for two seconds, one that goes away not at all, and a
+/// request that no server has room for asks nobody.
+#[test]
+fn readings_that_do_not_come_hold_a_request_up_for_two_seconds_at_most() {
+    let text = format!("{SMALL}[statistics]\non_request = true\n");
+    let mut world = World::new(read(&text));
+    world.forget();
+    let id = world.ask_vm();
+    world.wait(Duration::from_millis(1999));
+    assert_eq!(world.answer(id), None);
+    world.wait(Duration::from_millis(1));
+    assert!(matches!(world.answer(id), Some(Response::VmRunning { .. })), "{:?}", world.answer(id));
+
+    world.forget();
+    let id = world.ask_vm();
+    let asked = polled(&world);
+    for switch in &asked[1..] {
+        told(&mut world, *switch);
+    }
+    assert_eq!(world.answer(id), None);
+    world.tell(Event::SwitchDown { switch: asked[0], why: "gone".into() });
+    assert!(world.answer(id).is_some(), "the one still waited for is gone");
+
+    world.wait(Duration::from_secs(60));
+    world.forget();
+    let mut request = world.request();
+    request.resources.cpu = 1000;
+    let id = world.ask(Request::RequestVm { request });
+    assert!(matches!(world.answer(id), Some(Response::Rejected { .. })));
+    assert_eq!(polled(&world), []);
+}
+
 /// A legacy switch between an edge and its server counts nothing: what the edge counts is what is
 /// on both of its cables.
 #[test]

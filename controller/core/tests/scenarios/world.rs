@@ -443,6 +443,14 @@ impl World {
                 self.stored.drained.push(*server);
             }
             StoreOp::RemoveDrained { server } => self.stored.drained.retain(|s| s != server),
+            StoreOp::PutVmGroup { group, vms } => {
+                self.write(&StoreOp::PutGroup { group: group.clone() });
+                vms.iter().for_each(|vm| self.write(&StoreOp::PutVm { vm: Box::new(vm.clone()) }));
+            }
+            StoreOp::TakeBackVmGroup { group, vms } => {
+                self.write(&StoreOp::RemoveGroup { group: *group });
+                vms.iter().for_each(|vm| self.write(&StoreOp::PutVm { vm: Box::new(vm.clone()) }));
+            }
         }
     }
 
@@ -584,7 +592,7 @@ impl World {
 
     /// The site's default VM.
     pub(crate) fn request(&self) -> VmRequest {
-        VmRequest { resources: self.site.vm.default, class: None, timeout: None, name: None, image: None }
+        VmRequest { resources: self.site.vm.default, ..VmRequest::default() }
     }
 
     pub(crate) fn ask_vm(&mut self) -> RequestId {

@@ -1,5 +1,5 @@
-//! Whatever `/rrd_updates` answers, and answers after that: a table with no more cells than there
-//! were bytes, or an error; and the loads that it is added up to never go back.
+//! Any replies to `/rrd_updates` give tables with no more cells than bytes, or errors; and the
+//! counters of their loads never go back.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     let loads = Loads::default();
     let ours = [(VmId(1), true, "v-1".to_owned()), (VmId(2), false, "v-2".to_owned())];
     let (mut start, mut before) = (0, 0);
-    // A byte that no XML has separates one answer from the next.
+    // A byte that no XML has separates the replies.
     for answer in bytes.split(|b| *b == 0) {
         let Ok(updates) = rrd::parse(answer) else { continue };
         let cells: usize = updates.rows.iter().map(|(_, cells)| cells.len()).sum();

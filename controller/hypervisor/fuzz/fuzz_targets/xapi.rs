@@ -1,6 +1,6 @@
-//! Whatever a server answers, by XML-RPC or JSON-RPC: it is an answer or an error; a value in an
-//! answer can be sent back; and a whole call of the driver (making a VM, moving it, listening) that
-//! gets such answers ends with a result or an error, after a bounded number of questions.
+//! Any bytes of a server, by XML-RPC or JSON-RPC, are a reply or an error; a value in a reply can
+//! be sent back; and whole calls of the driver (creating a VM, moving it, watching) with such
+//! replies end with a result or an error, after a bounded number of requests.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
-/// More questions than a call that gets sensible answers asks in its longest wait.
+/// More requests than a call with sensible replies sends in its longest wait.
 const QUESTIONS: usize = 60_000;
 
 fn codec(bytes: &[u8]) {
@@ -27,8 +27,7 @@ fn codec(bytes: &[u8]) {
         let _ = json::encode_call(2, "VM.set_other_config", &[value]);
     }
     if let Ok(Ok(value)) = xml::decode_answer(bytes) {
-        // XML that was read has no character that XML cannot carry, unless it came as a reference
-        // to one.
+        // Text in parsed XML can be encoded again, unless it came as a character reference.
         let _ = xml::encode_call("VM.set_other_config", &[value]);
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
@@ -36,7 +35,7 @@ fn codec(bytes: &[u8]) {
     }
 }
 
-/// What a pool of one host answers that nothing is wrong with.
+/// The replies of a healthy pool of one host.
 fn sensible(method: &str) -> Value {
     let record = |template: bool, state: &str| {
         json!({"uuid": "v-1", "name_label": "debian", "power_state": state, "is_a_template": template,
@@ -80,8 +79,8 @@ fn sensible(method: &str) -> Value {
     }
 }
 
-/// The body of the n-th answer. Of what the fuzzer says there, nothing is the sensible one, `=` a
-/// result of its own, anything else the whole body.
+/// The body of the n-th reply. Of the fuzzer's parts, an empty one means the sensible reply, `=` a
+/// result, anything else the whole body.
 fn body(script: &[Vec<u8>], n: usize, path: &str, asked: &[u8]) -> Vec<u8> {
     let said = script.get(n).map_or(&[][..], Vec::as_slice);
     let call: Value = serde_json::from_slice(asked).unwrap_or_default();
@@ -212,7 +211,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     let (what, bytes) = input;
     codec(bytes);
     let script: Arc<Vec<Vec<u8>>> = Arc::new(bytes.split(|b| *b == 0).map(<[u8]>::to_vec).collect());
-    // Virtual time: a wait costs nothing when nobody has anything to do.
+    // Virtual time: a wait ends at once when no task can run.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
     let Ok(runtime) = runtime else { return };
     runtime.block_on(async {

@@ -1,6 +1,6 @@
-//! What hosts with `xl` print is read without a panic, and domains are read alike however often;
-//! and goes the whole way to what the driver concludes: VMs that are found, loads, a migration's
-//! progress, and where a VM is after a move that was cut.
+//! Any output of hosts with `xl` is parsed without a panic, and parsing domains twice gives the
+//! same; it is followed to the driver's conclusions: VMs found, loads, a migration's progress, and
+//! the place of a VM after an interrupted move.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -13,7 +13,7 @@ const SITE: &str = "testbed";
 fuzz_target!(|text: &str| {
     assert_eq!(domains(text), domains(text));
     let _ = (info(text), counters(text), complaint(text));
-    // A suspension is found wherever the log is cut into pieces.
+    // A suspension is found wherever the log is cut.
     let mut whole = Log::default();
     whole.read(text);
     let mut pieces = Log::default();
@@ -21,8 +21,8 @@ fuzz_target!(|text: &str| {
         pieces.read(character.encode_utf8(&mut [0; 4]));
     }
     assert_eq!(whole.suspended, pieces.suspended);
-    // `@7` is the VM whose place is asked for; a form feed separates one host's words from the
-    // other's.
+    // `@7` is the UUID of the VM that is located; a form feed separates the output of the two
+    // hosts.
     let text = text.replace("@7", &answers::uuid(SITE, VmId(7)).unwrap_or_default());
     let parts: Vec<&str> = text.split('\x0c').collect();
     let _ = answers::found(SITE, ServerId(0), parts[0]);

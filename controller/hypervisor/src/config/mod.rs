@@ -1,13 +1,14 @@
-//! The hypervisors file: which of the site's servers are which hypervisor hosts, how they are
-//! reached, and what VMs are made from.
+//! The hypervisors file: the hypervisor hosts of the site's servers, how they are reached, and the
+//! images of VMs.
 //!
 //! ```toml
 #![doc = include_str!("../../../../docs/hypervisors/hypervisors.toml")]
 //! ```
 //!
-//! Images, ssh and times are for all drivers and read here; each driver reads its own sections, with
-//! what [`read::Shared`] has for it. All faults are reported at once, with line, column and what to write instead. No secret is in it: it names files, and those that
-//! others may read are refused.
+//! Images, ssh and times are common to all drivers and read here; each driver reads its own
+//! sections, with [`read::Shared`]. All faults are reported at once, with line, column and what to
+//! write instead. The file has no secrets: it names files with them, and a file that other users
+//! may read is refused.
 
 pub mod read;
 #[cfg(test)]
@@ -26,40 +27,40 @@ pub use tandem_testbed::inventory::HostKeys;
 use tandem_testbed::inventory::SshConfig;
 use tandem_testbed::ssh::Target;
 
-/// The hypervisors as checked.
+/// The checked contents of a hypervisors file.
 #[derive(Debug)]
 pub struct Hypervisors {
-    /// What VMs are made from.
+    /// The images of VMs.
     pub images: Vec<Image>,
-    /// What each driver has read, in the order of [`DRIVERS`].
+    /// The sections of each driver, in the order of [`DRIVERS`].
     pub sections: Vec<Box<dyn DriverConfig>>,
 }
 
-/// What a VM is made from.
+/// The image of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// Its name, as requests say it.
+    /// Its name in requests.
     pub name: String,
-    /// For requests that name none.
+    /// It is used by requests without an image.
     pub default: bool,
-    /// What boots, under `xl`.
+    /// How it boots, under `xl`.
     pub boot: Boot,
-    /// Its disk, under `xl`; none where it runs from its ramdisk.
+    /// Its disk, under `xl`; `None` if it runs from its ramdisk.
     pub disk: Option<Disk>,
-    /// Further lines of the guest's configuration, with placeholders, under `xl`.
+    /// Additional lines of the guest's configuration, with placeholders, under `xl`.
     pub config: String,
-    /// VMs can grow to so much memory while they run; `None`: to no more than they are made with.
+    /// The most memory that a running VM can be given; `None`: as much as it was created with.
     pub max_ram: Option<Bytes>,
-    /// VMs can grow to so many CPUs while they run.
+    /// The most CPUs that a running VM can be given.
     pub max_cpu: Option<u32>,
     /// The template's name, under XAPI.
     pub template: Option<String>,
 }
 
-/// What boots in a VM under `xl`.
+/// How a VM boots under `xl`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boot {
-    /// A kernel in dom0's files.
+    /// From a kernel in dom0's files.
     Kernel {
         /// Its file.
         kernel: String,
@@ -68,7 +69,7 @@ pub enum Boot {
         /// Its command line, with placeholders.
         cmdline: String,
     },
-    /// A boot loader that looks into the disk, such as `pygrub`; or what `config` says.
+    /// By a boot loader that reads the disk, such as `pygrub`; or as `config` says.
     Disk {
         /// Its name or file.
         loader: Option<String>,
@@ -78,13 +79,13 @@ pub enum Boot {
 /// A disk that is cloned for each VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
-    /// How.
+    /// How it is cloned.
     pub clone: CloneBy,
-    /// Of what: a file, or a logical volume `/dev/GROUP/VOLUME`.
+    /// Its source: a file, or a logical volume `/dev/GROUP/VOLUME`.
     pub source: String,
-    /// Where the clones go: a folder; the volume group's for snapshots.
+    /// The folder of the clones; for snapshots that of the volume group.
     pub folder: String,
-    /// What the VM calls it.
+    /// Its device name in the VM.
     pub device: String,
 }
 
@@ -102,28 +103,28 @@ pub enum CloneBy {
 /// How ssh reaches a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshTarget {
-    /// Who logs in.
+    /// Login user.
     pub user: String,
-    /// Name or address.
+    /// Host name or address.
     pub address: String,
     /// TCP port.
     pub port: u16,
-    /// The private key's file; `None` is ssh's own choice.
+    /// The private key's file; `None` for ssh's default.
     pub key: Option<PathBuf>,
-    /// The file of known host keys; `None` is ssh's own.
+    /// The file of known host keys; `None` for ssh's default.
     pub known_hosts: Option<PathBuf>,
-    /// What becomes of a host key that is not known.
+    /// The policy for unknown host keys.
     pub host_keys: HostKeys,
-    /// Further options, as after ssh's `-o`: algorithms of old hosts.
+    /// Additional options, as after ssh's `-o`, such as algorithms of old hosts.
     pub options: Vec<String>,
 }
 
-/// A connection to a host that nobody uses ends after so many seconds.
+/// Seconds after which an unused connection to a host is closed.
 const IDLE: NonZeroUsize = NonZeroUsize::new(120).expect("it is more than 0");
 
 impl SshTarget {
-    /// As the ssh layer has it. `name` is what errors call the host, `connect` how long it may take
-    /// to accept a connection.
+    /// The ssh layer's form of it. `name` is the host's name in errors, `connect` the time-out for
+    /// connecting.
     pub(crate) fn to_target(&self, name: &str, connect: Duration) -> Target {
         Target {
             name: name.to_owned(),
@@ -138,61 +139,61 @@ impl SshTarget {
             },
             connect,
             idle: IDLE,
-            // A controller is no user: how it reaches hosts is said in its own files.
+            // A controller is not a user: only its own files say how it reaches hosts.
             reads_user_configuration: false,
         }
     }
 }
 
-/// How long calls may take before they are given up.
+/// Time-outs of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// Letting us in.
+    /// Connecting and logging in.
     pub connect: Duration,
-    /// A question, a small change.
+    /// A query or a small change.
     pub command: Duration,
-    /// Making and starting a VM, its disk included.
+    /// Creating and starting a VM, with its disk.
     pub start: Duration,
-    /// A VM's own shutdown, before it is stopped hard.
+    /// A VM's own shutdown, before it is forced off.
     pub shutdown: Duration,
 }
 
-/// Why there are no hypervisors.
+/// Why the hypervisors file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
     #[error("cannot read the hypervisors file {}", file.display())]
     Read {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// It has faults.
     #[error(transparent)]
     Faults(#[from] Faults),
-    /// A secret is missing, or open to others.
+    /// A secret is missing, or readable by other users.
     #[error(transparent)]
     Secret(#[from] SecretError),
 }
 
-/// What is wrong with a file that holds a secret.
+/// Why a file with a secret cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// It cannot be read.
     #[error("cannot read the password of {pool} from {}", file.display())]
     Read {
-        /// Whose.
+        /// The pool that it belongs to.
         pool: String,
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// Others may read it.
+    /// Other users may read it.
     #[error("{} holds a password and others may read it (mode {mode:04o}); `chmod 600 {}`", file.display(), file.display())]
     Open {
-        /// Which.
+        /// The file.
         file: PathBuf,
         /// Its mode.
         mode: u32,
@@ -200,7 +201,8 @@ pub enum SecretError {
 }
 
 impl Hypervisors {
-    /// Reads and checks a file, and that its secrets are there and nobody else's.
+    /// Reads and checks a file, and checks that its secrets exist and are readable by the
+    /// controller's user only.
     ///
     /// # Errors
     /// When it cannot be read, or with all its faults.
@@ -223,16 +225,15 @@ impl Hypervisors {
         tandem_model::site::read_by(text, file, |root, c| read::root(root, c, DRIVERS, folder, site))
     }
 
-    /// What a driver has read: `file.section::<xl::section::XlSection>()`. `None` for a type that is
-    /// no driver's.
+    /// The sections of a driver: `file.section::<xl::section::XlSection>()`. `None` if no driver
+    /// has this type.
     pub fn section<T: DriverConfig>(&self) -> Option<&T> {
         self.sections.iter().find_map(|s| (&**s as &dyn Any).downcast_ref())
     }
 
-    /// The drivers; nothing is connected yet. `site` is the site's name, which marks its VMs.
+    /// Creates the drivers, without connecting. `site` is the site's name, which marks its VMs.
     ///
-    /// # Errors
-    /// When a driver cannot be made: a secret cannot be read, or no folder can be had.
+    /// When a driver cannot be created: a secret cannot be read, or a folder cannot be created.
     pub fn drivers(&self, site: &str) -> anyhow::Result<Vec<Driver>> {
         let used = self.sections.iter().filter(|s| s.parts() > 0);
         let drivers: Vec<Vec<Driver>> =
@@ -240,7 +241,7 @@ impl Hypervisors {
         Ok(drivers.into_iter().flatten().collect())
     }
 
-    /// Servers of the site that are on no hypervisor.
+    /// Servers of the site that belong to no hypervisor.
     pub fn missing<'s>(&self, site: &'s Site) -> Vec<&'s str> {
         let there: BTreeSet<ServerId> = self.sections.iter().flat_map(|s| s.servers()).collect();
         (0..)

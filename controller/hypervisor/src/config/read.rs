@@ -1,4 +1,4 @@
-//! From the text of the hypervisors file to checked values, or to all of its faults.
+//! Parses the text of the hypervisors file into checked values, or into all of its faults.
 
 use super::*;
 use crate::placeholders;
@@ -6,20 +6,20 @@ use crate::registry::DriverKind;
 use tandem_model::site::{Collector, Section};
 use tandem_model::{NodeId, PortNo};
 
-/// Keys of a guest's configuration that the driver writes itself.
+/// Keys of a guest's configuration that the driver itself writes.
 const OURS: [&str; 9] = ["name", "uuid", "memory", "maxmem", "vcpus", "maxvcpus", "vif", "disk", "kernel"];
 
-/// What the file says for all drivers, and which servers have been named so far.
+/// The parts of the file that all drivers share, and the servers that were named so far.
 pub struct Shared<'f> {
-    /// The file's folder: files that it names are relative to it.
+    /// The file's folder, to which files in it are relative.
     pub folder: &'f Path,
-    /// The site whose servers these are.
+    /// The site of the servers.
     pub site: &'f Site,
-    /// How hosts are reached by ssh, where they do not say otherwise.
+    /// Default for how hosts are reached by ssh.
     pub ssh: SshTarget,
-    /// How long calls may take, where hosts do not say otherwise.
+    /// Default time-outs of calls.
     pub times: Times,
-    /// Servers that are on a hypervisor already: each is written once.
+    /// Servers that were named already: each may be named once.
     pub taken: BTreeSet<String>,
 }
 
@@ -47,14 +47,14 @@ impl<'f> Shared<'f> {
         Shared { folder, site, ssh, times, taken: BTreeSet::new() }
     }
 
-    /// The server of the site that the key `server` names; each can be named once.
+    /// The server of the site in the key `server`; each may be named once.
     pub fn server(&mut self, s: &mut Section<'_>, c: &mut Collector<'_>) -> (ServerId, String) {
         let instead = "server = \"srv1\", as the site file calls it";
         let name = required(s, c, "server", "which server it is", instead);
         (self.take(s, c, "server", &name), name)
     }
 
-    /// The servers that a key names; all that nobody has named before, where it is left out.
+    /// The servers in a key; without the key, all that were not named before.
     pub fn servers(
         &mut self,
         s: &mut Section<'_>,
@@ -67,7 +67,7 @@ impl<'f> Shared<'f> {
         names.iter().map(|name| self.take(s, c, key, name)).collect()
     }
 
-    /// The server of that name; each can be named once.
+    /// The server of that name; each may be named once.
     fn take(
         &mut self,
         s: &mut Section<'_>,
@@ -91,7 +91,8 @@ impl<'f> Shared<'f> {
         ServerId(u32::MAX)
     }
 
-    /// What is behind a server's ports, port 1 first, in names of at most `longest` bytes.
+    /// The networks or bridges behind a server's ports, port 1 first, with names of at most
+    /// `longest` bytes.
     pub fn uplinks(
         &self,
         s: &mut Section<'_>,
@@ -103,7 +104,7 @@ impl<'f> Shared<'f> {
         uplinks(s, c, key, self.site, server, longest)
     }
 
-    /// Where ssh goes by this key (`USER@ADDRESS:PORT`), with the section's own options.
+    /// The ssh target in this key (`USER@ADDRESS:PORT`), with the section's own options.
     pub fn ssh(&self, s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) -> SshTarget {
         let options = ssh_options(s, c, self.folder, self.ssh.clone());
         let Some(text) = s.text(c, key) else { return options };
@@ -151,7 +152,7 @@ pub(super) fn root(
     Some(Hypervisors { images, sections })
 }
 
-/// True for a name of letters, digits and `-_.` that no shell takes for anything else.
+/// True for a name of letters, digits and `-_.`, which no shell interprets.
 pub fn plain(text: &str, longest: usize) -> bool {
     !text.is_empty()
         && text.len() <= longest
@@ -159,7 +160,7 @@ pub fn plain(text: &str, longest: usize) -> bool {
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
-/// A text that has to be there.
+/// A required text.
 pub fn required(
     s: &mut Section<'_>,
     c: &mut Collector<'_>,
@@ -174,7 +175,7 @@ pub fn required(
     text.unwrap_or_default()
 }
 
-/// A file of a host: absolute, and of characters that mean nothing to a shell or to `xl`.
+/// A file on a host: absolute, and without characters that a shell or `xl` interprets.
 pub fn remote_path(s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) -> Option<String> {
     let text = s.text(c, key)?;
     if !text.starts_with('/') || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.+:@".contains(&b)) {
@@ -203,7 +204,7 @@ fn read_times(parent: &mut Section<'_>, c: &mut Collector<'_>, default: Times) -
     times
 }
 
-/// Options of ssh, as after its `-o`.
+/// Additional options of ssh, as after its `-o`.
 pub fn options(s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) -> Option<Vec<String>> {
     let options = s.texts(c, key)?;
     let good = |o: &String| {
@@ -221,7 +222,7 @@ pub fn options(s: &mut Section<'_>, c: &mut Collector<'_>, key: &'static str) ->
 
 fn ssh_options(s: &mut Section<'_>, c: &mut Collector<'_>, folder: &Path, default: SshTarget) -> SshTarget {
     let words = [("strict", HostKeys::Strict), ("accept-new", HostKeys::AcceptNew)];
-    // ssh itself knows whose home `~` is.
+    // ssh itself expands `~`.
     let file = |p: String| if p.starts_with('~') { p.into() } else { folder.join(p) };
     SshTarget {
         key: s.text(c, "key").map(file).or(default.key),
@@ -328,7 +329,7 @@ fn disk(parent: &mut Section<'_>, c: &mut Collector<'_>) -> Disk {
     Disk { clone, source, folder, device }
 }
 
-/// What is behind a server's ports, port 1 first.
+/// The networks or bridges behind a server's ports, port 1 first.
 fn uplinks(
     s: &mut Section<'_>,
     c: &mut Collector<'_>,

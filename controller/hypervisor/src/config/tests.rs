@@ -1,4 +1,4 @@
-//! What the hypervisors file may say, and what is said of a bad one.
+//! Valid hypervisors files, and the faults of invalid ones.
 
 use super::*;
 use crate::lab::section::{LabConfig, LabSection};
@@ -67,7 +67,7 @@ fn the_example_is_read_and_its_defaults_are_those_it_says() {
         .map(|l| format!("{l}\n"))
         .collect();
     let mut short = read(&short).unwrap_or_else(|f| panic!("{f}"));
-    // A clone's folder is its source's, if nothing else is said.
+    // A clone's default folder is its source's.
     let disk = short.images[1].disk.as_mut().expect("a disk");
     assert_eq!(disk.folder, "/var/lib/tandem");
     disk.folder = "/var/lib/tandem/disks".to_owned();
@@ -134,7 +134,7 @@ url = "https://h"
     assert_eq!(faults("[ssh]\n"), [(1, "host".to_owned()), (1, "image".to_owned())]);
 }
 
-/// Without servers, a lab has those that nobody else has; it needs no image.
+/// Without the key `servers`, a lab has those that belong to no other driver; it needs no image.
 #[test]
 fn a_lab_has_its_servers_or_all_that_are_left() {
     let labs = |text: &str| {
@@ -207,7 +207,7 @@ fn no_text_makes_it_panic() {
 
 use proptest::prelude::*;
 
-/// The example with some of its values damaged.
+/// The example with some damaged values.
 fn damaged() -> impl Strategy<Value = String> {
     let lines: Vec<&'static str> = EXAMPLE.lines().collect();
     let value = prop_oneof![
@@ -238,7 +238,8 @@ fn damaged() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// A damaged file is one, of which drivers can be made, or has faults with their place.
+    /// A damaged file either is valid, so that drivers can be created, or has faults with their
+    /// place.
     #[test]
     fn any_text_is_a_file_of_hypervisors_or_has_faults(text in prop_oneof![6 => damaged(), 1 => ".{0,200}"]) {
         let folder = tempfile::tempdir().expect("a folder");
@@ -246,7 +247,8 @@ proptest! {
         match read {
             Ok(file) => {
                 let _ = file.missing(&site());
-                // Passwords are missing, or others may read them: an error in words.
+                // Passwords are missing or readable by other users, which is an error with a
+                // message.
                 if let Err(why) = file.drivers("small") {
                     prop_assert!(!why.to_string().is_empty());
                 }

@@ -1,4 +1,4 @@
-//! A lab's messages (`hypervisor.proto`) and the core's words for the same.
+//! Translates a lab's messages (`hypervisor.proto`) from and to the core's types.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tandem_model::{
     VmSpec,
 };
 
-/// A VM with what is kept with it. What makes no sense of that counts as not kept.
+/// A VM with the specification stored with it; an invalid one counts as not stored.
 pub(super) fn found(running: &wire::Running) -> FoundVm {
     let spec = running.kept.as_ref().and_then(kept_spec).map(Box::new);
     FoundVm { vm: VmId(running.vm), server: ServerId(running.server), runs: true, spec }
@@ -45,7 +45,7 @@ fn kept_spec(a: &wire::Allocate) -> Option<VmSpec> {
     })
 }
 
-/// A report as an event. `world` is the service's name, for people.
+/// The event of a report. `world` is the service's name, for people.
 pub(super) fn event(report: Report, world: &str) -> Event {
     match report {
         Report::Hello(h) => Event::WorldUp {
@@ -145,7 +145,7 @@ fn allocate(vm: VmId, server: ServerId, spec: VmSpec) -> wire::Allocate {
     }
 }
 
-/// An effect as an order; `None` for effects that are no business of a hypervisor.
+/// The order of an effect; `None` for effects that are not for a hypervisor.
 pub(super) fn order(effect: Effect) -> Option<Kind> {
     Some(match effect {
         Effect::AllocateVm { vm, server, spec } => Kind::Allocate(allocate(vm, server, spec)),

@@ -1,9 +1,9 @@
 //! The driver for a lab's hypervisor service (`hypervisor.proto`): attaches over a Unix socket, and
 //! again whenever the service comes back.
 //!
-//! It is a [`HypervisorService`]: orders go on as they are, since the service keeps their order
-//! where its VMs are, takes repeated ones as done, and answers a migration as it ended. It knows of
-//! its servers by one connection, however many there are (docs/adr/0017).
+//! It is a [`HypervisorService`]: orders are passed on as they are, since the service keeps their
+//! order itself, ignores repeated ones, and repeats the result of a migration. One connection is
+//! for all of its servers (docs/adr/0017).
 
 mod messages;
 pub mod section;
@@ -28,19 +28,19 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::async_trait;
 use tonic::transport::{Endpoint, Uri};
 
-/// The hypervisor service of this user's lab of that name.
+/// The socket of this user's lab with that name.
 pub fn default_world(lab: &str) -> PathBuf {
     LabSockets::own(lab).world().into()
 }
 
-/// The user that a service's name says it is of: root may name another user's.
+/// The user in a service's name: root may name another user's.
 fn user_of(socket: &Path) -> Option<u32> {
     let name = socket.to_str()?.strip_prefix('@')?;
     LabSockets::of_socket(LAB, name).map(|(lab, _)| lab.owner)
 }
 
-/// Connects, and checks who listens before anything is sent: the names of such sockets are
-/// anybody's to take.
+/// Connects, and checks the server's user before anything is sent: any user may listen on such a
+/// name.
 async fn connect(path: PathBuf, user: Option<u32>) -> std::io::Result<UnixStream> {
     let stream = UnixStream::connect(path).await?;
     check_server(stream.peer_cred()?.uid(), user)
@@ -48,16 +48,16 @@ async fn connect(path: PathBuf, user: Option<u32>) -> std::io::Result<UnixStream
     Ok(stream)
 }
 
-/// Orders on their way to the service; as many again may be in its own hands.
+/// Orders on their way to the service; it may hold as many again.
 const QUEUE: usize = 256;
 /// How long an order may wait for room before the service counts as gone.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the service may take for its hello.
 const HELLO: Duration = Duration::from_secs(20);
-/// Between attempts to reach the service.
+/// Pause between attempts to reach the service.
 const RETRY: Duration = Duration::from_millis(300);
-/// The same while it serves another controller.
+/// The same pause while it serves another controller.
 const REFUSED_RETRY: Duration = Duration::from_secs(2);
 
 /// A lab's hypervisor service, as the driver of its servers.
@@ -69,19 +69,19 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The service at a Unix socket, a path or `@NAME`; nothing is connected yet.
+    /// The service at a Unix socket, a path or `@NAME`; does not connect yet.
     pub fn new(socket: PathBuf, servers: Vec<ServerId>) -> Lab {
         Lab { name: format!("the hypervisor service {}", socket.display()), socket, servers }
     }
 
-    /// One connection, from its beginning to its end.
+    /// Runs one connection until it ends.
     async fn session(&self, owner: &Owner, link: &ServiceLink) -> anyhow::Result<()> {
         let (sender, queue) = mpsc::channel(QUEUE);
         let mut client = HypervisorClient::new(channel(&self.socket).await?);
         let request = introduced(ReceiverStream::new(queue), owner);
         let mut reports = client.attach(request).await?.into_inner();
-        // Its hello comes by itself. Until it is known whose servers they are, nothing is ordered,
-        // and nothing of it is taken for true.
+        // The service sends its hello first. Until its site is checked, no order is sent, and no
+        // report is used.
         let hello = tokio::time::timeout(HELLO, reports.message()).await;
         let hello = hello.map_err(|_| anyhow::anyhow!("it has not said hello within {HELLO:?}"))??;
         let Some(Report::Hello(hello)) = hello.and_then(|r| r.report) else {
@@ -96,8 +96,8 @@ impl Lab {
         loop {
             let until = waiting.as_ref().map_or_else(tokio::time::Instant::now, |(_, until)| *until);
             tokio::select! {
-                // Reports are read while an order waits: the service may be waiting for us to take
-                // one before it goes on.
+                // Reports are read while an order waits: the service may have to send one before it
+                // reads on.
                 report = reports.message() => match report?.and_then(|r| r.report) {
                     Some(Report::Hello(_)) => anyhow::bail!("it says hello again; it is attached anew"),
                     Some(report) => link.event(event(report, &world)).await?,
@@ -115,11 +115,11 @@ impl Lab {
                         waiting = order(effect).map(|o| (o, deadline));
                     }
                     None => anyhow::bail!(
-                        "more than {ORDERS} orders were waiting for it; it is told everything anew"
+                        "more than {ORDERS} orders were waiting for it; it gets everything again"
                     ),
                 },
                 () = tokio::time::sleep_until(until), if waiting.is_some() => {
-                    anyhow::bail!("it has taken no order for {ORDER_TIMEOUT:?}; it is told everything anew")
+                    anyhow::bail!("it has taken no order for {ORDER_TIMEOUT:?}; it gets everything again")
                 }
             }
         }
@@ -158,7 +158,7 @@ impl HypervisorService for Lab {
                 }
                 said = why;
             }
-            // When the controller that a service refuses us for has gone, it serves this one.
+            // A service that serves another controller serves this one once that has gone.
             tokio::time::sleep(if refused { REFUSED_RETRY } else { RETRY }).await;
         }
     }
@@ -166,13 +166,13 @@ impl HypervisorService for Lab {
 
 /// Connects to the service at a socket.
 async fn channel(socket: &Path) -> anyhow::Result<tonic::transport::Channel> {
-    // `@name` is a socket without a file (unix(7), abstract): a NUL in front of the name.
+    // `@name` is an abstract socket (unix(7)): its address starts with a NUL.
     let path = match socket.to_str().and_then(|s| s.strip_prefix('@')) {
         Some(name) => PathBuf::from(format!("\0{name}")),
         None => socket.to_owned(),
     };
     let user = user_of(socket);
-    // The URI is not used: the connector knows where to go.
+    // The URI is not used: the connector has the address.
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
         async move { connect(path, user).await.map(hyper_util::rt::TokioIo::new) }
@@ -180,19 +180,19 @@ async fn channel(socket: &Path) -> anyhow::Result<tonic::transport::Channel> {
     Ok(Endpoint::from_static("http://hypervisor").connect_with_connector(connector).await?)
 }
 
-/// Why a service does not serve this controller, where that is what it says.
+/// The reason why a service refuses this controller, if the error is that.
 fn refusal(error: &anyhow::Error) -> Option<String> {
     let status = error.downcast_ref::<tonic::Status>()?;
     let refused = status.code() == tonic::Code::FailedPrecondition;
     refused.then(|| escaped_to(status.message(), 500).to_string())
 }
 
-/// A call that says who calls.
+/// A request with this controller's identity.
 fn introduced<T>(message: T, owner: &Owner) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     let metadata = request.metadata_mut();
     for (key, value) in [("tandem-store", owner.store.to_string()), ("tandem-site", owner.site.clone())] {
-        // What metadata cannot hold is written otherwise: it is for people.
+        // Characters that metadata cannot hold are replaced: the value is for people.
         let plain: String = value.chars().map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect();
         if let Ok(value) = plain.parse() {
             metadata.insert(key, value);
@@ -201,7 +201,7 @@ fn introduced<T>(message: T, owner: &Owner) -> tonic::Request<T> {
     request
 }
 
-/// Refuses the servers of another site; a service of an earlier release does not say.
+/// Refuses a service of another site; one of an earlier release does not name its site.
 fn check_site(hello: &wire::Hello, site: &str) -> anyhow::Result<()> {
     if hello.site.is_empty() || hello.site == site {
         return Ok(());

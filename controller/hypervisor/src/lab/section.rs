@@ -1,5 +1,5 @@
-//! The driver's sections of the hypervisors file: `[[lab]]`, one for each lab that serves servers
-//! of the site. Without a file, a lab of the site's name serves all of them.
+//! The driver's sections of the hypervisors file: `[[lab]]`, one for each lab with servers of the
+//! site. Without a file, a lab with the site's name has all of them.
 
 use super::{Lab, default_world};
 use crate::Driver;
@@ -29,18 +29,18 @@ pub struct LabSection {
     pub labs: Vec<LabConfig>,
 }
 
-/// A lab that serves servers of the site.
+/// A lab with servers of the site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabConfig {
     /// Its hypervisor service's Unix socket: a path, or `@NAME` for one without a file.
     pub service: PathBuf,
-    /// Which servers it has.
+    /// Its servers.
     pub servers: Vec<ServerId>,
 }
 
 impl LabConfig {
-    /// The lab that serves a whole site, where there is no hypervisors file: at `service`, or of
-    /// this user and the site's name.
+    /// The lab of a whole site, if there is no hypervisors file: at `service`, or the one of this
+    /// user with the site's name.
     pub fn of_site(site: &Site, service: Option<PathBuf>) -> LabConfig {
         LabConfig {
             service: service.unwrap_or_else(|| default_world(&site.name)),
@@ -48,7 +48,7 @@ impl LabConfig {
         }
     }
 
-    /// Makes the driver; nothing is connected yet.
+    /// Creates the driver, without connecting.
     pub fn open(&self) -> Driver {
         Driver::Service(Arc::new(Lab::new(self.service.clone(), self.servers.clone())))
     }
@@ -63,7 +63,7 @@ impl DriverConfig for LabSection {
         self.labs.iter().flat_map(|lab| lab.servers.iter().copied()).collect()
     }
 
-    /// A lab makes its VMs of itself.
+    /// A lab has images of its own.
     fn needs_images(&self) -> bool {
         false
     }

@@ -1,5 +1,4 @@
-//! The client against a service of the test's own: whose hello it takes, and what becomes of
-//! messages.
+//! The client with a service of the test: which hellos it accepts, and how it translates messages.
 
 use super::messages::{event, order};
 use super::*;
@@ -15,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Says hello for a site, and counts who attaches and what is ordered.
+/// Sends a hello for a site, and counts attachments and orders.
 #[derive(Clone)]
 struct Service {
     site: &'static str,
@@ -47,8 +46,8 @@ impl Hypervisor for Service {
     }
 }
 
-/// A service for a site, with a client of the controller of `own` attached to it: what the event
-/// loop hears.
+/// A service for a site, with a client for the controller `own` attached; returns the reports to
+/// the event loop.
 fn begin(site: &'static str, own: &str) -> (tempfile::TempDir, Service, mpsc::Receiver<HypervisorReport>) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("world.sock");
@@ -82,7 +81,7 @@ fn async_stream(listener: tokio::net::UnixListener) -> ReceiverStream<std::io::R
 async fn a_world_of_another_site_is_refused_by_name_and_told_nothing() {
     let (_folder, service, mut heard) = begin("theirs", "ours");
     let start = tokio::time::Instant::now();
-    // It has been tried twice: what the first attempt has sent would be here.
+    // At the second attempt, the effects of the first would show.
     while service.attached.load(Ordering::SeqCst) < 2 {
         assert!(start.elapsed() < LIMIT, "the client does not come");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -175,7 +174,7 @@ proptest! {
             }
             (Report::Loads(l), Event::ServerSamples { server, sample, vms }) => {
                 prop_assert_eq!((l.server, l.vms.len()), (server.0, vms.len()));
-                // What is not known is all ones, and never zero.
+                // Unknown counters are all ones, and never zero.
                 let cpu = l.load.and_then(|l| l.cpu_ns).unwrap_or(u64::MAX);
                 prop_assert_eq!(cpu, sample.cpu_ns);
             }

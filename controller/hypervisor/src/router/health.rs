@@ -1,4 +1,4 @@
-//! Whether servers answer, what is on them, and what they use: a task per server.
+//! The health of servers: whether they answer, their VMs and their loads. One task for each server.
 
 use super::jobs::Job;
 use super::*;
@@ -7,12 +7,12 @@ use tandem_model::rate_limit::LogLines;
 use tandem_model::{FoundVm, Time};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-/// So often in a row a VM must be missing among its server's loads before it is looked for.
+/// How often in a row a VM must be missing from its server's loads before its state is checked.
 const MISSED: u32 = 2;
-/// Between two looks at whom a host serves.
+/// Interval of the checks that a host still serves this controller.
 const OWNER: Duration = Duration::from_secs(60);
 
-/// The log lines that one server's answers cause: so many a minute.
+/// Limits the log lines that one server's answers cause.
 #[derive(Clone)]
 pub(super) struct ServerLines {
     start: Instant,
@@ -24,7 +24,7 @@ impl ServerLines {
         ServerLines { start: Instant::now(), lines: Arc::new(Mutex::new(LogLines::new(Time::ZERO))) }
     }
 
-    /// The line to write, if the server may cause one more.
+    /// The line, if the server may cause another.
     fn line(&self, what: impl FnOnce() -> String) -> Option<String> {
         let now = Time::ZERO + self.start.elapsed();
         self.lines.lock().unwrap_or_else(PoisonError::into_inner).line(now, what)
@@ -57,7 +57,7 @@ impl Router {
         }
     }
 
-    /// Attaches to the event loop; false when it is gone.
+    /// Attaches to the event loop; false when it has ended.
     pub(super) async fn attach(&mut self) -> bool {
         let (effects, inbox) = mpsc::channel(self.depth);
         let attached = self.event_loop.report(HypervisorReport::Attached(effects)).await.is_ok();
@@ -65,8 +65,8 @@ impl Router {
         attached
     }
 
-    /// The event loop has let go of us because the queue of orders was full: the core is told that
-    /// the hypervisors are gone, and then what is known again. False when the event loop is gone.
+    /// The event loop has detached the router because the queue of orders was full: the core is
+    /// notified of that, and then gets the present state. False when the event loop has ended.
     pub(super) async fn attach_again(&mut self, world: &str) -> bool {
         self.inbox = None;
         if self.event_loop.is_gone() {
@@ -78,7 +78,7 @@ impl Router {
         }
         self.up = false;
         self.renew(|_| true);
-        // With services alone, the first of them that is back attaches.
+        // With services alone, the first one that comes back attaches.
         if !self.servers.is_empty() {
             if !self.attach().await {
                 return false;
@@ -89,7 +89,7 @@ impl Router {
     }
 
     pub(super) async fn listed(&mut self, server: ServerId, found: Vec<DiscoveredVm>, world: &str) {
-        // What waits in a queue or moves is told by its job.
+        // VMs with queued or running jobs are reported by these.
         let busy = |vm: &VmId| self.queues.contains_key(vm);
         let stale: Vec<VmId> = self
             .places
@@ -100,7 +100,7 @@ impl Router {
         let news = !matches!(self.servers.get(&server).map(|r| &r.state), Some(Some(Ok(()))));
         for vm in stale {
             if news {
-                // The core starts it again when it hears what runs.
+                // The core starts it again when it gets the list of running VMs.
                 self.places.remove(&vm);
             } else {
                 self.enqueue(vm, Job::Missed { server });
@@ -113,8 +113,8 @@ impl Router {
                         self.places.insert(f.vm, (server, 0));
                     }
                 }
-                // Of a migration: the core knows of it and asks. What does not run is made anew, or
-                // removed, when the core asks.
+                // Left by a migration that the core knows and will ask for. A VM that does not run
+                // is created again, or removed, by the core's orders.
                 FoundState::Incoming | FoundState::Halted | FoundState::Dying => {
                     let what = || format!("{} on {server} is {:?}", f.name, f.state);
                     if let Some(line) = self.servers.get(&server).and_then(|s| s.lines.line(what)) {
@@ -140,7 +140,8 @@ impl Router {
         }
     }
 
-    /// Says what is known, once every server was asked: who is away, and what runs.
+    /// Reports the state once every server was asked: the servers that are unreachable, and the
+    /// running VMs.
     pub(super) async fn tell(&mut self, world: &str) {
         let is_open = self.servers.values().any(|s| s.state.is_none());
         if is_open || self.services.iter().any(|s| s.state().is_none()) {
@@ -148,7 +149,8 @@ impl Router {
         }
         let away = self.all_away();
         let gone: BTreeSet<ServerId> = away.iter().map(|(id, _)| *id).collect();
-        // Servers that went away change nothing of what runs elsewhere; those that are back do.
+        // Servers that became unreachable do not change the list of VMs elsewhere; servers that are
+        // back do.
         self.is_owed |= !self.up || self.known_away.difference(&gone).next().is_some();
         if gone != self.known_away || (!self.up && !self.servers.is_empty()) {
             self.known_away = gone;
@@ -164,8 +166,8 @@ impl Router {
             self.servers.len() + self.service_of.len() - self.known_away.len(),
             self.servers.len() + self.service_of.len()
         );
-        // What was known on a server that is away now still counts: it is not to be started
-        // elsewhere or again.
+        // VMs on an unreachable server still count as running there, so that they are not started
+        // again.
         let mut vms: Vec<(VmId, ServerId)> =
             self.places.iter().map(|(vm, (server, _))| (*vm, *server)).collect();
         let mut found: Vec<FoundVm> = self.found.values().flatten().filter_map(as_found).collect();
@@ -183,7 +185,7 @@ impl Router {
         self.say(Event::WorldUp { world: worlds.join(", "), vms, traffic }).await;
     }
 
-    /// Every server that does not answer, and why.
+    /// All servers that do not answer, with the reason.
     fn all_away(&self) -> Vec<(ServerId, String)> {
         let called = self
             .servers
@@ -196,14 +198,14 @@ impl Router {
         away
     }
 
-    /// Another controller has asked for the host of one of our servers.
+    /// Reports that another controller has tried to claim the host of a server.
     pub(super) async fn rival(&self, server: ServerId, who: &Owner) {
         let host = self.servers.get(&server).map_or("a hypervisor", |r| r.driver.name());
         let (world, who) = (format!("{host} (the host of {server})"), who.to_string());
         self.say(Event::RivalSeen { world, who }).await;
     }
 
-    /// A VM that somebody else has stopped or removed is looked for at once.
+    /// Checks at once the state of a VM that somebody else has stopped or removed.
     pub(super) fn vm_down(&mut self, vm_down: &VmDown) {
         let VmDown { server, vm, why } = vm_down;
         let ours = self.places.get(vm).is_some_and(|(at, _)| at == server);
@@ -213,7 +215,7 @@ impl Router {
         }
     }
 
-    /// Who was counted on a server; who is missing again and again is looked for.
+    /// Records which VMs a server's loads have; checks the state of those missing repeatedly.
     pub(super) fn seen(&mut self, server: ServerId, vms: &[VmId]) {
         let mut missed = Vec::new();
         for (vm, (at, times)) in &mut self.places {
@@ -232,7 +234,7 @@ impl Router {
     }
 }
 
-/// What the core is told of a VM that was found; nothing of one that is on its way in or out.
+/// The form in which a VM is reported to the core; `None` for one in the middle of a move.
 fn as_found(f: &DiscoveredVm) -> Option<FoundVm> {
     let runs = match f.state {
         FoundState::Running | FoundState::Paused => true,
@@ -242,7 +244,7 @@ fn as_found(f: &DiscoveredVm) -> Option<FoundVm> {
     Some(FoundVm { vm: f.vm, server: f.server, runs, spec: f.spec.clone() })
 }
 
-/// The task of one driver: what it hears of.
+/// The task of one driver, which forwards its notifications.
 async fn listen(driver: Arc<dyn Hypervisor>, to_router: mpsc::Sender<RouterMsg>) {
     let (vm_down, mut heard) = mpsc::channel(64);
     let tell = async {
@@ -271,7 +273,7 @@ impl HealthTask {
     async fn run(self, again: Arc<tokio::sync::Notify>, mut period: watch::Receiver<Duration>) {
         loop {
             self.list().await;
-            // It answers: loads, until it does not, or somebody doubts it.
+            // The server answers: its loads are read until it fails, or a call failed.
             loop {
                 let every = *period.borrow_and_update();
                 tokio::select! {
@@ -290,7 +292,7 @@ impl HealthTask {
         }
     }
 
-    /// Whether the host still serves this controller, now and then; ends when it does not.
+    /// Checks periodically that the host still serves this controller; returns when it does not.
     async fn hold(&self) -> VmmError {
         loop {
             sleep(OWNER).await;
@@ -307,14 +309,14 @@ impl HealthTask {
         Ok(())
     }
 
-    /// Claims the host, puts it in order and lists it.
+    /// Claims the host, prepares it and lists its VMs.
     async fn look(&self) -> Result<Vec<DiscoveredVm>, VmmError> {
         self.claim().await?;
         self.driver.prepare(self.server).await?;
         self.driver.list(self.server).await
     }
 
-    /// Lists the server, again and again until it answers.
+    /// Lists the server's VMs, repeatedly until it answers.
     async fn list(&self) {
         let mut wait = self.timeouts.retry;
         loop {
@@ -336,7 +338,7 @@ impl HealthTask {
         }
     }
 
-    /// Reads loads at a period until the server does not answer.
+    /// Reads loads periodically until the server does not answer.
     async fn loads(&self, every: Duration) -> VmmError {
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,5 +1,5 @@
-//! What a wish of the core comes to: calls of a driver, each with a time-out, and the facts that
-//! are their results.
+//! Jobs: an order of the core as calls of a driver, each with a time-out, and the events of their
+//! results.
 
 use super::super::{
     FoundState, Hypervisor, MigrateOrder, MigrationControl, MigrationKey, MigrationReport, Moved,
@@ -15,12 +15,12 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Reports of one migration that wait; a driver sends a few a second.
+/// Reports of a migration that wait; a driver sends a few each second.
 const REPORTS: usize = 16;
-/// How often an interface is tried to be moved.
+/// How often an interface's move is tried.
 const ATTACH_TRIES: u32 = 5;
 
-/// A wish for a VM.
+/// An order about a VM.
 #[derive(Debug, Clone)]
 pub(super) enum Job {
     Allocate {
@@ -29,10 +29,10 @@ pub(super) enum Job {
     },
     Stop {
         server: ServerId,
-        /// Of which request it is.
+        /// The time of its request.
         placed_at: Option<Time>,
     },
-    /// Keep something with it.
+    /// Store a specification with it.
     Tag {
         server: ServerId,
         spec: Box<VmSpec>,
@@ -50,11 +50,11 @@ pub(super) enum Job {
         rate: watch::Receiver<BitRate>,
         cancel: CancellationToken,
     },
-    /// Give up a migration that is not known here.
+    /// Cancel a migration that the router does not know.
     Abandon {
         key: MigrationKey,
     },
-    /// Look whether a VM that was missed is really gone.
+    /// Check whether a VM that was missing is gone.
     Missed {
         server: ServerId,
     },
@@ -83,7 +83,7 @@ impl PartialEq for Job {
 }
 
 impl Job {
-    /// The servers that it is about; the second one is where a migration goes.
+    /// The servers that it is about; the second one is a migration's target.
     pub(super) fn servers(&self) -> [ServerId; 2] {
         match self {
             Job::Allocate { server, .. }
@@ -98,26 +98,26 @@ impl Job {
     }
 }
 
-/// What the router must know of a job that has ended.
+/// A finished job's results for the router.
 #[derive(Debug, Default)]
 pub(super) struct Next {
-    /// Where the VM runs now, if that has changed; inner `None`: nowhere.
+    /// The VM's server now, if it has changed; inner `None`: it runs nowhere.
     pub(super) place: Option<Option<ServerId>>,
-    /// How a migration ended, for those who ask again.
+    /// The end of a migration, for repeated requests.
     pub(super) migration: Option<(MigrationId, Event)>,
     /// Servers that did not answer.
     pub(super) away: Vec<(ServerId, VmmError)>,
 }
 
-/// A server's driver, and its bound of calls at once.
+/// A server's driver, and the limit of its simultaneous calls.
 pub(super) type Served = (Arc<dyn Hypervisor>, Arc<Semaphore>);
 
-/// Carries out one job.
+/// Executes one job.
 pub(super) struct Carrier {
     pub(super) vm: VmId,
-    /// Of the job's servers; `None` where no hypervisor is known.
+    /// The drivers of the job's servers; `None` for a server without a hypervisor.
     pub(super) drivers: [Option<Served>; 2],
-    /// Why they are away, if they are.
+    /// Why servers are unreachable, if they are.
     pub(super) away: [Option<VmmError>; 2],
     pub(super) event_loop: Arc<dyn EventLoop>,
     pub(super) timeouts: Timeouts,
@@ -138,14 +138,14 @@ impl Carrier {
             Job::Abandon { key } => self.abandon(driver, key).await,
             Job::Stop { placed_at, .. } => self.stop(&driver, &calls, server, placed_at).await,
             job => {
-                // The queue is closed by nobody.
+                // The semaphore is never closed.
                 let _one = calls.acquire().await;
                 self.short(driver, server, job).await
             }
         }
     }
 
-    /// What is tried once.
+    /// Executes a job that is tried once.
     async fn short(&self, driver: Arc<dyn Hypervisor>, server: ServerId, job: Job) -> Next {
         let vm = self.vm;
         let mut next = Next::default();
@@ -183,7 +183,7 @@ impl Carrier {
                 }
             }
             Job::Attach { uplink, .. } => {
-                // There is no answer to it, so it is tried until it is clear that it will not work.
+                // The core gets no result of it, so it is repeated until it is clear that it fails.
                 for n in 1..=ATTACH_TRIES {
                     let call = driver.attach(server, vm, uplink);
                     match within(self.timeouts.call, "attaching", vm, driver.name(), call).await {
@@ -200,7 +200,8 @@ impl Carrier {
                 }
             }
             Job::Tag { spec, .. } => {
-                // The next `WorldUp` finds what is kept not to be so, and it is asked for again.
+                // If it fails, the core finds the old specification in the next `VmsFound`, and
+                // orders it again.
                 let call = driver.tag(server, vm, &spec);
                 if let Err(why) = within(self.timeouts.call, "tagging", vm, driver.name(), call).await {
                     tracing::warn!("{vm} keeps what was kept with it before: {why}");
@@ -227,8 +228,8 @@ impl Carrier {
         next
     }
 
-    /// Until it is gone: a VM that may still be there must not be forgotten. A server that is away
-    /// is told again by the core when it answers.
+    /// Repeats until the VM is gone: one that may still exist must not be forgotten. For an
+    /// unreachable server the core repeats the order when it answers.
     async fn stop(
         &self,
         driver: &Arc<dyn Hypervisor>,
@@ -248,7 +249,7 @@ impl Carrier {
                     self.say(Event::VmStopped { vm }).await;
                     return Next { place: Some(None), ..Next::default() };
                 }
-                // What is meant is not there.
+                // The requested VM does not exist.
                 Err(why @ (VmmError::NotMeant { .. } | VmmError::MadeForUnknown { .. })) => {
                     tracing::warn!("{why}");
                     self.say(Event::VmStopped { vm }).await;
@@ -282,7 +283,7 @@ impl Carrier {
             };
             return self.ended(key, VmLocation::At(key.from), Some(why), None).await;
         }
-        // What an earlier controller, or an earlier try, has left.
+        // Cleans up after an earlier controller, or an earlier try.
         match self.resolved(&driver, key, false).await {
             ResolveOutcome::UnderWay => {}
             ResolveOutcome::Ended(VmLocation::At(at), why) if at == key.from => {
@@ -319,8 +320,8 @@ impl Carrier {
         }
     }
 
-    /// The call itself, its reports passed on; given up when nothing moves. `None` when it had to
-    /// be dropped.
+    /// Calls the driver and forwards its reports; cancels when there is no progress. `None` if the
+    /// call had to be dropped.
     async fn transfer(
         &self,
         driver: &Arc<dyn Hypervisor>,
@@ -362,7 +363,7 @@ impl Carrier {
                 }
             }
         };
-        // What it said just before its end is told before its end.
+        // Reports sent just before the end are forwarded before it.
         while let Ok(report) = reports.try_recv() {
             self.report(migration, report).await;
         }
@@ -381,7 +382,7 @@ impl Carrier {
         .await;
     }
 
-    /// Asks until it is known where the VM is.
+    /// Repeats until the VM's location is known.
     async fn resolved(&self, driver: &Arc<dyn Hypervisor>, key: MigrationKey, stop: bool) -> ResolveOutcome {
         let mut wait = self.timeouts.retry;
         loop {
@@ -415,7 +416,7 @@ impl Carrier {
         }
     }
 
-    /// Tells how a migration ended.
+    /// Reports the end of a migration.
     async fn ended(
         &self,
         key: MigrationKey,
@@ -437,7 +438,7 @@ impl Carrier {
         Next { place: Some(place), migration: Some((migration, event)), away }
     }
 
-    /// A server of the site that is on no hypervisor.
+    /// Answers a job for a server without a hypervisor.
     async fn unknown_server(&self, server: ServerId, job: Job) -> Next {
         let why =
             format!("{server} is not in the hypervisors file; add a [[host]] or [[pool.server]] for it");

@@ -1,4 +1,5 @@
-//! The router: turns the core's orders into calls of drivers, and their results into facts.
+//! The router: it executes the core's orders as calls of drivers, and reports their results as
+//! events.
 //!
 //! ```text
 //!  event loop --Effect--> Router --spawns--> job (jobs.rs): one per VM at a time, in the order
@@ -8,20 +9,21 @@
 //!                             +--orders--> services.rs: services that keep order themselves
 //! ```
 //!
-//! 0. Every server's host is claimed for this controller: one that serves another one is away.
-//! 1. Every server is listed. When all have answered or are known to be away,
+//! 0. Every server's host is claimed for this controller: one that serves another controller counts
+//!    as unreachable.
+//! 1. Every server's VMs are listed. When all have answered or are known to be unreachable,
 //!    `ServersUnreachable` and `WorldUp` are sent.
-//! 2. An order that is repeated while it waits or runs changes nothing; a migration that has ended
-//!    is answered as it ended.
-//! 3. A server that answers again is listed, and another `WorldUp` tells all that is known: the
-//!    core repeats what it still wants.
-//! 4. A VM that ran and is no longer counted among its server's is looked for; when it is gone, it
-//!    has failed.
+//! 2. An order that is repeated while it waits or runs has no effect; for a migration that has
+//!    ended, the result is repeated.
+//! 3. A server that answers again is listed, and another `WorldUp` has the whole state: the core
+//!    repeats the orders that it still wants.
+//! 4. A running VM that is missing from its server's loads is checked; if it is gone, it has
+//!    failed.
 //!
 //! At most [`CALLS`] calls at a time go to one server (sshd's MaxSessions is 10, sshd_config(5));
-//! further ones wait. Nothing here blocks the event loop: its orders come by a queue of [`ORDERS`];
-//! when that is full, the core is told that the hypervisors are gone and, as soon as the router can
-//! take orders again, that they are back, and says anew what it wants.
+//! further ones wait. Nothing here blocks the event loop: its orders come by a queue of [`ORDERS`].
+//! When that is full, the core is notified that the hypervisors are gone and, as soon as the router
+//! can take orders again, that they are back; then it repeats its orders.
 
 mod health;
 mod jobs;
@@ -44,34 +46,34 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Calls to one server at a time, migrations and loads apart.
+/// Simultaneous calls to one server, not counting migrations and loads.
 pub const CALLS: usize = 4;
-/// Migrations whose end is remembered, for those who ask again.
+/// Migrations whose end is remembered, for repeated requests.
 const REMEMBERED: usize = 1024;
-/// Reports that wait for the router; a full queue makes those who report wait.
+/// Reports that wait for the router; with a full queue the senders wait.
 const QUEUE: usize = 256;
 
-/// How long the router waits for drivers. Their own time-outs are shorter: these are for those that
-/// hang.
+/// How long the router waits for drivers. Their own time-outs are shorter: these are for drivers
+/// that hang.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a question or a small change.
+    /// For a query or a small change.
     pub call: Duration,
     /// For starting or stopping a VM.
     pub start: Duration,
-    /// A migration whose progress does not change for so long is given up.
+    /// A migration without progress for this time is cancelled.
     pub stall: Duration,
-    /// A migration that was given up may take so long to clean up, before it is dropped and what it
-    /// left is looked up.
+    /// A cancelled migration may take this long to clean up; then it is dropped, and `resolve`
+    /// cleans up.
     pub give_up: Duration,
-    /// Before the first retry; each one waits twice as long.
+    /// Pause before the first retry; it doubles with each.
     pub retry: Duration,
-    /// No retry waits longer.
+    /// The longest pause.
     pub longest_retry: Duration,
 }
 
 impl Timeouts {
-    /// As `tandem serve` has it, with the site's `[migration] timeout`.
+    /// The time-outs of `tandem serve`, with the site's `[migration] timeout`.
     pub fn new(stall: Duration) -> Timeouts {
         Timeouts {
             call: Duration::from_secs(180),
@@ -84,36 +86,36 @@ impl Timeouts {
     }
 }
 
-/// What jobs and health tasks report to the router.
+/// Messages of jobs and health tasks to the router.
 enum RouterMsg {
-    /// A job has ended; what the router must know of it.
+    /// A job has ended, with its results for the router.
     Ended(VmId, Next),
     /// A server was listed, or could not be.
     Listed(ServerId, Result<Vec<DiscoveredVm>, VmmError>),
-    /// Who is on a server, by its loads.
+    /// The VMs in a server's loads.
     Seen(ServerId, Vec<VmId>),
-    /// Another controller has asked for a server's host.
+    /// Another controller has tried to claim a server's host.
     Rival(ServerId, Owner),
-    /// A driver heard of a VM that was stopped or removed.
+    /// A driver was notified of a VM that was stopped or removed.
     VmDown(VmDown),
-    /// A call found a server away.
+    /// A call found a server unreachable.
     Away(ServerId, VmmError),
-    /// The driver of a service reports, by the service's number.
+    /// A message of a service's driver, by the service's number.
     Service(usize, ServiceMsg),
 }
 
-/// What is known of a server.
+/// The state of a server.
 struct ServerHealth {
     driver: Arc<dyn Hypervisor>,
     calls: Arc<Semaphore>,
     /// `None` until it was listed for the first time.
     state: Option<Result<(), VmmError>>,
-    /// Wakes its health task: it is to be listed again.
+    /// Wakes its health task to list it again.
     again: Arc<tokio::sync::Notify>,
     lines: health::ServerLines,
 }
 
-/// The orders of one VM: the first one is being carried out.
+/// The jobs of one VM: the first one is being executed.
 #[derive(Default)]
 struct VmQueue {
     jobs: VecDeque<Job>,
@@ -125,7 +127,7 @@ struct Open {
     cancel: CancellationToken,
 }
 
-/// The state of the router: what the core has asked for, and what is known of servers.
+/// The state of the router: the core's orders, and the state of servers.
 pub struct Router {
     servers: BTreeMap<ServerId, ServerHealth>,
     event_loop: Arc<dyn EventLoop>,
@@ -133,31 +135,31 @@ pub struct Router {
     queues: BTreeMap<VmId, VmQueue>,
     open: BTreeMap<MigrationId, Open>,
     ended: VecDeque<(MigrationId, Event)>,
-    /// What was found on each server when it was listed last, without what has gone since.
+    /// VMs found on each server in the last list, without those that have gone since.
     found: BTreeMap<ServerId, Vec<DiscoveredVm>>,
-    /// Where VMs run, as far as is known, and how often each was missed there in a row.
+    /// Each VM's server as far as known, and how often it was missing there in a row.
     places: BTreeMap<VmId, (ServerId, u32)>,
-    /// How often loads are read; zero: not at all.
+    /// Interval of reading loads; zero for never.
     loads: watch::Sender<Duration>,
     to_router: mpsc::Sender<RouterMsg>,
     tasks: JoinSet<()>,
-    /// Services that keep order by themselves, and which of them has a server.
+    /// Services that keep the order of calls themselves, and the service of each server.
     services: Vec<ServiceState>,
     service_of: BTreeMap<ServerId, usize>,
-    /// Where the event loop's orders come from; `None` while the router is not attached to it.
+    /// The event loop's orders; `None` while the router is not attached to it.
     inbox: Option<mpsc::Receiver<Effect>>,
-    /// So many orders may wait there.
+    /// The capacity of that queue.
     depth: usize,
     /// `WorldUp` was sent.
     up: bool,
-    /// `WorldUp` is to be sent as soon as all servers are known.
+    /// `WorldUp` has to be sent as soon as the state of all servers is known.
     is_owed: bool,
-    /// Servers that are away, as the core knows it.
+    /// Servers that were reported to the core as unreachable.
     known_away: BTreeSet<ServerId>,
 }
 
-/// Runs until the event loop is gone. `world` is the name of the drivers that are called, for
-/// people; a service has its own.
+/// Runs until the event loop has ended. `world` is the name of the called drivers, for people; a
+/// service has its own.
 pub async fn run(
     drivers: Vec<Driver>,
     world: &str,
@@ -221,8 +223,8 @@ async fn run_with(
                     return;
                 }
             }
-            // Tasks that have ended are forgotten; one that panicked is told, its VM is not left
-            // waiting by it: see `Router::start`.
+            // Collects finished tasks. A panic is logged; its VM's queue does not wait for it: see
+            // `Router::start`.
             Some(ended) = router.tasks.join_next() => if let Err(error) = ended {
                 tracing::error!("a hypervisor task has ended early: {error}");
             },
@@ -230,7 +232,7 @@ async fn run_with(
     }
 }
 
-/// The next order; none comes while the router is not attached.
+/// The next order; waits for ever while the router is not attached.
 async fn next_order(inbox: &mut Option<mpsc::Receiver<Effect>>) -> Option<Effect> {
     match inbox {
         Some(inbox) => inbox.recv().await,
@@ -243,7 +245,7 @@ impl Router {
         let _ = self.event_loop.report(HypervisorReport::Event(event)).await;
     }
 
-    /// Takes an order.
+    /// Handles an order.
     async fn order(&mut self, effect: Effect) {
         let Some(effect) = self.route_to_services(effect).await else { return };
         match effect {
@@ -271,7 +273,7 @@ impl Router {
                 self.loads.send_replace(period);
             }
             Effect::TrafficStart { spec } => self.no_traffic(spec.id).await,
-            // The event loop sends nothing else here.
+            // The event loop sends no other effects here.
             _ => {}
         }
     }
@@ -306,8 +308,8 @@ impl Router {
         }
     }
 
-    /// Puts a wish behind the VM's others, unless the last of them is the same. Of those that
-    /// nobody waits for only the last counts, so that a line is never longer than what the core
+    /// Adds a job to a VM's queue, unless the last one is equal. Of jobs without a result only the
+    /// last one counts, so that a queue is never longer than the number of results that the core
     /// waits for.
     fn enqueue(&mut self, vm: VmId, job: Job) {
         let line = self.queues.entry(vm).or_default();
@@ -327,7 +329,7 @@ impl Router {
         }
     }
 
-    /// Starts the first wish of a VM's line.
+    /// Starts the first job in a VM's queue.
     fn start(&mut self, vm: VmId) {
         let Some(job) = self.queues.get(&vm).and_then(|l| l.jobs.front()).cloned() else { return };
         let carrier = jobs::Carrier {
@@ -342,7 +344,7 @@ impl Router {
         };
         let to_router = self.to_router.clone();
         self.tasks.spawn(async move {
-            // A job that panics must not leave its VM's line waiting for ever.
+            // A job that panics must not block its VM's queue for ever.
             let job = AbortOnDropHandle::new(tokio::spawn(carrier.carry_out(job)));
             let next = job.await.unwrap_or_default();
             let _ = to_router.send(RouterMsg::Ended(vm, next)).await;
@@ -389,7 +391,7 @@ impl Router {
             self.start(vm);
         }
         for (server, why) in next.away {
-            // Its health task finds out whether it is; calls fail at once until it answers.
+            // Its health task checks whether it is; until it answers, calls fail at once.
             tracing::debug!("{server}: {why}");
             if let Some(health) = self.servers.get(&server) {
                 health.again.notify_one();

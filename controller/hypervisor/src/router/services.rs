@@ -1,25 +1,25 @@
-//! Services that keep order by themselves: which orders go to which, and when the core hears of
-//! them.
+//! Services that keep the order of calls themselves: the routing of their orders, and when they are
+//! reported to the core.
 //!
-//! A router with nothing but services is attached to the event loop while one of them is there:
-//! what is asked meanwhile would reach nobody. With drivers that are called beside them it is
-//! always attached, and a service that has gone is servers that are away.
+//! A router with services only is attached to the event loop while one of them is: otherwise nobody
+//! would take its orders. If there are called drivers too, it is always attached, and a service
+//! that is gone counts as unreachable servers.
 //!
-//! What a service runs is known when it says hello, and only then. When the core has to be told all
-//! that runs because of another server, services that have taken orders since their hello are
-//! attached anew first.
+//! The running VMs of a service are known at its hello only. When the core needs the whole list
+//! because of another server, services that have got orders since their hello are attached again
+//! first.
 
 use super::*;
 use crate::{Gone, ServiceHello};
 
-/// What a service's driver reports.
+/// Messages of a service's driver.
 pub(super) enum ServiceMsg {
     Up(ServiceHello, mpsc::Sender<Effect>),
     Event(Event),
     Down(String),
 }
 
-/// The way from a service's driver to the router.
+/// The connection from a service's driver to the router.
 pub struct ServiceLink {
     number: usize,
     to_router: mpsc::Sender<RouterMsg>,
@@ -31,8 +31,8 @@ impl ServiceLink {
         self.to_router.send(RouterMsg::Service(self.number, message)).await.map_err(|_| Gone)
     }
 
-    /// The service is attached: where its orders come from now on. That queue ends when the service
-    /// is to be attached anew; reports may follow until [`ServiceLink::down`].
+    /// The service is attached; returns the queue of its orders. The queue ends when the service
+    /// has to be attached again; reports may follow until [`ServiceLink::down`].
     ///
     /// # Errors
     /// When the router has ended.
@@ -42,7 +42,7 @@ impl ServiceLink {
         Ok(orders)
     }
 
-    /// Passes on what the service reports.
+    /// Forwards an event of the service.
     ///
     /// # Errors
     /// When the router has ended.
@@ -50,7 +50,7 @@ impl ServiceLink {
         self.send(ServiceMsg::Event(event)).await
     }
 
-    /// The service is not attached, or not any more, and why.
+    /// The service is not attached, or no longer, with the reason.
     pub async fn down(&self, why: String) {
         let _ = self.send(ServiceMsg::Down(why)).await;
     }
@@ -61,17 +61,17 @@ impl ServiceLink {
     }
 }
 
-/// What is known of a service.
+/// The state of a service.
 pub(super) struct ServiceState {
     driver: Arc<dyn HypervisorService>,
-    /// `None` until it was reached, or not reached, for the first time.
+    /// `None` until the first attempt to reach it.
     state: Option<Result<(), String>>,
-    /// Where its orders go while it is attached.
+    /// The queue of its orders while it is attached.
     orders: Option<mpsc::Sender<Effect>>,
     hello: Option<ServiceHello>,
-    /// Its hello still says all that runs there.
+    /// Its hello still has all running VMs.
     is_fresh: bool,
-    /// It was let go to be attached anew: its next `Down` is our own doing.
+    /// It was detached to be attached again: its next `Down` is expected.
     is_renewed: bool,
 }
 
@@ -141,7 +141,7 @@ impl Router {
         }
     }
 
-    /// True where there is no driver that is called, and no service is attached.
+    /// Whether there is no called driver, and no service is attached.
     pub(super) fn serves_nobody(&self) -> bool {
         self.servers.is_empty() && self.services.iter().all(|s| s.orders.is_none() && !s.is_renewed)
     }
@@ -154,7 +154,7 @@ impl Router {
         }
     }
 
-    /// Lets services go so that they say hello anew; true when one was.
+    /// Detaches services so that they send another hello; true if there was one.
     pub(super) fn renew(&mut self, which: impl Fn(&ServiceState) -> bool) -> bool {
         let mut any = false;
         for service in self.services.iter_mut().filter(|s| s.orders.is_some() && which(s)) {
@@ -167,7 +167,7 @@ impl Router {
         any
     }
 
-    /// Takes a service's orders: what is left for the drivers that are called.
+    /// Passes an order to services; returns the part for called drivers.
     pub(super) async fn route_to_services(&mut self, effect: Effect) -> Option<Effect> {
         let number = match &effect {
             Effect::AllocateVm { server, .. }
@@ -181,14 +181,14 @@ impl Router {
             Effect::TrafficStart { .. } => {
                 self.services.iter().position(|s| s.hello.as_ref().is_some_and(|h| h.traffic))
             }
-            // Whoever knows the migration or the flow follows it.
+            // For every service: the one that knows the migration or the flow executes it.
             Effect::SetMigrationRate { .. } | Effect::ReportLoads { .. } | Effect::TrafficStop { .. } => {
                 for number in 0..self.services.len() {
                     self.order_service(number, effect.clone()).await;
                 }
                 None
             }
-            // The event loop sends nothing else here.
+            // The event loop sends no other effects here.
             _ => None,
         };
         let Some(number) = number else { return Some(effect) };
@@ -203,11 +203,11 @@ impl Router {
         None
     }
 
-    /// Hands an order over. One that a service has no room for ends its attachment.
+    /// Sends an order to a service; detaches a service whose queue is full.
     async fn order_service(&mut self, number: usize, effect: Effect) {
         let Some(service) = self.services.get_mut(number) else { return };
         let Some(orders) = &service.orders else {
-            // While it says hello anew, the core is about to repeat what it wants.
+            // Before its next hello, orders are dropped: the core will repeat them.
             if let Some(Err(why)) = &service.state {
                 let why = format!("{} is away: {why}", service.driver.name());
                 if let Some(event) = unserved(&effect, why) {
@@ -236,7 +236,7 @@ impl ServiceState {
         !self.is_fresh
     }
 
-    /// What it has said of itself, without what is kept with its VMs from now on.
+    /// Its hello, whose stored specifications are valid only once.
     pub(super) fn take_hello(&mut self) -> Option<ServiceHello> {
         let hello = self.hello.as_mut()?;
         let said = hello.clone();
@@ -246,7 +246,7 @@ impl ServiceState {
     }
 }
 
-/// How an order is answered whose service is away; those that the core repeats are not.
+/// The result of an order whose service is unreachable; `None` for orders that the core repeats.
 fn unserved(effect: &Effect, why: String) -> Option<Event> {
     Some(match effect {
         Effect::AllocateVm { vm, .. } | Effect::ResizeVm { vm, .. } => Event::VmFailed { vm: *vm, why },

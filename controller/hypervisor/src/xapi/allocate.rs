@@ -1,15 +1,15 @@
-//! A VM from a template: all of it, or nothing.
+//! Creates a VM from a template, completely or not at all.
 //!
-//! 1. One that runs already is as good; what an attempt that was cut has left is removed first.
-//!    What was not made for this request is not touched. Until it carries our tag it is known by
-//!    its name ([`Pool::making`]).
-//! 2. The template and the network are looked for before anything is made.
+//! 1. A VM that runs already is a success; the rest of an interrupted attempt is removed first. A
+//!    VM that was created for another request is not touched. Until it carries our tag, a clone is
+//!    known by its name ([`Pool::making`]).
+//! 2. The template and the network are checked before anything is created.
 //! 3. Clone, tag, memory and CPUs, interface, disks (`VM.provision`), start on the chosen host.
-//! 4. If any of that fails, or is not wanted any more, the VM is removed with its disks.
+//! 4. If any of that fails or is cancelled, the VM is removed with its disks.
 //!
-//! The interface gets the Ethernet address that the switches expect and lets nothing else out
-//! ([`locking`]), and the template's own interfaces are removed. Where DHCP is off, the guest finds
-//! its address in `vm-data/tandem/` of its xenstore.
+//! The interface gets the Ethernet address that the switches expect and is locked to its addresses
+//! ([`locking`]); the template's own interfaces are removed. Without DHCP, the guest finds its
+//! address in `vm-data/tandem/` of its xenstore.
 
 use super::config;
 use super::errors::Deed;
@@ -29,13 +29,12 @@ use tandem_model::{ServerId, VmId, VmSpec};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Names of templates that an error lists, at most.
+/// The most names of templates in an error.
 const NAMES: usize = 30;
 
-/// Makes a VM from its template and starts it, until `cancel` says that it is no longer wanted.
+/// Creates a VM from its template and starts it, unless `cancel` is triggered.
 ///
-/// # Errors
-/// When it cannot be made; then nothing of it is left, or the error says what is.
+/// When it cannot be created; then nothing of it is left, or the error says what is.
 pub(super) async fn allocate(
     pool: &Pool,
     images: &[Image],
@@ -95,7 +94,7 @@ async fn undo(pool: &Pool, deed: &Deed<'_>, vm: VmId) -> Result<(), VmmError> {
     remove_unfinished(pool, deed, vm).await
 }
 
-/// Clones that were cut before they got our tag.
+/// Removes clones of interrupted attempts, which do not have our tag yet.
 async fn remove_unfinished(pool: &Pool, deed: &Deed<'_>, vm: VmId) -> Result<(), VmmError> {
     let left: Vec<String> = pool
         .session
@@ -153,7 +152,7 @@ async fn template(
     }
 }
 
-/// A VM while it is made.
+/// A VM that is being created.
 struct Making<'a> {
     pool: &'a Pool,
     deed: &'a Deed<'a>,
@@ -183,9 +182,9 @@ impl Making<'_> {
         network: &str,
     ) -> Result<Option<Ipv4Addr>, VmmError> {
         let it = self.clone_of(template).await?;
-        // A template of ours would carry another VM's tag.
+        // A template that was made from a VM of ours has that VM's tag.
         self.call("VM.remove_from_other_config", vec![json!(it), json!(TAG)]).await?;
-        // Whatever carries our tag says for which request it was made.
+        // A VM with our tag always has the record of its request.
         kept::keep(self.pool, self.deed, &it, self.spec).await?;
         let tag = vec![json!(it), json!(TAG), json!(self.pool.mark(self.vm))];
         self.call("VM.add_to_other_config", tag).await?;
@@ -221,8 +220,8 @@ impl Making<'_> {
         }
     }
 
-    /// What a VM may grow to while it runs: what its template or its image in the hypervisors file
-    /// says, whichever is more.
+    /// Sets the limits for later resizing: those of the template or of the image in the hypervisors
+    /// file, whichever is larger.
     async fn resources(&self, it: &str, original: &Vm) -> Result<(), VmmError> {
         let ram = i64::try_from(self.spec.resources.ram.0).unwrap_or(i64::MAX);
         let least = original.memory_static_min.min(ram);
@@ -233,7 +232,7 @@ impl Making<'_> {
         let cpus = i64::from(self.spec.resources.cpu.max(1));
         let said = self.image.and_then(|i| i.max_cpu).map_or(0, i64::from);
         let most = original.vcpus_max.max(said).max(cpus);
-        // At no moment may there be more at the start than at most.
+        // The CPUs at the start must never exceed the maximum.
         if most > original.vcpus_max {
             self.call("VM.set_VCPUs_max", vec![json!(it), json!(most)]).await?;
         }
@@ -279,8 +278,7 @@ impl Making<'_> {
     }
 }
 
-/// Waits until a clone that may or may not be under way is there to be removed, or has not shown
-/// itself.
+/// Waits until a clone whose creation is uncertain can be removed, or has not appeared.
 async fn cloned(pool: &Pool, deed: &Deed<'_>, template: &str, vm: VmId) -> Result<(), VmmError> {
     let start = Instant::now();
     let session = &pool.session;
@@ -298,17 +296,16 @@ async fn cloned(pool: &Pool, deed: &Deed<'_>, template: &str, vm: VmId) -> Resul
     }
 }
 
-/// What the guest's tools say.
+/// The address in the report of the guest's tools.
 ///
-/// # Errors
-/// When the pool cannot be asked.
+/// When the pool does not answer.
 pub(super) async fn address(pool: &Pool, record: &Vm) -> Result<Option<Ipv4Addr>, super::session::CallError> {
     if record.guest_metrics.is_empty() || record.guest_metrics == NULL {
         return Ok(None);
     }
     let asked = pool.session.ask("VM_guest_metrics.get_networks", vec![json!(record.guest_metrics)]).await;
     let networks: Texts = match asked {
-        // The record is written anew whenever the guest starts.
+        // The record is recreated whenever the guest starts.
         Err(error) if error.code() == "HANDLE_INVALID" => return Ok(None),
         other => other?,
     };

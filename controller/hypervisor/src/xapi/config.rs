@@ -1,5 +1,4 @@
-//! What a driver is told of its pools: the hypervisors file ([`crate::config`]) in the terms
-//! that are used here.
+//! The configuration of a driver's pools, made from the hypervisors file ([`crate::config`]).
 
 use super::rpc::tls::Fingerprint;
 use super::section::Pool;
@@ -8,10 +7,10 @@ use std::fmt;
 use std::time::Duration;
 use tandem_model::{PortNo, ServerId};
 
-/// Which form of XAPI is spoken.
+/// The form of XAPI's protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Protocol {
-    /// JSON-RPC where it is served, XML-RPC where not.
+    /// JSON-RPC if the host supports it, otherwise XML-RPC.
     #[default]
     Auto,
     /// JSON-RPC.
@@ -20,40 +19,40 @@ pub enum Protocol {
     XmlRpc,
 }
 
-/// What a call goes through.
+/// The transport of calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
-    /// HTTP: the password can be read on the way.
+    /// HTTP: the password can be read on the network.
     Plain,
     /// HTTPS to hosts with one of these certificates.
     Tls(Vec<Fingerprint>),
-    /// HTTP, through ssh to this host: from there to itself or to other hosts of the pool.
+    /// HTTP through ssh to this host, and from there to itself or to other hosts of the pool.
     Ssh(SshTarget),
 }
 
-/// How a pool is reached.
+/// The address of a pool, and the login.
 #[derive(Clone)]
 pub struct Access {
     /// The pool's name, for people.
     pub name: String,
-    /// Of one of its hosts. The master's and the others' are learnt from it.
+    /// Address of one of its hosts. Those of the master and the others are learnt from it.
     pub address: String,
-    /// On all hosts.
+    /// TCP port on all hosts.
     pub port: u16,
-    /// Who logs in.
+    /// Login user.
     pub user: String,
-    /// With what.
+    /// Login password.
     pub password: String,
-    /// Through what.
+    /// Transport of calls.
     pub transport: Transport,
-    /// In which form.
+    /// Form of the protocol.
     pub protocol: Protocol,
-    /// A call has to be answered in this time.
+    /// Time-out of a call.
     pub limit: Duration,
 }
 
 impl fmt::Debug for Access {
-    /// Without the password.
+    /// Left out: the password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access")
             .field("name", &self.name)
@@ -67,65 +66,65 @@ impl fmt::Debug for Access {
     }
 }
 
-/// How long things may take.
+/// Time-outs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Cloning, provisioning, starting: each.
+    /// For each of cloning, provisioning and starting.
     pub make: Duration,
-    /// A VM's own shutting down, before it is stopped hard; and the hard stop.
+    /// For a VM's own shutdown before it is forced off, and for the forced one.
     pub shutdown: Duration,
-    /// A whole move. The core gives up earlier, by the site's `[migration] timeout`.
+    /// For a whole move. The core's time-out, the site's `[migration] timeout`, is shorter.
     pub migrate: Duration,
     /// For a task to end after it was cancelled.
     pub cancel: Duration,
-    /// For a task to show itself whose beginning was not confirmed.
+    /// For a task to appear whose start was not confirmed.
     pub doubt: Duration,
 }
 
 /// A server of the site that is a host of the pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
-    /// Which server.
+    /// The server.
     pub server: ServerId,
     /// Its name in the site.
     pub name: String,
     /// The host's name, UUID or address.
     pub host: String,
-    /// Behind each of its ports: a network's name, or its bridge.
+    /// The network's name or its bridge behind each of its ports.
     pub uplinks: Vec<(PortNo, String)>,
 }
 
 /// A pool.
 #[derive(Debug, Clone)]
 pub struct PoolConfig {
-    /// How it is reached.
+    /// Its address and login.
     pub access: Access,
     /// Its hosts that are servers of the site.
     pub servers: Vec<ServerConfig>,
-    /// How long things may take.
+    /// Its time-outs.
     pub limits: Limits,
 }
 
-/// Why a pool of the hypervisors file cannot be used.
+/// Why a pool in the hypervisors file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Its password.
+    /// Its password cannot be read.
     #[error(transparent)]
     Secret(#[from] crate::config::SecretError),
-    /// Its URL.
+    /// Its URL is malformed.
     #[error(
         "pool {pool}: {url:?} is no URL of a host; write \"https://ADDRESS\" or \"http://ADDRESS\", with :PORT if need be"
     )]
     Url {
-        /// Which pool.
+        /// The pool.
         pool: String,
-        /// What was written.
+        /// The URL in the file.
         url: String,
     },
-    /// A fingerprint.
+    /// A fingerprint is malformed.
     #[error("pool {pool}: {why}")]
     Fingerprint {
-        /// Which pool.
+        /// The pool.
         pool: String,
         /// What is wrong with it.
         why: String,
@@ -133,10 +132,9 @@ pub enum ConfigError {
 }
 
 impl PoolConfig {
-    /// From the hypervisors file; reads the password.
+    /// Made from the hypervisors file; reads the password.
     ///
-    /// # Errors
-    /// When the password cannot be read, or the URL or a fingerprint is none.
+    /// When the password cannot be read, or the URL or a fingerprint is malformed.
     pub fn of(pool: &Pool) -> Result<PoolConfig, ConfigError> {
         let bad = || ConfigError::Url { pool: pool.name.clone(), url: pool.url.clone() };
         let uri: hyper::Uri = pool.url.parse().map_err(|_| bad())?;
@@ -183,7 +181,7 @@ impl PoolConfig {
     }
 }
 
-/// The image that a request means, where the hypervisors file has it.
+/// The image of a request, if it is in the hypervisors file.
 pub fn image<'a>(images: &'a [Image], asked: Option<&str>) -> Option<&'a Image> {
     match asked {
         Some(name) => images.iter().find(|i| i.name == name),
@@ -191,11 +189,10 @@ pub fn image<'a>(images: &'a [Image], asked: Option<&str>) -> Option<&'a Image> 
     }
 }
 
-/// What a request's image is called in a pool: by the hypervisors file, or a template's own name.
-/// `None` when there is no default.
+/// The template of a request's image in a pool: that in the hypervisors file, or the one with the
+/// image's name. `None` without a default image.
 ///
-/// # Errors
-/// When the file has the image, but no template of it.
+/// When the file has the image without a template.
 pub fn template<'a>(images: &'a [Image], asked: Option<&'a str>) -> Result<Option<&'a str>, &'a str> {
     match (image(images, asked), asked) {
         (Some(image), _) => image.template.as_deref().map(Some).ok_or(&image.name),

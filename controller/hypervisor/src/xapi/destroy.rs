@@ -1,7 +1,7 @@
-//! A VM's end: it shuts down, is stopped hard when it does not, and is removed with its disks.
+//! Removes a VM: it is shut down, forced off if that fails, and removed with its disks.
 //!
-//! Disks go first: if the rest is cut, the VM is still there to be found and removed. A disk that
-//! another VM uses too stays, and so does what is in a CD drive.
+//! Disks go first: if the rest is interrupted, the VM can still be found and removed. A disk that
+//! another VM uses too stays, and so does the medium in a CD drive.
 
 use super::errors::Deed;
 use super::pool::Pool;
@@ -14,22 +14,21 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// Before something is looked at again.
+/// Pause before a state is read again.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Stops and removes; what is gone already is as good.
+/// Stops and removes a VM; succeeds if it is gone.
 ///
-/// # Errors
-/// When it may still be there.
+/// When it may still exist.
 pub(super) async fn remove(pool: &Pool, deed: &Deed<'_>, reference: &str) -> Result<(), VmmError> {
     let deadline = Instant::now() + pool.cfg.limits.cancel;
     pool.note_removal(reference);
     loop {
         match steps(pool, reference).await {
             Ok(()) => return Ok(()),
-            // Somebody has removed it while we were at it.
+            // Somebody else has removed it meanwhile.
             Err(TaskError::Call(error)) if error.code() == "HANDLE_INVALID" => return Ok(()),
-            // Something that began before, and of which nobody knew, goes on or has just ended.
+            // An earlier, unknown operation is under way, or has just ended.
             Err(TaskError::Call(error)) if is_busy(&error) && Instant::now() < deadline => sleep(PAUSE).await,
             Err(error) => {
                 pool.forget_removal(reference);
@@ -67,7 +66,7 @@ async fn steps(pool: &Pool, reference: &str) -> Result<(), TaskError> {
         }
     }
     match session.call("VM.destroy", vec![json!(reference)]).await {
-        // Looked up: the answer was cut, the deed may have been done.
+        // The reply was lost: whether the call was executed has to be checked.
         Err(error) if error.is_in_doubt() => {
             match session.ask::<Vm>("VM.get_record", vec![json!(reference)]).await {
                 Err(error) if error.code() == "HANDLE_INVALID" => Ok(()),
@@ -78,7 +77,7 @@ async fn steps(pool: &Pool, reference: &str) -> Result<(), TaskError> {
     }
 }
 
-/// Stops a VM: as its guest wishes, and hard when it does not in time.
+/// Stops a VM: by its guest, and by force if that takes too long.
 ///
 /// # Errors
 /// When it may still run.
@@ -104,7 +103,7 @@ async fn halt(pool: &Pool, reference: &str) -> Result<(), TaskError> {
             task::run(session, "VM.clean_shutdown", vec![json!(reference)], &timeouts, &mut |_| {}).await;
         if let Err(why) = asked {
             tracing::info!("{reference}: its guest does not shut down ({why}); stopping it hard");
-            // Its task may be under way, if nobody knows what became of it.
+            // An operation may be under way whose result is unknown.
             quiet(pool, reference).await?;
         }
     }
@@ -122,13 +121,13 @@ async fn halt(pool: &Pool, reference: &str) -> Result<(), TaskError> {
     }
 }
 
-/// What is still being done with a VM is cancelled, and waited for.
+/// Cancels the operations on a VM, and waits for their end.
 async fn quiet(pool: &Pool, reference: &str) -> Result<(), CallError> {
     let deadline = Instant::now() + pool.cfg.limits.cancel;
     let mut cancelled = false;
     loop {
         let record: Vm = pool.session.ask("VM.get_record", vec![json!(reference)]).await?;
-        // What cannot be cancelled and does not end: what comes next says so.
+        // An operation that cannot be cancelled and does not end makes the next call fail.
         if record.current_operations.is_empty() || Instant::now() > deadline {
             return Ok(());
         }

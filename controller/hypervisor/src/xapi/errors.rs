@@ -1,4 +1,4 @@
-//! XAPI's refusals in the words of [`VmmError`]: what was tried, why not, and what to do.
+//! Translates XAPI's errors into [`VmmError`]: what was tried, why it failed, and what to do.
 
 use super::rpc::Failure;
 use super::rpc::http::HttpError;
@@ -7,21 +7,21 @@ use super::task::TaskError;
 use crate::VmmError;
 use tandem_model::{Bytes, VmId};
 
-/// In which connection something failed.
+/// The context of an error.
 #[derive(Debug, Clone)]
 pub struct Deed<'a> {
     /// The server's name, or the pool's.
     pub host: &'a str,
-    /// Who is logged in.
+    /// The login user.
     pub user: &'a str,
-    /// With which VM, when with one.
+    /// The VM, if there is one.
     pub vm: Option<VmId>,
     /// What was tried, after "while".
     pub what: String,
 }
 
 impl Deed<'_> {
-    /// A call that has no result.
+    /// The error of a call.
     pub fn failed(&self, error: CallError) -> VmmError {
         let host = self.host.to_owned();
         let what = self.what.clone();
@@ -52,7 +52,7 @@ impl Deed<'_> {
         }
     }
 
-    /// A task that has no result.
+    /// The error of a task.
     pub fn ended(&self, error: TaskError) -> VmmError {
         let (host, what) = (self.host.to_owned(), self.what.clone());
         match error {
@@ -62,7 +62,7 @@ impl Deed<'_> {
         }
     }
 
-    /// XAPI's own no. Codes and what belongs to them: the data model's error list.
+    /// The error of XAPI's refusal. Codes and arguments: the data model's error list.
     pub fn refused(&self, f: &Failure) -> VmmError {
         let host = self.host.to_owned();
         let what = self.what.clone();
@@ -128,7 +128,7 @@ impl Deed<'_> {
                 refused(format!("this version of XAPI cannot do it ({f})"))
             }
             "TASK_CANCELLED" => VmmError::Cancelled,
-            // VM_MIGRATE_FAILED [VM, from, to, why]: the last word is the one that helps.
+            // VM_MIGRATE_FAILED [VM, from, to, why]: the last argument is the useful one.
             "VM_MIGRATE_FAILED" => VmmError::Failed { host, what, why: format!("{} ({})", f.arg(3), f.code) },
             _ => VmmError::Failed { host, what, why: f.to_string() },
         }
@@ -167,7 +167,7 @@ mod tests {
         let moved = of("VM_MIGRATE_FAILED", &["vm", "a", "b", "xenguest exited"]).to_string();
         assert!(moved.contains("xenguest exited"), "{moved}");
         assert_eq!(of("TASK_CANCELLED", &["OpaqueRef:t"]), VmmError::Cancelled);
-        // Nonsense from a host is still an error in words.
+        // Malformed arguments from a host still give an error with a message.
         assert!(matches!(of("HOST_NOT_ENOUGH_FREE_MEMORY", &["much", "little"]), VmmError::Refused { .. }));
         assert!(of("SOMETHING_NEW", &["a", "b"]).to_string().contains("SOMETHING_NEW [a, b]"));
     }

@@ -1,9 +1,8 @@
-//! What happens to VMs of ours without our doing: heard at once, by one long question
-//! (`event.from`) per pool.
+//! Watches VMs of ours for changes by others, with one long poll (`event.from`) per pool.
 //!
-//! A VM that is deleted or halted while the driver works on it, or that it has removed, is the
-//! driver's own doing. What may have been missed while nobody listened is found by looking: after
-//! every new beginning, all VMs of ours are compared with those that were known.
+//! A VM that is deleted or halted while the driver works on it, or that the driver has removed, is
+//! not reported. Changes during an interruption are found by comparison: whenever the watch starts
+//! again, all VMs of ours are compared with those known before.
 
 use super::Xapi;
 use super::pool::{Ours, Pool};
@@ -17,20 +16,20 @@ use tandem_model::{ServerId, VmId};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-/// One question waits so long.
+/// The time-out of a poll.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// After an error, before a new beginning.
+/// Pause after an error.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Between two questions at least: a pool that answers at once with nothing new is not asked
-/// without end. What happens meanwhile comes together.
+/// The shortest interval of polls, so that a pool that answers at once without news is not polled
+/// in a busy loop. Changes in between come together.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known of the VMs of a pool, by reference.
 type Known = BTreeMap<String, (VmId, Option<ServerId>)>;
 
-/// Listens to one pool until nobody wants to hear it.
+/// Watches one pool until the receiver is gone.
 pub(super) async fn listen(driver: &Xapi, pool: &Pool, vm_down: &mpsc::Sender<VmDown>) {
     let mut known = Known::new();
     let mut token = String::new();
@@ -68,7 +67,7 @@ async fn turn(
         return compare(driver, pool, known, vm_down).await;
     }
     for change in batch.events.into_iter().filter(|c| c.class.eq_ignore_ascii_case("vm")) {
-        // It is told of when we are through with it, and busy no more.
+        // The event comes when the removal has ended, and the VM is no longer busy.
         if pool.is_removed_by_us(&change.reference) {
             known.remove(&change.reference);
             continue;
@@ -93,7 +92,7 @@ async fn turn(
     Ok(())
 }
 
-/// All VMs of ours against what was known before nobody listened.
+/// Compares all VMs of ours with those known before an interruption.
 async fn compare(
     driver: &Xapi,
     pool: &Pool,
@@ -121,7 +120,7 @@ async fn tell(driver: &Xapi, vm_down: &mpsc::Sender<VmDown>, vm: VmId, server: O
     if driver.is_busy(vm) {
         return;
     }
-    // It may run in another pool, or again here: a move by hand.
+    // It may run in another pool, or again here, if somebody has moved it.
     for pool in driver.pools.all() {
         if let Ok(Some(ours)) = pool.find(vm).await
             && ours.record.power_state == "Running"

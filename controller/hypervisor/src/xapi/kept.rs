@@ -1,10 +1,10 @@
-//! What is kept in a pool for controllers to come: with each VM what it was last asked for with,
-//! and for each host whom it serves.
+//! Records stored in a pool for later controllers: the specification of each VM's last request, and
+//! the owner of each host.
 //!
-//! Both are in `other_config`: a VM's [`SPEC`] (a [`VmSpec`] as JSON; XAPI takes it along when the
-//! VM moves), a host's [`OWNER`] and, when another controller has tried since that one looked last,
-//! [`RIVAL`]. It is the host that has an owner and not the pool: several sites may share a pool,
-//! each with hosts of its own.
+//! Both are in `other_config`: a VM's [`SPEC`] (a [`VmSpec`] as JSON, which moves with the VM), a
+//! host's [`OWNER`] and, when another controller has tried to claim it since the owner looked last,
+//! [`RIVAL`]. The owner is recorded per host and not per pool: several sites may share a pool, each
+//! with hosts of its own.
 
 use super::errors::Deed;
 use super::pool::{HostRef, Pool};
@@ -15,19 +15,19 @@ use crate::owner::Owner;
 use serde_json::json;
 use tandem_model::{ServerId, Time, VmId, VmSpec};
 
-/// A VM's specification.
+/// The key of a VM's specification.
 pub const SPEC: &str = "tandem-spec";
-/// The controller that a host serves: [`Owner::line`].
+/// The key of a host's owner: [`Owner::line`].
 pub const OWNER: &str = "tandem-owner";
-/// Another one that has tried.
+/// The key of another controller that has tried.
 pub const RIVAL: &str = "tandem-rival";
 
-/// What is kept with a VM; what cannot be read was not kept by this version.
+/// The specification stored with a VM; one that cannot be parsed counts as not stored.
 pub(super) fn spec(record: &Vm) -> Option<Box<VmSpec>> {
     serde_json::from_str(record.other_config.get(SPEC)?).ok()
 }
 
-/// Refuses a VM that is there and was not made for this request, or that does not say for which.
+/// Refuses a VM that was created for another request, or whose request is unknown.
 pub(super) fn check_made_for(
     deed: &Deed<'_>,
     vm: VmId,
@@ -42,7 +42,7 @@ pub(super) fn check_made_for(
     }
 }
 
-/// Keeps this with a VM from now on.
+/// Stores this specification with a VM.
 pub(super) async fn keep(
     pool: &Pool,
     deed: &Deed<'_>,
@@ -70,7 +70,7 @@ pub(super) async fn claim(
     if !kept.contains_key(OWNER) {
         let params = vec![json!(host.reference), json!(OWNER), json!(line)];
         match pool.session.call("host.add_to_other_config", params).await {
-            // Somebody was faster.
+            // Another controller was faster.
             Err(error) if error.code() == "MAP_DUPLICATE_KEY" => {}
             other => drop(other.map_err(|e| deed.failed(e))?),
         }
@@ -79,7 +79,7 @@ pub(super) async fn claim(
     let by = kept.get(OWNER).and_then(|line| Owner::read(line)).ok_or_else(|| VmmError::Refused {
         what: format!("{}: {}", deed.host, deed.what),
         why: format!(
-            "`{OWNER}` in its other_config says nothing; remove it, or take the host over: `tandem hypervisors take-over`"
+            "`{OWNER}` in its other_config is not a valid owner; remove it, or take the host over: `tandem hypervisors take-over`"
         ),
     })?;
     if by.store != owner.store {

@@ -1,8 +1,8 @@
-//! Loads: XAPI gives averages of five seconds, the core wants counters. So each average is added
-//! up, once, as what was used in its step.
+//! Loads: XAPI reports averages over five seconds, while the core needs counters. So each average,
+//! times its interval, is added to a counter once.
 //!
-//! A host answers for itself and for the VMs that it runs. A VM's counter goes on where it was when
-//! the VM moves: it belongs to its UUID. What a host does not measure is said to be so.
+//! A host reports itself and the VMs that it runs. A VM's counter belongs to its UUID, and
+//! continues when the VM moves. Values that a host does not measure are reported as unknown.
 
 use super::pool::Pool;
 use super::rrd::{self, Updates, Whose};
@@ -13,15 +13,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tandem_model::{LoadSample, ServerId, VmId};
 
-/// The first question goes so far back, in seconds: one or two rows.
+/// The first request goes back this many seconds: one or two rows.
 const BACK: u64 = 15;
 
-/// What has been added up of one host or VM.
+/// The counters of one host or VM.
 #[derive(Debug, Clone, PartialEq)]
 struct Sum {
-    /// Rows up to here are in it.
+    /// Time of the last row that was added.
     until: u64,
-    /// When a host told of it last.
+    /// When a host last reported it.
     heard: Instant,
     cpu_ns: Option<f64>,
     ram: Option<f64>,
@@ -31,10 +31,10 @@ struct Sum {
     tx: Option<f64>,
 }
 
-/// What has been added up of all.
+/// The counters of all hosts and VMs.
 #[derive(Debug, Default)]
 struct Sums {
-    /// Where to go on, by the hosts' own clocks.
+    /// Start of the next request, by the hosts' own clocks.
     next: BTreeMap<ServerId, u64>,
     of: BTreeMap<(Whose, String), Sum>,
 }
@@ -44,10 +44,9 @@ struct Sums {
 pub struct Loads(Mutex<Sums>);
 
 impl Loads {
-    /// Asks a host, adds up, and gives where that leads.
+    /// Requests a host's rows, adds them, and returns the counters.
     ///
-    /// # Errors
-    /// When it cannot be asked.
+    /// When the host does not answer.
     pub async fn of(&self, pool: &Pool, server: ServerId) -> Result<ServerLoad, VmmError> {
         let deed = pool.deed(server, None, "asking for its load");
         let host = pool.host(server).await?;
@@ -65,9 +64,8 @@ impl Loads {
         Ok(self.take_in(server, &host.record.uuid, &ours, start, &updates))
     }
 
-    /// Adds up what a host has answered to a question from `start` on, and gives where that leads.
-    /// `ours` are the pool's VMs of ours: whether each is on this host, and its UUID. Of others
-    /// nothing is kept.
+    /// Adds a host's rows for a request from `start` on, and returns the counters. `ours` are the
+    /// pool's VMs of ours: whether each is on this host, and its UUID. Other VMs are not counted.
     pub fn take_in(
         &self,
         server: ServerId,
@@ -77,8 +75,8 @@ impl Loads {
         updates: &Updates,
     ) -> ServerLoad {
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // The host's clock decides, also when it was set back: then what lies ahead of it is asked
-        // for again when it comes, instead of never before the clock is there again.
+        // The host's clock counts, even if it was set back: then later rows are requested when they
+        // come, instead of never until the clock has caught up.
         sums.next.insert(server, updates.end);
         let known = |whose, uuid: &str| match whose {
             Whose::Host => uuid == host,
@@ -96,11 +94,11 @@ impl Loads {
     }
 }
 
-/// Counters of hosts and VMs that no host has told of for so long are forgotten: they are gone.
+/// Counters of hosts and VMs without a report for this time are dropped.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 impl Sums {
-    /// `set_back`: the host's clock is behind where it was.
+    /// `set_back`: the host's clock was set back.
     fn add(&mut self, updates: &Updates, set_back: bool, known: &dyn Fn(Whose, &str) -> bool) {
         let mut rows: Vec<&(u64, Vec<f64>)> = updates.rows.iter().collect();
         rows.sort_by_key(|(t, _)| *t);
@@ -122,12 +120,12 @@ impl Sums {
         }
         self.of.retain(|_, sum| now.duration_since(sum.heard) < FORGOTTEN);
         for (t, cells) in rows {
-            // A row from the future would end the counting until then.
+            // A row in the future would stop the counting until then.
             if *t > updates.end.saturating_add(updates.step) {
                 continue;
             }
-            // All columns of one are of one moment: which are new is decided before the first is
-            // added.
+            // All columns of a host or VM have the same time: whether a row is new is decided
+            // before the first one is added.
             let mut new: BTreeMap<(Whose, &str), Cells> = BTreeMap::new();
             for (column, cell) in updates.columns.iter().zip(cells) {
                 if let Some(column) = column
@@ -148,7 +146,7 @@ impl Sums {
     }
 }
 
-/// One row of one host or VM: rates a second.
+/// One row of one host or VM: rates per second.
 #[derive(Debug, Default)]
 struct Cells {
     cpus: Option<f64>,
@@ -162,7 +160,7 @@ struct Cells {
 }
 
 impl Cells {
-    /// Names as in XAPI's metrics: `cpu0` is a share of a CPU, `vif_0_rx`, `pif_eth0_rx`,
+    /// Names as in XAPI's metrics: `cpu0` is a share of a CPU; `vif_0_rx`, `pif_eth0_rx` and
     /// `vbd_xvda_read` are bytes a second.
     fn take(&mut self, name: &str, value: f64) {
         let add = |to: &mut Option<f64>| *to = Some(to.unwrap_or(0.0) + value.max(0.0));
@@ -172,7 +170,7 @@ impl Cells {
             "memory_total_kib" => self.total_kib = Some(value),
             "memory_free_kib" => self.free_kib = Some(value),
             _ if name.strip_prefix("cpu").is_some_and(number) => add(&mut self.cpus),
-            // Sums over all interfaces exist beside, as pif_aggr: each is counted once.
+            // pif_aggr has the sums over all interfaces; each interface is counted once.
             _ if name.starts_with("vif_") || name.starts_with("pif_eth") => {
                 if name.ends_with("_rx") {
                     add(&mut self.rx);
@@ -214,7 +212,7 @@ impl Sum {
     }
 
     fn sample(&self) -> LoadSample {
-        // A conversion from f64 saturates; below "not counted" it stays in any case.
+        // A conversion from f64 saturates; the result stays below the value for "not counted".
         let count = |n: Option<f64>| n.map_or(u64::MAX, |n| (n as u64).min(u64::MAX - 1));
         LoadSample {
             cpu_ns: count(self.cpu_ns),
@@ -246,7 +244,7 @@ mod tests {
         let mut sums = Sums::default();
         let first = "<row><t>10</t><v>0.5</v><v>0.25</v><v>100</v><v>4096</v><v>9</v><v>8</v><v>6</v></row>";
         sums.add(&updates(first), false, &|_, _| true);
-        // Asked again, with one row more, newest first.
+        // Requested again, with another row, newest first.
         let second = "<row><t>15</t><v>1</v><v>NaN</v><v>20</v><v>8192</v><v>9</v><v>8</v><v>5</v></row>";
         sums.add(&updates(&format!("{second}{first}")), false, &|_, _| true);
         let vm = sums.of[&(Whose::Vm, "v".to_owned())].sample();
@@ -261,8 +259,8 @@ mod tests {
         loads.take_in(ServerId(0), "h", &[(VmId(1), true, "v".to_owned())], start, updates)
     }
 
-    /// A host's clock goes back by an hour (ntpd on a host that was started with a wrong one), or
-    /// says something absurd for a moment: counting goes on.
+    /// A host's clock goes back by an hour (ntpd on a host with a wrong clock), or has an absurd
+    /// value for a moment: counting goes on.
     #[test]
     fn a_clock_that_is_set_back_does_not_end_the_counting() {
         let loads = Loads::default();
@@ -270,17 +268,17 @@ mod tests {
         let at = |end: u64, rows: &str| Updates { end, ..updates(rows) };
         let cpu = |load: ServerLoad| load.vms[0].1.cpu_ns;
         assert_eq!(cpu(of(&loads, 3595, &at(3600, &row(3600)))), 5_000_000_000);
-        // The next question is from 3600 on; the host is at 0 by now.
+        // The next request starts at 3600; the host's clock is at 0 by now.
         assert_eq!(cpu(of(&loads, 3600, &at(5, &row(5)))), 5_000_000_000, "that row may be an old one");
         assert_eq!(cpu(of(&loads, 5, &at(10, &row(10)))), 10_000_000_000);
-        // A row of the far future is left out, and a clock there is forgotten with the next answer.
+        // A row in the far future is skipped, and such a clock is forgotten with the next reply.
         assert_eq!(cpu(of(&loads, 10, &at(15, &row(u64::MAX)))), 10_000_000_000);
         of(&loads, 15, &at(u64::MAX, ""));
         of(&loads, u64::MAX, &at(20, ""));
         assert_eq!(cpu(of(&loads, 20, &at(25, &row(25)))), 15_000_000_000);
     }
 
-    /// Other people's VMs on the pool leave nothing here.
+    /// Other users' VMs in the pool are not counted.
     #[test]
     fn what_is_not_ours_is_not_kept() {
         let loads = Loads::default();
@@ -298,8 +296,8 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever a host tells, look after look: counters never go back, and are never the word
-        /// for "not counted" once they were counted.
+        /// Whatever a host reports, counters never go back, and never become "not counted" once
+        /// they were counted.
         #[test]
         fn counters_only_grow_whatever_a_host_tells(
             looks in prop::collection::vec(

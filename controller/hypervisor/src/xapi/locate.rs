@@ -1,11 +1,12 @@
-//! Where the VM of a move is: looked up in its old and its new pool after anything that did not go
-//! as planned, and before anything is said.
+//! Locates the VM of a move in its source pool and its target pool, after every irregular end of
+//! the move, and before a result is reported.
 //!
-//! - It runs: there. A copy in the other pool that does not run is what is left of the move; it is
-//!   removed.
-//! - It is paused or suspended: the move was cut; it runs on from there.
-//! - It is defined but halted: it is started again, where it was if that can be.
-//! - Neither pool has it: it is lost. One does not answer, and the other has nothing: nobody knows.
+//! - It runs: that is its place. A copy in the other pool that does not run is left over from the
+//!   move, and is removed.
+//! - It is paused or suspended: the move was interrupted; it is resumed in place.
+//! - It is defined but halted: it is started again, on its source if possible.
+//! - Neither pool has it: it is lost. One does not answer, and the other has nothing: its location
+//!   is unknown.
 
 use super::Pools;
 use super::pool::{Ours, Pool};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use tandem_model::ServerId;
 use tokio_util::sync::CancellationToken;
 
-/// The task that moves a VM, if one does.
+/// The task that moves a VM, if there is one.
 pub(super) fn under_way(ours: &Ours) -> Option<&str> {
     let moving = |operation: &str| matches!(operation, "pool_migrate" | "migrate_send");
     ours.record.current_operations.iter().find(|(_, o)| moving(o)).map(|(task, _)| task.as_str())
@@ -28,7 +29,7 @@ pub(super) struct Seen {
     pub(super) ours: Ours,
 }
 
-/// What both pools have; and the error of one that does not answer.
+/// The VMs in both pools; and the error of one that does not answer.
 pub(super) async fn look(pools: &Pools, key: MigrationKey) -> (Vec<Seen>, Option<VmmError>) {
     let mut seen = Vec::new();
     let mut silent = None;
@@ -48,8 +49,8 @@ pub(super) async fn look(pools: &Pools, key: MigrationKey) -> (Vec<Seen>, Option
             }
         }
     }
-    // With the id of ours in the other pool, but made for another request: none of this move's
-    // business.
+    // A VM with this id in the other pool that was created for another request does not belong to
+    // this move.
     let made_for = |s: &Seen| super::kept::spec(&s.ours.record).map(|spec| spec.origin.placed_at);
     if let [old, new] = &seen[..]
         && let (Some(old), Some(new)) = (made_for(old), made_for(new))
@@ -60,7 +61,7 @@ pub(super) async fn look(pools: &Pools, key: MigrationKey) -> (Vec<Seen>, Option
     (seen, silent)
 }
 
-/// Finds out in both pools where the VM of a move is, and lets it run on there.
+/// Locates the VM of a move in both pools, and makes it run there.
 pub(super) async fn resolve(pools: &Pools, key: MigrationKey, stop: bool) -> ResolveOutcome {
     let (mut seen, mut silent) = look(pools, key).await;
     if stop {
@@ -100,13 +101,13 @@ pub(super) async fn resolve(pools: &Pools, key: MigrationKey, stop: bool) -> Res
             let seen = Seen { ours: again.unwrap_or(seen.ours), pool: seen.pool };
             at(&seen, key, None).await
         }
-        // It is there, only it does not run: not lost, and not known to run anywhere.
+        // It exists but does not run: not lost, and not known to run anywhere.
         Err(why) => ResolveOutcome::Ended(VmLocation::Unknown, Some(why)),
     }
 }
 
 async fn at(seen: &Seen, key: MigrationKey, trouble: Option<VmmError>) -> ResolveOutcome {
-    // Both hosts are looked up, if they were not.
+    // Both hosts are read, unless they were.
     let mut server: Option<ServerId> = None;
     for candidate in [key.from, key.to] {
         if seen.pool.server(candidate).is_some()
@@ -131,7 +132,7 @@ async fn at(seen: &Seen, key: MigrationKey, trouble: Option<VmmError>) -> Resolv
     }
 }
 
-/// Cancels a move, and waits until it has ended, however it ends: the VM is looked for afterwards.
+/// Cancels a move, and waits until it has ended, with any result: the VM is located afterwards.
 async fn give_up(pool: &Pool, task: &str) {
     let cancel = CancellationToken::new();
     cancel.cancel();
@@ -142,7 +143,7 @@ async fn give_up(pool: &Pool, task: &str) {
     }
 }
 
-/// Makes a VM run again that was paused, suspended or stopped by a move.
+/// Makes a VM run again that a move has paused, suspended or stopped.
 async fn revive(seen: &Seen, key: MigrationKey) -> Result<(), VmmError> {
     let pool = &seen.pool;
     let it = json!(seen.ours.reference);

@@ -1,6 +1,6 @@
-//! What a guest may send: its interface lets out packets from its own Ethernet address and its own
-//! IPv4 address only (XenAPI, class VIF: `locking_mode` `locked`, `ipv4_allowed`, `ipv6_allowed`).
-//! XAPI's rules on the host let a DHCP client ask in that mode.
+//! Restricts a guest's packets: its interface lets out only packets from its own Ethernet address
+//! and IPv4 address (XenAPI, class VIF: `locking_mode` `locked`, `ipv4_allowed`, `ipv6_allowed`).
+//! In that mode XAPI's rules on the host still allow DHCP requests.
 
 use super::errors::Deed;
 use super::pool::Pool;
@@ -10,7 +10,7 @@ use crate::VmmError;
 use serde_json::json;
 use std::net::Ipv4Addr;
 
-/// The mode in which an interface lets out what is allowed by name.
+/// The mode in which an interface lets out only packets of the allowed addresses.
 const LOCKED: &str = "locked";
 
 /// The fields of a new interface's record.
@@ -22,11 +22,9 @@ pub(super) fn fields(address: Ipv4Addr) -> [(&'static str, Value); 3] {
     ]
 }
 
-/// Sees to it that a VM that is there already (found again, or moved here) is held to its address
-/// too.
+/// Locks the interface of an existing VM (found again, or moved here) to its addresses.
 ///
-/// # Errors
-/// When the pool cannot be asked, or refuses.
+/// When the pool does not answer, or refuses.
 pub(super) async fn ensure(
     pool: &Pool,
     deed: &Deed<'_>,
@@ -43,7 +41,7 @@ pub(super) async fn ensure(
         if found.locking_mode == LOCKED && found.ipv4_allowed == allowed && found.ipv6_allowed.is_empty() {
             continue;
         }
-        // The addresses first: at no moment is it locked to none.
+        // The addresses come first, so that it is never locked to none.
         call("VIF.set_ipv4_allowed", vec![json!(vif), json!(allowed)]).await?;
         call("VIF.set_ipv6_allowed", vec![json!(vif), json!([])]).await?;
         call("VIF.set_locking_mode", vec![json!(vif), json!(LOCKED)]).await?;

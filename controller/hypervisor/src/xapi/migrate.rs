@@ -1,4 +1,4 @@
-//! A VM's move from host to host.
+//! Moves a VM from host to host.
 //!
 //! | between hosts of | its disks | live | cold |
 //! |---|---|---|---|
@@ -6,12 +6,12 @@
 //! | one pool | are not | `host.migrate_receive`, `VM.migrate_send` | shut down, `migrate_send`, `start_on` |
 //! | two pools | go along | the same, with the other network | the same |
 //!
-//! 1. A move that is under way already (the controller was restarted, an answer was cut) is taken
-//!    up, not started twice.
-//! 2. The task is followed: progress in bytes of the VM's memory, since XAPI gives a share and no
-//!    rounds.
-//! 3. However it ends, [`super::locate`] looks where the VM is before anything is said: a move
-//!    whose answer was lost has perhaps been made.
+//! 1. A move that is under way already (the controller was restarted, a reply was lost) is
+//!    continued, not started twice.
+//! 2. The task is followed. Progress is in bytes of the VM's memory: XAPI reports a fraction, and
+//!    no rounds.
+//! 3. However it ends, [`super::locate`] locates the VM before a result is reported: a move whose
+//!    reply was lost may have succeeded.
 
 use super::Pools;
 use super::locate::{self, Seen};
@@ -33,14 +33,14 @@ use std::time::Duration;
 use tandem_model::{BitRate, Bytes, MigrationMode, Progress, ServerId};
 use tokio::time::{Instant, sleep};
 
-/// Reports are not sent more often.
+/// The shortest interval of reports.
 const REPORTS: Duration = Duration::from_millis(250);
 
-/// How the VM goes.
+/// The kind of a move.
 enum Route {
-    /// Its disks stay where they are.
+    /// Its disks stay in place.
     Within,
-    /// Its disks go along: what `VM.migrate_send` is given after the VM.
+    /// Its disks are copied: the arguments of `VM.migrate_send` behind the VM.
     Storage { dest: Value, disks: Value, interfaces: Value },
 }
 
@@ -69,7 +69,7 @@ impl<'a> Move<'a> {
         Arc::ptr_eq(&self.from, &self.to)
     }
 
-    /// On the target.
+    /// An error of the target.
     fn failed(&self, error: CallError) -> VmmError {
         self.to
             .deed(self.order.key.to, Some(self.order.key.vm), format!("moving {} there", self.order.key.vm))
@@ -87,7 +87,7 @@ impl<'a> Move<'a> {
         VmmError::Refused { what: format!("moving {} to {to}", self.order.key.vm), why }
     }
 
-    /// By which way, with what that needs. Changes nothing that lasts.
+    /// Chooses the kind of the move, with its arguments. Changes nothing permanently.
     async fn route(&self, ours: &Ours) -> Result<Route, VmmError> {
         if self.one_pool() {
             let params = vec![json!(ours.reference), json!(self.target.reference)];
@@ -139,7 +139,7 @@ impl<'a> Move<'a> {
         Ok(self.pbds().await?.iter().any(|p| p.sr == sr))
     }
 
-    /// Where disks go: the pool's default storage if the target reaches it, else the target's own.
+    /// The storage for disks: the pool's default if the target reaches it, else the target's own.
     async fn storage(&self) -> Result<String, VmmError> {
         let there = self.pbds().await?;
         let session = &self.to.session;
@@ -162,8 +162,7 @@ impl<'a> Move<'a> {
             .refused("its disks cannot be reached there, and the host has no storage for them".to_owned()))
     }
 
-    /// A move as a task. When nobody knows whether it has begun, it is looked for with its VM, and
-    /// followed.
+    /// Runs a move as a task. If its start is uncertain, it is looked up by its VM, and followed.
     async fn run(
         &self,
         ours: &Ours,
@@ -187,7 +186,7 @@ impl<'a> Move<'a> {
                         return followed.map_err(|e| self.ended(e));
                     }
                 }
-                // It has gone already; where to is looked up.
+                // The VM has left already; its location is looked up.
                 _ => break,
             }
             sleep(Duration::from_millis(100)).await;
@@ -208,10 +207,9 @@ impl<'a> Move<'a> {
     }
 }
 
-/// Whether it can be moved so.
+/// Checks whether it can be moved.
 ///
-/// # Errors
-/// Why not.
+/// Why it cannot.
 pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(), VmmError> {
     let m = Move::new(pools, order).await?;
     let ours = m.from.must_find(order.key.from, order.key.vm, "looking for it before its move").await?;
@@ -248,7 +246,7 @@ pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(
         return Err(VmmError::NoMemory { host, vm: order.key.vm, needed: bytes(needed), free: bytes(free) });
     }
     let route = m.route(&ours).await?;
-    // For a cold move it would say that the VM has to be halted first.
+    // For a cold move the check would fail, as the VM has to be halted first.
     if order.manner == MigrationMode::Live
         && let Some(params) = m.send(&ours, true, &route)
     {
@@ -257,10 +255,9 @@ pub(super) async fn can_migrate(pools: &Pools, order: &MigrateOrder) -> Result<(
     Ok(())
 }
 
-/// Moves it; see the module.
+/// Moves a VM, in the steps of the module's description.
 ///
-/// # Errors
-/// Why not, and where it runs.
+/// Why it was not moved, and where it runs.
 pub(super) async fn migrate(
     pools: &Pools,
     order: &MigrateOrder,
@@ -371,7 +368,7 @@ async fn cold(
     if timeouts.cancel.is_cancelled() {
         return Err(VmmError::Cancelled);
     }
-    // From here on it starts there, or again where it was.
+    // From here on it is started on the target, or again on the source.
     let _ = control.reports.try_send(MigrationReport::Suspended);
     let params = vec![json!(there), json!(m.target.reference), json!(false), json!(false)];
     let last = Timeouts { limit: m.to.cfg.limits.make, cancel: Default::default(), ..timeouts.clone() };
@@ -379,8 +376,8 @@ async fn cold(
     done.map(drop).map_err(|e| m.ended(e))
 }
 
-/// What is not needed for the VM to run there, but for later: that it is held to its address, where
-/// it would rather be, and its network where the uplink differs.
+/// Steps that the VM does not need to run, but later: the lock to its addresses, its preferred
+/// host, and its network if the uplink differs.
 async fn arrive(pools: &Pools, order: &MigrateOrder) {
     let Some(pool) = pools.of(order.key.to) else { return };
     let done = async {
@@ -397,7 +394,7 @@ async fn arrive(pools: &Pools, order: &MigrateOrder) {
     }
 }
 
-/// XAPI's share of 1 as bytes of the VM's memory.
+/// Converts XAPI's fraction into bytes of the VM's memory.
 struct Reporter<'a> {
     control: &'a MigrationControl,
     memory: f64,
@@ -426,7 +423,7 @@ impl<'a> Reporter<'a> {
             rate: BitRate(rate as u64),
             dirty: BitRate(0),
         };
-        // A reader that is slow or has gone misses a report.
+        // A receiver that is slow or gone misses a report.
         let _ = self.control.reports.try_send(MigrationReport::Progress(progress));
     }
 }

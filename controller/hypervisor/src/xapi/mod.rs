@@ -7,17 +7,17 @@
 //!                                        +-- rpc/: the wire       tunnel.rs: the way to old hosts
 //! ```
 //!
-//! One driver has all pools, so that a VM can be moved from one to another. It keeps nothing that a
+//! One driver has all pools, so that a VM can be moved from one to another. It has no state that a
 //! restart needs: VMs carry our id in their `other_config`, and a move that is under way is found
 //! in its VM's `current_operations`.
 //!
-//! **No XCP, XenServer or XCP-ng host was tried.** None can be had where this is built and tested.
-//! The driver was written to the public data model and tested against a double
-//! (`controller/tests/xapi/`), which the official Python client accepts as a server. What such a
-//! host does that neither the data model nor that client tells is not known here.
+//! **No XCP, XenServer or XCP-ng host was tried.** None is available where this is built and
+//! tested. The driver was written after the public data model and tested with a double
+//! (`controller/hypervisor/tests/xapi/`), which the official Python client accepts as a server.
+//! Behaviour of a real host that is described in neither is unknown here.
 //!
-//! XAPI says how far a move is, but not when the VM is paused, nor in which round it is; and a
-//! move's rate cannot be set by it.
+//! XAPI reports a move's progress, but not when the VM is paused, nor the round; and a move's rate
+//! cannot be set.
 
 mod allocate;
 pub mod config;
@@ -74,18 +74,18 @@ impl Pools {
     }
 }
 
-/// The driver: all pools of the hypervisors file, and what is under way in them.
+/// The driver: all pools in the hypervisors file, and the operations under way in them.
 pub struct Xapi {
     name: String,
     servers: Vec<ServerId>,
     pools: Pools,
     images: Arc<[Image]>,
     loads: Loads,
-    /// VMs that a call of ours is busy with: how many calls.
+    /// VMs that our own calls work on, with the number of calls.
     busy: Arc<Mutex<BTreeMap<VmId, u32>>>,
 }
 
-/// While it lives, what happens to the VM is our own doing.
+/// While it lives, changes of the VM count as our own.
 struct Busy {
     vm: VmId,
     all: Arc<Mutex<BTreeMap<VmId, u32>>>,
@@ -104,7 +104,7 @@ impl Drop for Busy {
 }
 
 impl Xapi {
-    /// With these pools, for the VMs of a site; nothing is sent yet.
+    /// For these pools and the VMs of a site; sends nothing yet.
     pub fn new(site: &str, pools: Vec<PoolConfig>, images: Vec<Image>) -> Xapi {
         let names: Vec<&str> = pools.iter().map(|p| p.access.name.as_str()).collect();
         Xapi {
@@ -117,7 +117,7 @@ impl Xapi {
         }
     }
 
-    /// Ends the sessions. A call after that begins new ones.
+    /// Ends the sessions. A later call logs in again.
     pub async fn close(&self) {
         for pool in self.pools.all() {
             pool.session.close().await;
@@ -141,8 +141,7 @@ impl Xapi {
     }
 }
 
-/// Does the work even when nobody waits for it any more: then it is cancelled, and cleans up after
-/// itself.
+/// Runs work to its end even if the caller drops it: then it is cancelled, and cleans up.
 async fn to_its_end<T: Send + 'static>(
     cancel: CancellationToken,
     work: impl Future<Output = T> + Send + 'static,
@@ -154,7 +153,7 @@ async fn to_its_end<T: Send + 'static>(
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends.
+            // The runtime is shutting down.
             Err(_) => std::future::pending().await,
         },
     }
@@ -280,8 +279,8 @@ impl Hypervisor for Xapi {
 
     async fn migrate(&self, order: &MigrateOrder, control: MigrationControl) -> Result<Moved, MigrateError> {
         let (pools, order, busy) = (self.pools.clone(), order.clone(), self.busy(order.key.vm));
-        // Nobody waits any more: the controller ends, or has given the move up. It is cancelled,
-        // and the VM stays where it is.
+        // If the caller drops the call, the controller ends or has given the move up: the move is
+        // cancelled, and the VM stays in place.
         to_its_end(control.cancel.clone(), async move {
             let _busy = busy;
             migrate::migrate(&pools, &order, control).await
@@ -297,7 +296,7 @@ impl Hypervisor for Xapi {
     async fn watch(&self, vm_down: mpsc::Sender<VmDown>) {
         let all = self.pools.all().map(|pool| Box::pin(events::listen(self, pool, &vm_down)));
         let mut running: Vec<_> = all.collect();
-        // A handful of pools: each is polled on every wake-up.
+        // There are few pools: each is polled on every wake-up.
         std::future::poll_fn(|cx| {
             running.retain_mut(|f| f.as_mut().poll(cx).is_pending());
             if running.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }

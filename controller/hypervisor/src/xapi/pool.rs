@@ -1,8 +1,8 @@
-//! A pool as it is found: which of its hosts are our servers, and which of its VMs are ours.
+//! A pool: its hosts that are servers of the site, and its VMs with our tag.
 //!
-//! References are kept while they hold: a host's and a VM's are looked up again when XAPI no longer
-//! knows them. Of VMs, those are ours whose `other_config` carries [`TAG`] with the site's name and
-//! their id: several sites may share a pool.
+//! References are cached: a host's or VM's is looked up again when XAPI no longer knows it. A VM is
+//! ours if its `other_config` has [`TAG`] with the site's name and its id: several sites may share
+//! a pool.
 
 use super::config::{PoolConfig, ServerConfig};
 use super::errors::Deed;
@@ -17,7 +17,7 @@ use tandem_model::{PortNo, ServerId, VmId};
 /// The key in a VM's `other_config` that has the site's name and the VM's id: `mine/7`.
 pub const TAG: &str = "tandem-vm";
 
-/// A VM of ours, as it is now.
+/// A VM of ours, with its present record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ours {
     /// Its id.
@@ -37,25 +37,25 @@ pub struct HostRef {
     pub record: Host,
 }
 
-/// A pool: its session, and which of its hosts are servers of the site.
+/// A pool: its session, and its hosts that are servers of the site.
 pub struct Pool {
-    /// What is configured.
+    /// Its configuration.
     pub cfg: PoolConfig,
-    /// The way to it.
+    /// Its session.
     pub session: Arc<Session>,
     site: String,
     vms: Mutex<BTreeMap<VmId, String>>,
     hosts: Mutex<BTreeMap<ServerId, HostRef>>,
-    /// References of VMs that we have removed ourselves, the last of them: XAPI tells of it
+    /// The last references of VMs that we have removed ourselves: XAPI's events about them come
     /// afterwards.
     removed: Mutex<VecDeque<String>>,
 }
 
-/// So many are remembered. What a pool's events are behind is a second or two.
+/// The most such references. A pool's events are a second or two late.
 const MOST_REMOVED: usize = 1024;
 
 impl Pool {
-    /// For the VMs of a site; nothing is sent yet.
+    /// For the VMs of a site; sends nothing yet.
     pub fn new(cfg: PoolConfig, site: &str) -> Pool {
         Pool {
             session: Arc::new(Session::new(cfg.access.clone())),
@@ -67,7 +67,7 @@ impl Pool {
         }
     }
 
-    /// We are about to remove a VM; references are never used again.
+    /// Records that we are about to remove a VM; references are never reused.
     pub fn note_removal(&self, reference: &str) {
         let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
         if removed.iter().any(|r| r == reference) {
@@ -79,48 +79,47 @@ impl Pool {
         removed.push_back(reference.to_owned());
     }
 
-    /// The removal failed: what happens to the VM from now on is told again.
+    /// The removal failed: later events about the VM are reported again.
     pub fn forget_removal(&self, reference: &str) {
         self.removed.lock().unwrap_or_else(PoisonError::into_inner).retain(|r| r != reference);
     }
 
-    /// True for a VM whose end is our own doing.
+    /// Whether we have removed the VM ourselves.
     pub fn is_removed_by_us(&self, reference: &str) -> bool {
         self.removed.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|r| r == reference)
     }
 
-    /// What a VM of ours carries.
+    /// The tag of a VM.
     pub fn mark(&self, vm: VmId) -> String {
         format!("{}/{}", self.site, vm.0)
     }
 
-    /// The id that a VM of ours carries.
+    /// The id in a VM's tag.
     pub fn tag(&self, record: &Vm) -> Option<VmId> {
         let (site, id) = record.other_config.get(TAG)?.rsplit_once('/')?;
         (site == self.site).then_some(())?;
         id.parse().ok().map(VmId)
     }
 
-    /// The name of a VM that is being made, before it carries anything.
+    /// The name of a VM while it is created, before it has a tag.
     pub fn making(&self, vm: VmId) -> String {
         format!("tandem: {vm} of {} is being made", self.site)
     }
 
-    /// What is configured of one of its servers.
+    /// The configuration of one of its servers.
     pub fn server(&self, server: ServerId) -> Option<&ServerConfig> {
         self.cfg.servers.iter().find(|s| s.server == server)
     }
 
-    /// For errors: what is done on a server, by its name.
+    /// The context of errors on a server, by its name.
     pub fn deed<'a>(&'a self, server: ServerId, vm: Option<VmId>, what: impl Into<String>) -> Deed<'a> {
         let host = self.server(server).map_or(self.cfg.access.name.as_str(), |s| s.name.as_str());
         Deed { host, user: &self.cfg.access.user, vm, what: what.into() }
     }
 
-    /// The host that a server is.
+    /// The host of a server.
     ///
-    /// # Errors
-    /// When the pool cannot be asked, or has no such host.
+    /// When the pool does not answer, or has no such host.
     pub async fn host(&self, server: ServerId) -> Result<HostRef, VmmError> {
         let known = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(&server).cloned();
         if let Some(known) = known {
@@ -154,21 +153,20 @@ impl Pool {
         })
     }
 
-    /// Which server a host is.
+    /// The server of a host.
     pub fn server_of(&self, host: &str) -> Option<ServerId> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.iter().find(|(_, h)| h.reference == host).map(|(s, _)| *s)
     }
 
-    /// References to hosts are looked up again.
+    /// Drops the cached references to hosts.
     pub fn forget_hosts(&self) {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// All VMs of ours that the pool has, templates that were not finished too.
+    /// All VMs of ours in the pool, with unfinished clones of templates.
     ///
-    /// # Errors
-    /// When the pool cannot be asked.
+    /// When the pool does not answer.
     pub async fn ours(&self) -> Result<Vec<Ours>, CallError> {
         let all: BTreeMap<String, Vm> = self.session.ask("VM.get_all_records", Vec::new()).await?;
         let mut found: Vec<Ours> = all
@@ -184,8 +182,7 @@ impl Pool {
 
     /// A VM of ours; `None` when the pool does not have it.
     ///
-    /// # Errors
-    /// When the pool cannot be asked.
+    /// When the pool does not answer.
     pub async fn find(&self, vm: VmId) -> Result<Option<Ours>, CallError> {
         let known = self.vms.lock().unwrap_or_else(PoisonError::into_inner).get(&vm).cloned();
         if let Some(reference) = known {
@@ -201,10 +198,9 @@ impl Pool {
         Ok(self.ours().await?.into_iter().find(|o| o.vm == vm))
     }
 
-    /// A VM of ours that has to be there.
+    /// A VM of ours that has to exist.
     ///
-    /// # Errors
-    /// When it is not, or the pool cannot be asked.
+    /// When it does not, or the pool does not answer.
     pub async fn must_find(&self, server: ServerId, vm: VmId, what: &str) -> Result<Ours, VmmError> {
         let deed = self.deed(server, Some(vm), what);
         let found = self.find(vm).await.map_err(|e| deed.failed(e))?;
@@ -213,7 +209,6 @@ impl Pool {
 
     /// The network behind a port of a server.
     ///
-    /// # Errors
     /// When none is configured or the pool does not have it.
     pub async fn network(&self, server: ServerId, port: PortNo) -> Result<String, VmmError> {
         let deed = self.deed(server, None, format!("looking for the network of port {port}"));
@@ -239,7 +234,7 @@ impl Pool {
     }
 }
 
-/// Where a VM is, or would rather be while it is nowhere.
+/// The VM's host, or its preferred one while it does not run.
 pub fn place(record: &Vm) -> &str {
     if record.resident_on == NULL || record.resident_on.is_empty() {
         &record.affinity

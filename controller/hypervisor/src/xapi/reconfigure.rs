@@ -1,4 +1,4 @@
-//! Changes to a VM that runs: another network, other CPUs and memory.
+//! Changes a running VM: its network, its CPUs and its memory.
 
 use super::pool::Pool;
 use super::records::Vif;
@@ -6,10 +6,9 @@ use crate::VmmError;
 use serde_json::json;
 use tandem_model::{Bytes, PortNo, Resources, ServerId, VmId};
 
-/// Puts a VM's interface on the network behind a port of its server, where it is on another.
+/// Connects a VM's interface to the network behind a port of its server, unless it is connected.
 ///
-/// # Errors
-/// When that cannot be done.
+/// When that is not possible.
 pub(super) async fn attach(pool: &Pool, server: ServerId, vm: VmId, port: PortNo) -> Result<(), VmmError> {
     let what = format!("connecting {vm} to port {port}");
     let deed = pool.deed(server, Some(vm), what.clone());
@@ -28,11 +27,10 @@ pub(super) async fn attach(pool: &Pool, server: ServerId, vm: VmId, port: PortNo
     Ok(())
 }
 
-/// Gives a running VM other CPUs and memory, as far as its template has left room for
+/// Gives other CPUs and memory to a running VM, within the limits of its template
 /// (`memory_static_max`, `VCPUs_max`).
 ///
-/// # Errors
-/// When it cannot have them; then it has what it had.
+/// When that is not possible; its resources are unchanged then.
 pub(super) async fn resize(
     pool: &Pool,
     server: ServerId,

@@ -1,11 +1,10 @@
-//! The part of XAPI's data model that is used here: records as they come, with integers as numbers
-//! or as text.
+//! The part of XAPI's data model that is used here: records, with integers as numbers or as text.
 
 use super::rpc::integer;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// What stands where a reference leads nowhere.
+/// The null reference.
 pub const NULL: &str = "OpaqueRef:NULL";
 
 /// A map of texts, as `other_config` is.
@@ -14,29 +13,29 @@ pub type Texts = BTreeMap<String, String>;
 /// A VM or a template.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Vm {
-    /// The same for ever, and after a move to another pool too.
+    /// Unchanged for the VM's life, also after a move to another pool.
     pub uuid: String,
-    /// For people.
+    /// A name for people.
     pub name_label: String,
     /// `Halted`, `Paused`, `Running` or `Suspended`.
     pub power_state: String,
-    /// True for what VMs are made from.
+    /// True for a template.
     pub is_a_template: bool,
     /// True for a host's own domain.
     #[serde(default)]
     pub is_control_domain: bool,
-    /// True for what is a picture of a VM.
+    /// True for a snapshot.
     #[serde(default)]
     pub is_a_snapshot: bool,
     /// The host that it runs on, or [`NULL`].
     pub resident_on: String,
-    /// The host that it would rather run on, or [`NULL`].
+    /// Its preferred host, or [`NULL`].
     #[serde(default)]
     pub affinity: String,
-    /// Anything, ours too.
+    /// Keys and values of any program, also ours.
     #[serde(default)]
     pub other_config: Texts,
-    /// Tasks that are under way with it, and what they do.
+    /// Operations under way, by task.
     #[serde(default)]
     pub current_operations: Texts,
     /// Its interfaces.
@@ -45,19 +44,19 @@ pub struct Vm {
     /// Its block devices.
     #[serde(rename = "VBDs", default)]
     pub vbds: Vec<String>,
-    /// Bytes that it can be given while it runs, at most.
+    /// The most bytes of memory that it can be given while it runs.
     #[serde(deserialize_with = "integer")]
     pub memory_static_max: i64,
-    /// Bytes that it cannot do without.
+    /// The fewest bytes of memory that it needs.
     #[serde(deserialize_with = "integer")]
     pub memory_static_min: i64,
-    /// Bytes that it has at most now.
+    /// The present upper limit of its memory in bytes.
     #[serde(deserialize_with = "integer")]
     pub memory_dynamic_max: i64,
-    /// CPUs that it can be given while it runs, at most.
+    /// The most CPUs that it can be given while it runs.
     #[serde(rename = "VCPUs_max", deserialize_with = "integer")]
     pub vcpus_max: i64,
-    /// What its guest says, or [`NULL`].
+    /// The report of its guest, or [`NULL`].
     #[serde(default)]
     pub guest_metrics: String,
 }
@@ -65,33 +64,33 @@ pub struct Vm {
 /// A host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Host {
-    /// The same for ever.
+    /// Unchanged for the host's life.
     pub uuid: String,
-    /// For people.
+    /// A name for people.
     pub name_label: String,
-    /// Of its management interface.
+    /// Address of its management interface.
     pub address: String,
-    /// False while it is not to be given VMs.
+    /// False while it accepts no VMs.
     pub enabled: bool,
 }
 
 /// A network of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Network {
-    /// For people.
+    /// A name for people.
     pub name_label: String,
-    /// On every host of the pool.
+    /// Its bridge on every host of the pool.
     pub bridge: String,
 }
 
 /// A host's interface.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Pif {
-    /// Whose.
+    /// Its host.
     pub host: String,
-    /// On which network.
+    /// Its network.
     pub network: String,
-    /// True for the one that XAPI is reached by.
+    /// True for the interface that XAPI is reached by.
     #[serde(default)]
     pub management: bool,
 }
@@ -99,25 +98,25 @@ pub struct Pif {
 /// A VM's interface.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Vif {
-    /// Which one of the VM's.
+    /// Its number in the VM.
     pub device: String,
-    /// On which network.
+    /// Its network.
     pub network: String,
     /// Ethernet address.
     #[serde(rename = "MAC")]
     pub mac: String,
-    /// What may be sent: `network_default`, `locked`, `unlocked`, `disabled`.
+    /// The filter for sent packets: `network_default`, `locked`, `unlocked`, `disabled`.
     #[serde(default)]
     pub locking_mode: String,
-    /// Addresses that it may send from while it is locked.
+    /// IPv4 addresses that it may send from while locked.
     #[serde(default)]
     pub ipv4_allowed: Vec<String>,
-    /// The same of IPv6.
+    /// IPv6 addresses that it may send from while locked.
     #[serde(default)]
     pub ipv6_allowed: Vec<String>,
 }
 
-/// What ties a disk to a VM.
+/// The connection of a disk to a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Vbd {
     /// `Disk` or `CD`.
@@ -131,21 +130,21 @@ pub struct Vbd {
 /// A disk.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Vdi {
-    /// Where it is stored.
+    /// Its storage repository.
     #[serde(rename = "SR")]
     pub sr: String,
-    /// What ties it to VMs.
+    /// Its connections to VMs.
     #[serde(rename = "VBDs", default)]
     pub vbds: Vec<String>,
 }
 
-/// Where disks are stored.
+/// A storage repository.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Sr {
     /// `lvm`, `ext`, `nfs`, `iso` ...
     #[serde(rename = "type")]
     pub kind: String,
-    /// `iso` for pictures of CDs.
+    /// `iso` for CD images.
     #[serde(default)]
     pub content_type: String,
 }
@@ -158,47 +157,47 @@ pub struct Task {
     /// From 0 to 1.
     #[serde(default)]
     pub progress: f64,
-    /// What it gave, as XML-RPC's `<value>`.
+    /// Its result, as XML-RPC's `<value>`.
     #[serde(default)]
     pub result: String,
-    /// Why it failed: a code and what belongs to it.
+    /// The reason of a failure: a code and its arguments.
     #[serde(default)]
     pub error_info: Vec<String>,
 }
 
-/// What who waits for changes is answered.
+/// The reply to a poll for changes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct EventBatch {
-    /// Where to go on.
+    /// Start of the next poll.
     pub token: String,
-    /// What has changed since.
+    /// Changes since the last poll.
     pub events: Vec<Change>,
 }
 
 /// One change.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Change {
-    /// Of which class, in small letters.
+    /// Its class, in lower case.
     pub class: String,
     /// `add`, `mod` or `del`.
     pub operation: String,
-    /// Of what.
+    /// The changed object.
     #[serde(rename = "ref")]
     pub reference: String,
-    /// Its record now; not with `del`.
+    /// Its present record; absent with `del`.
     #[serde(default)]
     pub snapshot: Option<super::rpc::Value>,
 }
 
-/// What ties storage to a host.
+/// The connection of a storage repository to a host.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Pbd {
     /// The host.
     pub host: String,
-    /// The storage.
+    /// The storage repository.
     #[serde(rename = "SR")]
     pub sr: String,
-    /// True while the host can use it.
+    /// Whether the host can use it.
     #[serde(default)]
     pub currently_attached: bool,
 }

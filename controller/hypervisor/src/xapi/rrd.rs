@@ -1,5 +1,5 @@
-//! What `/rrd_updates` answers: rows of rates, newest first or not, and a legend that says whose
-//! each column is.
+//! The reply to `/rrd_updates`: rows of rates in any order, and a legend that describes the
+//! columns.
 //!
 //! ```xml
 //! <xport><meta><start>..</start><step>5</step><end>..</end> ...
@@ -7,31 +7,31 @@
 //!  <data><row><t>1700000000</t><v>0.25</v> ...</row> ...</data></xport>
 //! ```
 //!
-//! Pure: bytes in, a table out. Whatever the bytes are, it does not panic, and gives no more cells
-//! than the bytes had.
+//! Pure: bytes in, a table out. It does not panic for any bytes, and returns no more cells than
+//! they have.
 
 use super::rpc::Malformed;
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 
-/// Whose a column is.
+/// The kind of a column's object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Whose {
-    /// A host's.
+    /// A host.
     Host,
-    /// A VM's.
+    /// A VM.
     Vm,
 }
 
 /// A column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// Whose.
+    /// The kind of its object.
     pub whose: Whose,
-    /// Of which.
+    /// The object's UUID.
     pub uuid: String,
-    /// What: `cpu0`, `vif_0_rx`, `memory` ...
+    /// The measured quantity: `cpu0`, `vif_0_rx`, `memory` ...
     pub name: String,
 }
 
@@ -42,16 +42,15 @@ pub struct Updates {
     pub step: u64,
     /// The host's clock, in seconds since the epoch.
     pub end: u64,
-    /// One for each cell of a row; `None` for what is not understood.
+    /// One for each cell of a row; `None` for an unknown one.
     pub columns: Vec<Option<Column>>,
-    /// When (seconds since the epoch), and the averages of the step before.
+    /// Time (seconds since the epoch), and the averages of the interval before.
     pub rows: Vec<(u64, Vec<f64>)>,
 }
 
-/// Reads an answer.
+/// Parses a reply.
 ///
-/// # Errors
-/// When it is no such document.
+/// When it is not such a document.
 pub fn parse(bytes: &[u8]) -> Result<Updates, Malformed> {
     let bad = |e: &dyn std::fmt::Display| Malformed::Xml(e.to_string());
     let text = std::str::from_utf8(bytes).map_err(|e| bad(&e))?;
@@ -66,8 +65,8 @@ pub fn parse(bytes: &[u8]) -> Result<Updates, Malformed> {
                 gathered.clear();
                 match s.name().as_ref() {
                     "xport" => seen = true,
-                    // No room is made in advance: a thousand empty rows behind a long legend would
-                    // ask for a thousand times the document's own size.
+                    // No memory is reserved in advance: a thousand empty rows behind a long legend
+                    // would reserve a thousand times the document's size.
                     "row" => row = Some((0, Vec::new())),
                     _ => {}
                 }
@@ -83,7 +82,7 @@ pub fn parse(bytes: &[u8]) -> Result<Updates, Malformed> {
                     ("end", _) => updates.end = text.parse().unwrap_or(0),
                     ("entry", _) => updates.columns.push(column(text)),
                     ("t", Some(row)) => row.0 = text.parse().unwrap_or(0),
-                    // "NaN" is what was not measured; and so is what is no number.
+                    // "NaN" means not measured, and so does anything that is not a number.
                     ("v", Some(row)) => row.1.push(text.parse().unwrap_or(f64::NAN)),
                     ("row", done) => updates.rows.extend(done.take()),
                     ("xport", _) => ended = true,
@@ -143,7 +142,8 @@ mod tests {
         assert!(parse(b"<html>404</html>").is_err());
     }
 
-    /// A legend of a thousand columns and rows of no cells: room is made for what there is.
+    /// A legend of a thousand columns with rows without cells: memory is used for existing cells
+    /// only.
     #[test]
     fn empty_rows_behind_a_long_legend_take_no_room() {
         let legend = "<entry>AVERAGE:vm:v:cpu0</entry>".repeat(1000);

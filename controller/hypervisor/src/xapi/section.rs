@@ -51,28 +51,28 @@ impl DriverConfig for XapiSection {
 /// A pool with XAPI.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
-    /// Its name, for people.
+    /// A name for people.
     pub name: String,
-    /// `https://ADDRESS` or `http://ADDRESS` of any of its hosts.
+    /// `https://ADDRESS` or `http://ADDRESS` of one of its hosts.
     pub url: String,
-    /// Who logs in.
+    /// Login user.
     pub user: String,
     /// The file with the password.
     pub password_file: PathBuf,
-    /// SHA-256 of the certificates that are believed, lower-case hexadecimal without colons.
+    /// SHA-256 of the accepted certificates, lower-case hexadecimal without colons.
     pub fingerprints: Vec<String>,
-    /// A way through ssh to the plain port, for hosts that are too old for today's TLS.
+    /// The ssh host for a tunnel to the plain port, for hosts with outdated TLS.
     pub tunnel: Option<SshTarget>,
     /// Its hosts.
     pub servers: Vec<PoolServer>,
-    /// How long its calls may take.
+    /// The time-outs of its calls.
     pub times: Times,
 }
 
 /// A host of a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolServer {
-    /// Which server it is.
+    /// The server that it is.
     pub server: ServerId,
     /// Its name in the site.
     pub name: String,
@@ -83,10 +83,9 @@ pub struct PoolServer {
 }
 
 impl Pool {
-    /// Its password, without the line's end.
+    /// Its password, without the end of line.
     ///
-    /// # Errors
-    /// When it cannot be read, or others may read it.
+    /// When it cannot be read, or other users may read it.
     pub fn password(&self) -> Result<String, SecretError> {
         use std::os::unix::fs::PermissionsExt;
         let fail =

@@ -1,18 +1,18 @@
-//! A session with a pool: found at whichever address its master answers, renewed when it has ended,
-//! closed when it is not needed.
+//! A session with a pool: opened with the host that is the master, renewed when it has ended,
+//! closed when it is no longer needed.
 //!
-//! 1. A host that is no master names it (HOST_IS_SLAVE); at most `REDIRECTS` such steps are gone,
-//!    with the same known certificates. When the master does not answer, the configured host is
-//!    asked, then every other that was learnt ([`Session::learn`]): one of them is or knows the new
-//!    one.
-//! 2. JSON-RPC is tried first at each address, XML-RPC where that is not served, unless the
-//!    configuration says which.
-//! 3. SESSION_INVALID, which says that the call was not carried out, is answered by logging in
-//!    again and calling again, once.
+//! 1. A host that is not the master names it (HOST_IS_SLAVE); at most `REDIRECTS` such redirects
+//!    are followed, with the same known certificates. When the master does not answer, the
+//!    configured host is tried, then all others that were learnt ([`Session::learn`]): one of them
+//!    is the new master or knows it.
+//! 2. At each address JSON-RPC is tried first, and XML-RPC if that is not supported, unless the
+//!    configuration chooses one.
+//! 3. SESSION_INVALID means that the call was not executed: the session logs in again and repeats
+//!    the call, once.
 //!
-//! [`Session::call`] sends a call once: after a cut or a time-out nobody knows whether it was
-//! carried out, and the caller looks. Questions, which change nothing, go by [`Session::ask`] and
-//! are repeated.
+//! [`Session::call`] sends a call once: after a lost connection or a time-out it is unknown whether
+//! it was executed, and the caller has to check. Queries, which change nothing, use
+//! [`Session::ask`] and are repeated.
 
 use super::config::{Access, Protocol, Transport};
 use super::rpc::http::{Http, HttpError, Route};
@@ -26,27 +26,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
-/// Hosts that may send us on, one after the other.
+/// The most redirects in a row.
 const REDIRECTS: u32 = 3;
 
-/// How often a question is asked whose answer was cut.
+/// How often a query is sent when replies are lost.
 const ASKED: u32 = 3;
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// There is no answer.
+    /// There was no reply.
     #[error("{route}: {cause}")]
     NoAnswer {
-        /// Who was asked.
+        /// The address.
         route: String,
-        /// Why.
+        /// The reason.
         cause: HttpError,
     },
-    /// The answer is none.
+    /// The reply is malformed.
     #[error("{route}: {cause}")]
     Malformed {
-        /// Who was asked.
+        /// The address.
         route: String,
         /// What is wrong with it.
         cause: Malformed,
@@ -54,16 +54,16 @@ pub enum CallError {
     /// XAPI refused it.
     #[error(transparent)]
     Refused(#[from] Failure),
-    /// No address leads to a master.
+    /// No address leads to the master.
     #[error("no master of the pool answers: {0}")]
     NoMaster(String),
-    /// The ssh tunnel cannot be made.
+    /// The ssh tunnel cannot be opened.
     #[error("ssh tunnel: {0}")]
     Tunnel(String),
 }
 
 impl CallError {
-    /// XAPI's code, when it answered.
+    /// XAPI's error code, if it has replied.
     pub fn code(&self) -> &str {
         match self {
             CallError::Refused(f) => &f.code,
@@ -71,12 +71,12 @@ impl CallError {
         }
     }
 
-    /// True when the call may or may not have been carried out.
+    /// Whether it is unknown if the call was executed.
     pub fn is_in_doubt(&self) -> bool {
         matches!(self, CallError::NoAnswer { cause: HttpError::Cut(_) | HttpError::TimedOut(_), .. })
     }
 
-    /// True when nothing was sent, since nobody is there.
+    /// Whether nothing was sent, as the host is unreachable.
     fn is_unreachable(&self) -> bool {
         matches!(self, CallError::NoAnswer { cause: HttpError::Unreachable(_), .. } | CallError::Tunnel(_))
     }
@@ -98,15 +98,15 @@ struct Live {
 #[derive(Default)]
 struct State {
     live: Option<Live>,
-    /// By address: its connections outlive sessions.
+    /// Connections by address: they outlive sessions.
     hosts: BTreeMap<String, Arc<Http>>,
-    /// Where the master was last.
+    /// The last address of the master.
     master: Option<String>,
     /// Addresses of the pool's hosts.
     learnt: Vec<String>,
 }
 
-/// A session with a pool: begun at the first call, and anew when the pool has ended it.
+/// A session with a pool: opened with the first call, and again when the pool has ended it.
 pub struct Session {
     access: Access,
     tunnels: Tunnels,
@@ -115,17 +115,17 @@ pub struct Session {
 }
 
 impl Session {
-    /// With a pool; nothing is sent yet.
+    /// For a pool; sends nothing yet.
     pub fn new(access: Access) -> Session {
         Session { tunnels: Tunnels::default(), access, state: Mutex::default(), calls: AtomicU64::new(0) }
     }
 
-    /// How the pool is reached.
+    /// The pool's address and login.
     pub fn access(&self) -> &Access {
         &self.access
     }
 
-    /// Calls, with the session in front of the parameters. Sent once.
+    /// Calls a method, with the session before the parameters. Sent once.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -133,7 +133,7 @@ impl Session {
         self.call_within(method, params, self.access.limit).await
     }
 
-    /// The same, with a limit of its own.
+    /// The same with another time-out.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -160,7 +160,7 @@ impl Session {
                     self.forget(&live, Some(refused.arg(0))).await;
                 }
                 Ok(Err(refused)) => return Err(refused.into()),
-                // The master may have gone, and another host taken its place.
+                // The master may have failed, and another host may have replaced it.
                 Err(error) if error.is_unreachable() && reached < 1 => {
                     reached += 1;
                     self.forget(&live, None).await;
@@ -170,10 +170,9 @@ impl Session {
         }
     }
 
-    /// Asks what changes nothing: repeated when an answer is cut.
+    /// Sends a query, which changes nothing; repeated when a reply is lost.
     ///
-    /// # Errors
-    /// See [`CallError`]; an answer of another type is malformed.
+    /// See [`CallError`]; a reply of another type is malformed.
     pub async fn ask<T: DeserializeOwned>(&self, method: &str, params: Vec<Value>) -> Result<T, CallError> {
         let mut asked = 1;
         loop {
@@ -185,39 +184,38 @@ impl Session {
         }
     }
 
-    /// A value as a type.
+    /// Converts a value to a type.
     ///
-    /// # Errors
-    /// When it is of another one.
+    /// When it has another type.
     pub fn read<T: DeserializeOwned>(&self, value: Value) -> Result<T, CallError> {
         typed(value).map_err(|source| CallError::Malformed { route: self.access.name.clone(), cause: source })
     }
 
-    /// Gets a document from one host of the pool, which is not always the master: `path` without
-    /// the session.
+    /// Gets a document from a host of the pool, not only from the master: `path` without the
+    /// session.
     ///
     /// # Errors
     /// See [`CallError`].
     pub async fn document(&self, address: &str, path: &str) -> Result<hyper::body::Bytes, CallError> {
         let live = self.live().await?;
         let http = self.http(address).await?;
-        // References are of letters that need no escaping in a path.
+        // References consist of characters that need no escaping in a path.
         let path = format!("{path}&session_id={}", live.reference);
         let got = http.get(&path, self.access.limit).await;
         got.map_err(|source| CallError::NoAnswer { route: http.route().to_string(), cause: source })
     }
 
-    /// Takes note of the addresses of the pool's hosts.
+    /// Records the addresses of the pool's hosts.
     pub async fn learn(&self, addresses: Vec<String>) {
         self.state.lock().await.learnt = addresses;
     }
 
-    /// Says good-bye. The next call logs in again.
+    /// Logs out. The next call logs in again.
     pub async fn close(&self) {
         let live = self.state.lock().await.live.take();
         if let Some(live) = live {
             let reference = [json!(&*live.reference)];
-            // A session that is not ended ends by itself in time.
+            // A session without a logout expires.
             let _ =
                 self.exchange(&live.http, live.form, "session.logout", &reference, self.access.limit).await;
         }
@@ -231,7 +229,7 @@ impl Session {
         state.master = master.map(str::to_owned);
     }
 
-    /// The session, which is made when there is none. Who needs one while another makes it waits.
+    /// The session, opened if there is none. Callers wait while another one opens it.
     async fn live(&self) -> Result<Live, CallError> {
         let mut state = self.state.lock().await;
         if let Some(live) = &state.live {
@@ -254,7 +252,8 @@ impl Session {
                 Err(error) if error.is_unreachable() || error.is_in_doubt() => {
                     tried.push(format!("{candidate}: {error}"));
                 }
-                // Another host of the pool would say the same, unless this one is not of the pool.
+                // Another host of the pool would answer the same, unless this one does not belong
+                // to the pool.
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
@@ -283,7 +282,7 @@ impl Session {
                 }
                 Protocol::Auto => {
                     match self.exchange(&http, Form::Json, method, &login, self.access.limit).await {
-                        // Nothing of the kind is served there.
+                        // The protocol is not supported there.
                         Err(
                             CallError::NoAnswer { cause: HttpError::Status(_), .. }
                             | CallError::Malformed { .. },
@@ -304,7 +303,7 @@ impl Session {
                 Ok(Err(failure)) if failure.code == "HOST_IS_SLAVE" => address = failure.arg(0).to_owned(),
                 Ok(Err(failure)) => return Err(failure.into()),
                 Err(error) => {
-                    // A tunnel that has broken is dug anew the next time.
+                    // A broken tunnel is opened again the next time.
                     if error.is_unreachable() {
                         state.hosts.remove(&address);
                     }
@@ -366,7 +365,7 @@ impl Session {
 }
 
 impl Drop for Session {
-    /// A session is a small thing of the master's, of which it has a few hundred.
+    /// A session takes few of the master's resources, but there are only some hundred.
     fn drop(&mut self) {
         let Some(live) = self.state.get_mut().live.take() else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };

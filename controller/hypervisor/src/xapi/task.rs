@@ -1,12 +1,12 @@
 //! Long calls: started as a task, followed, cancelled, and removed when they have ended.
 //!
-//! 1. `Async.CLASS.method` gives a task. When its answer is cut, nobody knows whether there is one:
-//!    [`TaskError::InDoubt`], and the caller looks at what was to be changed.
-//! 2. One long question (`event.from` on that task) waits for a change; the task's record says how
-//!    far it is. Where a server does not know such questions, the record alone is asked for.
-//! 3. A task that does not end in time, or is not wanted any more, is cancelled, and waited for a
-//!    while longer. One that does not end even then is [`TaskError::Hung`].
-//! 4. What has ended is destroyed; records of tasks pile up otherwise.
+//! 1. `Async.CLASS.method` returns a task. If the reply is lost, it is unknown whether there is
+//!    one: [`TaskError::InDoubt`], and the caller checks the object to be changed.
+//! 2. A long poll (`event.from` on that task) waits for a change; the task's record has its
+//!    progress. If a server does not support such polls, the record alone is read.
+//! 3. A task that does not end in time, or is no longer wanted, is cancelled, and waited for again.
+//!    One that does not end even then is [`TaskError::Hung`].
+//! 4. A task that has ended is destroyed, as their records would accumulate.
 
 use super::records::{EventBatch, Task};
 use super::rpc::{Failure, Malformed, Value, xml};
@@ -16,14 +16,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// One question waits so long at most: also the longest that a change can go unseen when events are
-/// lost.
+/// The time-out of a poll: also the longest delay of a change whose event was lost.
 const WAIT: Duration = Duration::from_secs(5);
 
-/// Between two questions at least, also where a pool answers at once with nothing new.
+/// The shortest interval of polls, for a pool that answers at once without news.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Between questions where there are no events.
+/// Interval of reads if there are no events.
 const POLL: Duration = Duration::from_millis(500);
 
 /// Why a task has no result.
@@ -41,23 +40,23 @@ pub enum TaskError {
     /// It took too long, and has not ended even after it was cancelled.
     #[error("it has not ended within {0:?}, nor after it was cancelled")]
     Hung(Duration),
-    /// It may have been started, or not; or it cannot be asked any more.
-    #[error("nobody knows whether it was carried out: {0}")]
+    /// It is unknown whether it was started; or it cannot be read any more.
+    #[error("it is unknown whether it was executed: {0}")]
     InDoubt(CallError),
 }
 
-/// How long, and until when.
+/// Time-outs and cancellation of a task.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
     /// For the whole task.
     pub limit: Duration,
-    /// For it to end after it was cancelled.
+    /// For its end after it was cancelled.
     pub cancel_limit: Duration,
-    /// Given up on this.
+    /// Cancels it.
     pub cancel: CancellationToken,
 }
 
-/// Starts a task and waits for its end. `progress` hears how far it is, from 0 to 1.
+/// Starts a task and waits for its end. `progress` is called with its progress, from 0 to 1.
 ///
 /// # Errors
 /// See [`TaskError`].
@@ -79,7 +78,7 @@ pub async fn run(
     follow(session, &started, timeouts, progress).await
 }
 
-/// Waits for the end of a task that has been started, by whomever.
+/// Waits for the end of a running task.
 ///
 /// # Errors
 /// See [`TaskError`].
@@ -100,7 +99,7 @@ pub async fn follow(
                 _ => break Ok(record),
             },
             Err(error) if error.code() == "HANDLE_INVALID" => break Err(error),
-            // The master is away for a while; the task goes on.
+            // The master is unreachable for a while; the task goes on.
             Err(error) if start.elapsed() >= timeouts.limit => return Err(TaskError::InDoubt(error)),
             Err(CallError::Refused(failure)) => return Err(CallError::Refused(failure).into()),
             Err(_) => sleep(POLL).await,
@@ -115,7 +114,7 @@ pub async fn follow(
         }
         if given_up.is_none() && (left.is_zero() || timeouts.cancel.is_cancelled()) {
             given_up = Some((Instant::now(), timeouts.cancel.is_cancelled()));
-            // Refused for what cannot be cancelled any more: it ends by itself.
+            // Refused if it can no longer be cancelled: then it ends by itself.
             if let Err(error) = session.call("task.cancel", vec![json!(task)]).await {
                 tracing::debug!("task.cancel {task}: {error}");
             }
@@ -131,7 +130,7 @@ pub async fn follow(
         Ok(record) => record,
         Err(gone) => return Err(TaskError::InDoubt(gone)),
     };
-    // A record that stays is only untidy.
+    // A record that stays does no harm.
     if let Err(error) = session.call("task.destroy", vec![json!(task)]).await {
         tracing::debug!("task.destroy {task}: {error}");
     }
@@ -157,7 +156,7 @@ pub async fn follow(
     }
 }
 
-/// Until the task has changed, or the time is over.
+/// Waits until the task has changed, or for `limit`.
 async fn wait(session: &Session, task: &str, token: &mut String, events: &mut bool, limit: Duration) {
     if !*events {
         return sleep(POLL.min(limit)).await;
@@ -170,7 +169,7 @@ async fn wait(session: &Session, task: &str, token: &mut String, events: &mut bo
             sleep(PAUSE.min(limit)).await;
         }
         Err(error) => {
-            // A lost event is no lost task: its record is asked for in any case.
+            // After a lost event the task goes on: its record is read in any case.
             *events = error.code().is_empty() || error.code() == "EVENTS_LOST";
             token.clear();
             sleep(POLL.min(limit)).await;
@@ -178,7 +177,7 @@ async fn wait(session: &Session, task: &str, token: &mut String, events: &mut bo
     }
 }
 
-/// A task's result is text: XML-RPC's value, or nothing.
+/// A task's result is text: an XML-RPC value, or empty.
 fn result(text: &str) -> Result<Value, Malformed> {
     let text = text.trim();
     if text.is_empty() {

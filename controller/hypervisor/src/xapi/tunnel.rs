@@ -1,9 +1,9 @@
-//! The way to hosts that are too old for today's TLS: ssh to one of them, and through it to the
-//! plain port of each.
+//! Tunnels to hosts with outdated TLS: ssh to one of them, and through it to the plain port of
+//! each.
 //!
-//! One ssh connection, by the system's ssh (so its configuration, keys and agent count), with a
-//! forwarding per host. The near end of each is a Unix socket in a folder that only we can enter;
-//! all are gone with the connection.
+//! There is one ssh connection, made by the system's ssh (with its configuration, keys and agent),
+//! with a forwarding per host. The local end of each is a Unix socket in a private folder; all
+//! vanish with the connection.
 
 use super::session::CallError;
 use crate::config::SshTarget;
@@ -15,27 +15,27 @@ use tandem_testbed::ssh::{Connection, SshError, Target};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
-/// To log in by ssh, at most.
+/// Time-out of the ssh login.
 const CONNECT: Duration = Duration::from_secs(30);
-/// A tunnel stays however long nobody calls through it: seconds of a year.
+/// A tunnel stays open when it is unused: seconds of a year.
 const FOREVER: NonZeroUsize = NonZeroUsize::new(365 * 24 * 3600).expect("it is more than 0");
 
 struct Tunnel {
     session: Connection,
-    /// Near ends, by the address behind them.
+    /// Local ends, by remote address.
     ends: BTreeMap<String, PathBuf>,
-    /// Holds the sockets.
+    /// The folder of the sockets.
     folder: TempDir,
 }
 
-/// A pool's way through ssh.
+/// A pool's tunnels through ssh.
 #[derive(Default)]
 pub(super) struct Tunnels {
     open: Mutex<Option<Tunnel>>,
 }
 
 impl Tunnels {
-    /// The near end of a tunnel to this address's plain port.
+    /// The local end of a tunnel to this address's plain port.
     pub(super) async fn to(&self, ssh: &SshTarget, address: &str, port: u16) -> Result<PathBuf, CallError> {
         let mut open = self.open.lock().await;
         if let Some(tunnel) = &*open
@@ -69,7 +69,8 @@ async fn dig(ssh: &SshTarget) -> Result<Tunnel, SshError> {
         source,
     };
     let folder = tempfile::Builder::new().prefix("tandem-xapi-").tempdir().map_err(io)?;
-    // Whoever set this up tried it by hand: what that user's own configuration says counts.
+    // A user who has configured the tunnel has tried it by hand: that user's own ssh configuration
+    // applies.
     let target = Target { idle: FOREVER, reads_user_configuration: true, ..ssh.to_target(&who, CONNECT) };
     Ok(Tunnel { session: Connection::open(&target).await?, ends: BTreeMap::new(), folder })
 }

@@ -1,5 +1,5 @@
-//! A host's words, all the way to what the driver concludes from them, without a host: for property
-//! tests and the fuzz target `xl`. Each function runs the very code that runs behind a connection.
+//! From a host's output to the driver's conclusion, without a host: for property tests and the fuzz
+//! target `xl`. Each function runs the code that is used with a connection.
 
 use super::host::{CpuTime, Ours, sift};
 use super::job;
@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use tandem_model::{Bytes, Progress, ServerId, VmId};
 use tokio::time::Instant;
 
-/// `xl list -v`, to the VMs that the core is told of.
+/// From `xl list -v` to the VMs that the core gets.
 ///
 /// # Errors
 /// As the driver's own.
@@ -23,12 +23,12 @@ pub fn found(site: &str, server: ServerId, list: &str) -> Result<Vec<DiscoveredV
     Ok(sift(Tag::of(site), domains(list)?).into_iter().map(found).collect())
 }
 
-/// The UUID of a site's VM, as a host shows it.
+/// The UUID of a site's VM, as a host prints it.
 pub fn uuid(site: &str, vm: VmId) -> Option<String> {
     Tag::of(site).uuid(vm)
 }
 
-/// What the load script printed, look after look, to the last look's loads.
+/// From several outputs of the load script to the loads after the last.
 ///
 /// # Errors
 /// As the driver's own.
@@ -41,12 +41,12 @@ pub fn loads<'t>(site: &str, texts: impl IntoIterator<Item = &'t str>) -> Result
     last
 }
 
-/// Whether it runs, and what is cleaned and resumed on either side.
+/// Whether the VM runs; on either side, whether the domain is destroyed, and whether it is resumed.
 pub type Settling = (Option<bool>, [bool; 2], [bool; 2]);
 
-/// What both hosts list after a migration was cut (`None`: a host is silent), to where the VM is:
-/// true for the target, false for the source, `None` where it is lost or nobody can tell. Also
-/// whether each side's domain is let run, and whether it is destroyed.
+/// From the lists of both hosts after an interrupted migration (`None`: a host does not answer) to
+/// the VM's place: true for the target, false for the source, `None` if it is lost or unknown. Also
+/// whether each side's domain is resumed, and whether it is destroyed.
 ///
 /// # Errors
 /// As the driver's own.
@@ -74,8 +74,8 @@ pub fn resolved(
     Ok((place, runs, [has(Act::DestroySource), has(Act::DestroyTarget)]))
 }
 
-/// What was seen of a migration's process, look after look, to its progress and whether the guest
-/// was suspended.
+/// From several outputs about a migration's process to its progress, and whether the guest was
+/// suspended.
 pub fn followed<'t>(memory: Bytes, texts: impl IntoIterator<Item = &'t str>) -> (Progress, bool) {
     let mut watch = Watch::new(Instant::now(), memory);
     let (mut offset, mut progress) = (0, Progress::default());

@@ -1,9 +1,9 @@
-//! A cold move: the VM is saved to a file, that and its local disks are copied with a checksum
-//! each, and it is restored on the other host.
+//! A cold move: the VM is saved to a file, the file and the local disks are copied, each with a
+//! checksum, and the VM is restored on the other host.
 //!
-//! `/var/lib/tandem/moves/migN` (`keep`) on either host has `disks`, what is copied, before
-//! anything is; on the source `state`, the VM's memory. Until the target runs it the source has all
-//! of it: whatever ends the move before, it is restored there ([`take_back`]).
+//! Before anything is copied, `/var/lib/tandem/moves/migN` (`keep`) on either host has `disks`, the
+//! list of copies; on the source also `state`, the VM's memory. The source has everything until the
+//! VM runs on the target: if the move ends before, the VM is restored there ([`take_back`]).
 
 use super::guest::{self, REMOVE_DISK};
 use super::host::HostState;
@@ -23,8 +23,7 @@ use tokio::time::{Instant, sleep};
 
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Prints how a disk is known wherever it is reached from: equal lines are the same disk. Its size
-/// after it.
+/// Prints an identification of a disk that is equal on all hosts that reach it, with its size.
 pub(crate) const IDENTITY: &str = r#"if [ -b "$1" ]; then
   d=$(basename "$(readlink -f "$1")")
   echo "$(cat "/sys/class/block/$d/dm/uuid" "/sys/class/block/$d/device/wwid" "/sys/class/block/$d/wwid" 2>/dev/null | head -n 1)"
@@ -36,7 +35,7 @@ pub(crate) fn folder(host: &HostState, key: MigrationKey) -> String {
     format!("{}/moves/mig{}", host.host.keep, key.migration.0)
 }
 
-/// The VM's memory is in a file at the source.
+/// Whether the VM's memory is in a file on the source.
 pub(crate) async fn saved(source: &HostState, key: MigrationKey) -> Result<bool, VmmError> {
     let script = "[ -s \"$1/state\" ] || [ -s \"$1/state.part\" ] && echo yes; :";
     match source.ask("looking for its saved memory", script, &[&folder(source, key)]).await {
@@ -46,7 +45,7 @@ pub(crate) async fn saved(source: &HostState, key: MigrationKey) -> Result<bool,
     }
 }
 
-/// Restores a saved VM at the source.
+/// Restores a saved VM on the source.
 pub(crate) async fn take_back(source: &HostState, key: MigrationKey) -> Result<(), VmmError> {
     let script =
         r#"[ -s "$1/state" ] || mv "$1/state.part" "$1/state" && xl restore "$2" "$1/state" && rm -rf "$1""#;
@@ -56,8 +55,8 @@ pub(crate) async fn take_back(source: &HostState, key: MigrationKey) -> Result<(
     source.good(&what, output).map(drop)
 }
 
-/// Removes what `loser` still has of the VM after a cold move (or the attempt), and the saved
-/// memory everywhere.
+/// Removes what `loser` still has of the VM after a cold move or an attempt, and the saved memory
+/// on both.
 pub(crate) async fn clean(
     loser: &HostState,
     source: &HostState,
@@ -82,13 +81,13 @@ pub(crate) async fn clean(
 }
 
 impl Xl {
-    /// The VM's own disk, where its image has one.
+    /// The VM's own disk, if its image has one.
     pub(crate) fn own_disk(&self, order: &MigrateOrder) -> Result<Option<(&Disk, String)>, VmmError> {
         let image = guest::image(&self.images, "this driver", order.spec.image.as_deref())?;
         Ok(image.disk.as_ref().map(|d| (d, guest::disk_path(d, order.key.vm))))
     }
 
-    /// The VM's disk if the target does not reach the same one, and its size.
+    /// The VM's disk and its size, unless the target reaches the same one.
     pub(crate) async fn local_disk(
         &self,
         source: &HostState,
@@ -107,7 +106,7 @@ impl Xl {
         Ok(Some((disk, path, size)))
     }
 
-    /// Moves a VM that is stopped for it: saved, copied with its disk, restored.
+    /// Moves a stopped VM: saves it, copies memory and disk, restores it.
     pub(crate) async fn migrate_cold(
         &self,
         order: &MigrateOrder,
@@ -121,7 +120,7 @@ impl Xl {
         let began = Instant::now();
         let known = job::look(source, key.migration, 0, None).await.map_err(unsure)?;
         let begun = if known.alive {
-            // Taken up again: how much there is in all is not known any more.
+            // After a restart of the controller the total is unknown.
             Ok(0)
         } else {
             self.begin_cold(source, target, order, control).await
@@ -165,13 +164,13 @@ impl Xl {
         target.keep(key.vm, &order.spec).await?;
         if let Some((disk, path, size)) = &local {
             match disk.clone {
-                // A device has to be there to be written to.
+                // A device has to exist before it is written.
                 CloneBy::LvmSnapshot => {
                     let script = "[ -e \"$1\" ] || lvcreate --yes --name \"${1##*/}\" --size \"${2}B\" \"${3}\" >/dev/null";
                     let group = disk.folder.trim_start_matches("/dev/");
                     target.ask("making room for its disk", script, &[path, &size.to_string(), group]).await?;
                 }
-                // It stands on the image's own file.
+                // It is based on the image's own file.
                 CloneBy::Qcow2 => {
                     let script =
                         "[ -e \"$1\" ] || { echo \"there is no $1, on which its disk stands\" >&2; exit 1; }";
@@ -181,7 +180,7 @@ impl Xl {
             }
         }
         let relay = source.relay();
-        // What is received is bound to where the saved memory and the disks are.
+        // The receiver writes only below the folders of the saved memory and of the disks.
         let mut receiver =
             format!("exec python3 {} receive {}", quote(&target.relay()), quote(&target.host.keep));
         if let Some((disk, ..)) = &local {
@@ -248,7 +247,7 @@ exec python3 "$@""#;
         }
     }
 
-    /// Lets what was copied run at the target.
+    /// Starts the copied VM on the target.
     async fn restore(&self, target: &HostState, key: MigrationKey) -> Result<(), VmmError> {
         let script = r#"mv "$1/state.part" "$1/state" || exit 1
 while read -r word path; do [ "$word" = lvm-snapshot ] || mv "$path.part" "$path" || exit 1; done < "$1/disks"

@@ -1,4 +1,4 @@
-//! A guest's configuration and its disk: texts for `xl create` and for the host's shell.
+//! A guest's configuration and its disk: input for `xl create` and for the host's shell.
 
 use super::section::Host;
 use super::tag::{Tag, name};
@@ -8,11 +8,11 @@ use crate::placeholders::fill;
 use tandem_model::VmId;
 use tandem_model::VmSpec;
 
-/// Where our vif script is put.
+/// The path of our vif script.
 pub(crate) const VIF_SCRIPT: &str = "/etc/xen/scripts/vif-tandem";
 
-/// Clones `$1` to `$2` by `$3`, with room for `$4` bytes. What is there already is kept: the VM has
-/// run with it. What was left half made is made anew.
+/// Clones `$1` to `$2` by method `$3`, with `$4` bytes. An existing clone is kept, as the VM has
+/// run with it; an unfinished one is made again.
 pub(crate) const CLONE: &str = r#"set -e
 [ -e "$2" ] && exit 0
 [ -e "$1" ] || { echo "there is no $1" >&2; exit 66; }
@@ -35,13 +35,13 @@ copy)
   mv "$2.part" "$2" ;;
 esac"#;
 
-/// Removes the disk `$1`, made by `$2`.
+/// Removes the disk `$1`, which method `$2` has made.
 pub(crate) const REMOVE_DISK: &str = r#"case "$2" in
 lvm-snapshot) [ ! -e "$1" ] || lvremove --yes "$1" >/dev/null ;;
 *) rm -f "$1" "$1.part" ;;
 esac"#;
 
-/// The image that a request names, or the default one.
+/// The image of a request, or the default one.
 pub(crate) fn image<'i>(
     images: &'i [Image],
     host: &str,
@@ -60,7 +60,7 @@ pub(crate) fn image<'i>(
     })
 }
 
-/// Where a VM's own disk is.
+/// The path of a VM's own disk.
 pub(crate) fn disk_path(disk: &Disk, vm: VmId) -> String {
     let folder = disk.folder.trim_end_matches('/');
     match disk.clone {
@@ -70,7 +70,7 @@ pub(crate) fn disk_path(disk: &Disk, vm: VmId) -> String {
     }
 }
 
-/// The word for [`CLONE`] and [`REMOVE_DISK`].
+/// The method's name for [`CLONE`] and [`REMOVE_DISK`].
 pub(crate) fn clone_word(disk: &Disk) -> &'static str {
     match disk.clone {
         CloneBy::LvmSnapshot => "lvm-snapshot",
@@ -79,13 +79,13 @@ pub(crate) fn clone_word(disk: &Disk) -> &'static str {
     }
 }
 
-/// Memory in MiB, rounded up: what `xl` counts in.
+/// Memory in MiB, rounded up: the unit of `xl`.
 pub(crate) fn memory_mib(spec: &VmSpec) -> u64 {
     spec.resources.ram.0.div_ceil(1 << 20).max(1)
 }
 
-/// A text in the configuration's quotes: what would end them is left out (xl.cfg(5) has no escape
-/// for it).
+/// Quotes a text for the configuration; characters that would end it are left out (xl.cfg(5) has no
+/// escape for them).
 fn quoted(text: &str) -> String {
     let safe: String = text.chars().filter(|c| !c.is_control() && !matches!(c, '"' | '\'' | '\\')).collect();
     format!("\"{safe}\"")
@@ -130,7 +130,7 @@ pub(crate) fn config(
         }
         Boot::Disk { loader } => lines.extend(loader.iter().map(|l| format!("bootloader = {}", quoted(l)))),
     }
-    // By `ip` the script knows what the guest may send (xl-network-configuration(5)).
+    // The script reads the guest's address in `ip` (xl-network-configuration(5)).
     let vif = format!("mac={},bridge={bridge},script={script},ip={}", spec.mac, spec.address);
     lines.push(format!("vif = [ {} ]", quoted(&vif)));
     if let Some(disk) = &image.disk {

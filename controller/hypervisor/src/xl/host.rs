@@ -1,4 +1,5 @@
-//! One host: its connection, what is put there, and the questions that everything else is made of.
+//! One host: its connection, the files that are installed there, and the commands that all else is
+//! built on.
 
 use super::guest::VIF_SCRIPT;
 use super::parse::{self, Domain, Info};
@@ -14,17 +15,17 @@ use tokio::sync::Mutex;
 const RELAY: &str = include_str!("scripts/tandem-relay");
 const VIF: &str = include_str!("scripts/vif-tandem");
 
-/// Writes standard input to `$1`, whole or not at all, with mode `$2`.
+/// Writes standard input to `$1` completely or not at all, with mode `$2`.
 const PUT: &str = r#"mkdir -p "${1%/*}" && cat > "$1.new" && chmod "$2" "$1.new" && mv "$1.new" "$1""#;
 
-/// What was found when a host was prepared.
+/// The tools found on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tools {
-    /// Python 3 is there: migrations are counted and held to a rate.
+    /// Python 3 is installed: migrations can be counted and limited to a rate.
     pub(crate) relay: bool,
     /// Xen's version.
     pub(crate) xen: String,
-    /// What holds guests to their addresses.
+    /// The packet filter that locks guests to their addresses.
     pub(crate) filter: &'static str,
 }
 
@@ -50,20 +51,20 @@ impl Ours {
     }
 }
 
-/// A host: its connection, and what was found and put there.
+/// A host: its connection, and its tools.
 pub(crate) struct HostState {
     pub(crate) host: Host,
     pub(crate) tag: Tag,
     remote: Remote,
-    /// For which connection the host was looked at, what was found, and whether what we need was
-    /// put there.
+    /// The connection for which the host was checked, its tools, and whether our files were
+    /// installed.
     prepared: Mutex<Option<(u64, Tools, bool)>>,
     tools: std::sync::Mutex<Option<Tools>>,
-    /// CPU time of all domains since we look: of those that are gone too.
+    /// CPU time of all domains since the start, also of those that are gone.
     pub(crate) cpu: std::sync::Mutex<CpuTime>,
 }
 
-/// CPU time of a host, from that of its domains: those that go take theirs with them.
+/// CPU time of a host as the sum over its domains, also over those that are gone.
 #[derive(Debug, Default)]
 pub(crate) struct CpuTime {
     total_ns: u64,
@@ -71,7 +72,7 @@ pub(crate) struct CpuTime {
 }
 
 impl CpuTime {
-    /// Adds what was used since the last look.
+    /// Adds the CPU time since the last call.
     pub(crate) fn add(&mut self, domains: &[Domain]) -> u64 {
         let now: BTreeMap<(u32, String), u64> =
             domains.iter().map(|d| ((d.id, d.uuid.clone()), d.cpu_ns)).collect();
@@ -84,7 +85,7 @@ impl CpuTime {
     }
 }
 
-/// Those that carry a site's tag.
+/// The domains with a site's tag.
 pub(crate) fn sift(tag: Tag, domains: Vec<Domain>) -> Vec<Ours> {
     let ours = |domain: Domain| Some(Ours { vm: tag.vm(&domain.uuid)?, domain });
     domains.into_iter().filter_map(ours).collect()
@@ -103,18 +104,17 @@ impl HostState {
         })
     }
 
-    /// Where our relay is.
+    /// The path of our relay.
     pub(crate) fn relay(&self) -> String {
         format!("{}/tandem-relay", self.host.run)
     }
 
-    /// What was found when it was last reached.
+    /// The tools found when it was last reached.
     pub(crate) fn tools(&self) -> Option<Tools> {
         self.tools.lock().ok().and_then(|t| t.clone())
     }
 
-    /// The connection, with its tools looked at; with `put`, also with everything put there that we
-    /// need.
+    /// The connection, after a check of its tools; with `put`, also after our files were installed.
     async fn ready(&self, put: bool) -> Result<Connection, VmmError> {
         let connection = self.remote.connection().await?;
         let mut prepared = self.prepared.lock().await;
@@ -174,7 +174,7 @@ impl HostState {
         Ok(())
     }
 
-    /// Runs a small command that has to end well, with nothing of ours put there before.
+    /// Runs a small command that has to succeed, without installing our files before.
     pub(crate) async fn look(
         &self,
         what: &str,
@@ -191,7 +191,7 @@ impl HostState {
         VmmError::BadAnswer { host: self.host.name.clone(), what: what.to_owned(), why: why.to_string() }
     }
 
-    /// Runs a command of at most `limit`; gives what it gave.
+    /// Runs a command for at most `limit`; returns its output.
     pub(crate) async fn run(
         &self,
         what: &str,
@@ -204,7 +204,7 @@ impl HostState {
         self.remote.run(&connection, what, script, arguments, input, limit).await
     }
 
-    /// Runs a small command that has to end well.
+    /// Runs a small command that has to succeed.
     pub(crate) async fn ask(&self, what: &str, script: &str, arguments: &[&str]) -> Result<String, VmmError> {
         let output = self.run(what, script, arguments, &[], self.host.times.command).await?;
         self.remote.good(what, output)
@@ -229,7 +229,7 @@ impl HostState {
         parse::domains(&text).map_err(|e| self.nonsense(what, &e))
     }
 
-    /// Those that are ours.
+    /// The domains with our tag.
     pub(crate) async fn ours(&self) -> Result<Vec<Ours>, VmmError> {
         Ok(self.sift(self.domains().await?))
     }
@@ -238,12 +238,12 @@ impl HostState {
         sift(self.tag, domains)
     }
 
-    /// Those that are ours, without what waits for a migration that nobody carries any more: that
-    /// is destroyed. It is so after the host was cut off in the middle of one: the source went on
-    /// without it, and never tells it.
+    /// The domains with our tag, after incoming domains without a migration were destroyed. They
+    /// are left when the host was disconnected during a migration: the source has gone on without
+    /// it, and does not tell it.
     pub(crate) async fn repaired(&self) -> Result<Vec<Ours>, VmmError> {
-        // Looked for before the domains are listed: one that comes after that has not renamed its
-        // domain yet.
+        // Checked before the domains are listed: a migration that starts afterwards has not renamed
+        // its domain yet.
         let script = "ps ax -o args 2>/dev/null | grep -q '[x]l migrate-receive' && echo yes; :";
         let carried = self.ask("looking for migrations", script, &[]).await?.contains("yes");
         let (left, ours): (Vec<Ours>, Vec<Ours>) =
@@ -259,12 +259,12 @@ impl HostState {
         Ok(ours)
     }
 
-    /// The domains of one VM: more than one while a migration's first end goes.
+    /// The domains of one VM: more than one while a migration ends.
     pub(crate) async fn of(&self, vm: VmId) -> Result<Vec<Ours>, VmmError> {
         Ok(self.ours().await?.into_iter().filter(|o| o.vm == vm).collect())
     }
 
-    /// The one that runs.
+    /// The running one.
     pub(crate) async fn running(&self, vm: VmId) -> Result<Domain, VmmError> {
         let all = self.of(vm).await?;
         let running = all.into_iter().find(|o| o.state() == FoundState::Running);
@@ -280,8 +280,8 @@ impl HostState {
 
     /// Destroys a domain and waits until it is gone.
     pub(crate) async fn destroy_domain(&self, domain: &Domain) -> Result<(), VmmError> {
-        // One that is dying already is only waited for. The number may be another domain's by now,
-        // so the UUID has to be the same.
+        // A domain that is dying already is only waited for. Another domain may have its number by
+        // now, so the UUID has to be the same.
         let script = r#"n=0
 same() { xl list -v | awk -v id="$1" -v uuid="$2" '$0 ~ uuid { for (i = 2; i <= NF; i++) if ($i ~ /^[r-][b-][p-][s-][c-][d-]$/) { if ($(i-3) == id) print "yes"; break } }'; }
 [ "$(same "$1" "$2")" = yes ] || exit 0

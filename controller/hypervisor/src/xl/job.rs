@@ -1,9 +1,9 @@
-//! A migration's processes on its hosts: they do not end with our connection, and are found again
-//! by their folder.
+//! The processes of a migration on its hosts: they outlive the controller's connection, and are
+//! found again by their folder.
 //!
-//! `/run/tandem-xl/migN` on either host has `pid` (leader of the job's own session, whose working
-//! directory is the folder: so its number cannot be another's), `log`, and `rc` when it has ended;
-//! on the source also `rate` and `sent` of the relay.
+//! `/run/tandem-xl/migN` on either host has `pid` (the leader of the job's session, whose working
+//! directory is the folder, so that a reused number is recognised), `log`, and `rc` when it has
+//! ended; on the source also `rate` and `sent` of the relay.
 
 use super::host::HostState;
 use super::parse::complaint;
@@ -11,27 +11,27 @@ use crate::VmmError;
 use std::time::Duration;
 use tandem_model::{BitRate, MigrationId};
 
-/// Defines `alive DIR FILE`: the process in DIR/FILE is still ours.
+/// Defines `alive DIR FILE`: whether the process in DIR/FILE is still that of the job.
 const ALIVE: &str = r#"alive() { p=$(cat "$1/$2" 2>/dev/null) && [ -n "$p" ] && [ "$(readlink "/proc/$p/cwd")" = "$1" ]; }
 "#;
 
-/// A log of an exbibyte is none: the shell there computes with 63 bits.
+/// The longest plausible log: the shell there computes with 63 bits.
 const LONGEST_LOG: u64 = 1 << 60;
 
-/// What is known of a job.
+/// The state of a job.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Look {
-    /// There is such a folder.
+    /// Its folder exists.
     pub(crate) known: bool,
     /// It is under way.
     pub(crate) alive: bool,
-    /// How it ended.
+    /// Its exit status.
     pub(crate) rc: Option<i32>,
     /// Bytes that its relay has sent.
     pub(crate) sent: Option<u64>,
-    /// Where its log was read up to.
+    /// Offset up to which its log was read.
     pub(crate) offset: u64,
-    /// What was added to its log.
+    /// The new part of its log.
     pub(crate) log: String,
 }
 
@@ -39,13 +39,13 @@ pub(crate) fn folder(host: &HostState, migration: MigrationId) -> String {
     format!("{}/mig{}", host.host.run, migration.0)
 }
 
-/// Starts `command` as a job, once: one that is there already goes on.
+/// Starts `command` as a job, unless it exists already.
 pub(crate) async fn start(
     host: &HostState,
     migration: MigrationId,
     command: &[&str],
 ) -> Result<(), VmmError> {
-    // It is known by its process from the moment this returns.
+    // Its process is recorded before this returns.
     let script = format!(
         r#"{ALIVE}alive "$1" pid && exit 0
 d=$1; shift; mkdir -p "$d" && cd "$d" || exit 1
@@ -59,7 +59,7 @@ n=0; until [ -s pid ]; do n=$((n + 1)); [ $n -gt 100 ] && exit 1; sleep 0.1; don
     host.ask("starting the migration's process", &script, &arguments).await.map(drop)
 }
 
-/// Looks at a job, and sets its rate.
+/// Reads the state of a job, and sets its rate.
 pub(crate) async fn look(
     host: &HostState,
     migration: MigrationId,
@@ -84,7 +84,7 @@ echo "size $size"; echo '== log'
     Ok(read(&text, offset))
 }
 
-/// What the script has found; `offset` is where the log was read up to before.
+/// Parses the script's output; `offset` is where the log was read up to before.
 pub(crate) fn read(text: &str, offset: u64) -> Look {
     let (head, log) = text.split_once("== log\n").unwrap_or((text, ""));
     let field = |name: &str| {
@@ -95,14 +95,14 @@ pub(crate) fn read(text: &str, offset: u64) -> Look {
         alive: head.lines().any(|l| l == "alive"),
         rc: field("rc ").and_then(|n| i32::try_from(n).ok()),
         sent: field("sent "),
-        // Nobody's log is so long that its place cannot be computed with.
+        // Offsets beyond any real log are clamped, so that computing with them does not overflow.
         offset: field("size ").unwrap_or(offset).clamp(offset, LONGEST_LOG.max(offset)),
         log: log.to_owned(),
     }
 }
 
-/// Ends a job's transport, so that `xl` fails and takes the guest back, and waits until it has;
-/// after `grace` all of it is killed.
+/// Ends a job's transport, so that `xl` fails and resumes the guest, and waits for that; after
+/// `grace` the whole job is killed.
 pub(crate) async fn stop(host: &HostState, migration: MigrationId, grace: Duration) -> Result<(), VmmError> {
     let script = format!(
         r#"{ALIVE}alive "$1" pid || exit 0
@@ -122,20 +122,20 @@ done"#
     host.good(what, output).map(drop)
 }
 
-/// Ends only a job's transport; `xl` itself is left to take the guest back.
+/// Ends only a job's transport; `xl` itself resumes the guest.
 pub(crate) async fn cut(host: &HostState, migration: MigrationId) -> Result<(), VmmError> {
     let script = format!("{ALIVE}alive \"$1\" relay.pid && kill \"$(cat \"$1/relay.pid\")\"; :");
     host.ask("ending the migration's transport", &script, &[&folder(host, migration)]).await.map(drop)
 }
 
-/// Why a job failed, by its log.
+/// The reason of a job's failure, from its log.
 pub(crate) async fn why(host: &HostState, migration: MigrationId) -> String {
     let script = r#"[ -e "$1/log" ] && tail -c 16384 "$1/log"; :"#;
     let text = host.ask("reading the migration's log", script, &[&folder(host, migration)]).await;
     text.map(|t| complaint(&t)).unwrap_or_default()
 }
 
-/// Forgets a job that has ended.
+/// Removes a job that has ended.
 pub(crate) async fn forget(host: &HostState, migration: MigrationId) -> Result<(), VmmError> {
     let script = format!("{ALIVE}alive \"$1\" pid || rm -rf \"$1\"");
     host.ask("forgetting the migration", &script, &[&folder(host, migration)]).await.map(drop)

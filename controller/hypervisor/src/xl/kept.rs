@@ -1,9 +1,9 @@
-//! What is kept on a host for controllers to come: with each VM what it was last asked for with,
-//! and for the host whom it serves.
+//! Records stored on a host for later controllers: the specification of each VM's last request, and
+//! the owner of the host.
 //!
-//! Below `keep` (`/var/lib/tandem` unless said otherwise): `vms/UUID`, a [`VmSpec`] as JSON;
-//! `owner`, the controller that the host serves, and `rival`, another one that has tried since that
-//! one looked last ([`Owner::line`] each).
+//! Below `keep` (`/var/lib/tandem` by default): `vms/UUID`, a [`VmSpec`] as JSON; `owner`, the
+//! controller that the host serves, and `rival`, another one that has tried to claim it since the
+//! owner looked last (an [`Owner::line`] each).
 
 use super::Xl;
 use super::host::{HostState, Ours};
@@ -12,13 +12,13 @@ use crate::{FoundState, VmmError};
 use std::collections::BTreeMap;
 use tandem_model::{Time, VmId, VmSpec};
 
-/// Bytes of a kept specification at most: a name and an image's name are bounded, the rest is
+/// The most bytes of a stored specification: a name and an image's name are bounded, the rest are
 /// numbers.
 const LONGEST: usize = 8192;
 
-/// Lists domains, then what is kept with each VM (of `$1`, `$2` bytes at most): changes nothing. A
-/// domain's name, which anybody on the host chooses, cannot be the line between them: it has its
-/// columns behind it.
+/// Lists domains, then the stored specification of each VM (below `$1`, at most `$2` bytes); reads
+/// only. A domain's name, which any user of the host may choose, cannot look like the separator
+/// line, as its columns follow it.
 const LIST: &str = r#"xl list -v || exit 1
 echo '== kept'
 for f in "$1"/vms/*; do
@@ -26,7 +26,8 @@ for f in "$1"/vms/*; do
 done; :"#;
 
 /// Below `$1`: makes `$2` the owner if there is none, or if `$3` is `yes`. Prints the owner; then,
-/// for the owner, who else has tried since. Another one is written down as having tried.
+/// for the owner, the other controller that has tried since. Another controller is recorded as
+/// having tried.
 const CLAIM: &str = r#"mkdir -p "$1" || exit 1
 new=$1/owner.$$
 printf '%s\n' "$2" > "$new" || { rm -f "$new"; exit 1; }
@@ -39,10 +40,10 @@ else
   printf '%s\n' "$2" > "$1/rival.$$" && mv "$1/rival.$$" "$1/rival"
 fi; :"#;
 
-/// What was found on a host, each with what is kept with it.
+/// The VMs found on a host, each with its stored specification.
 pub(crate) type Seen = Vec<(Ours, Option<Box<VmSpec>>)>;
 
-/// Where a VM's specification is kept on a host; `None` for an id that no VM here can have.
+/// The path of a VM's specification on a host; `None` for an id without a UUID.
 pub(crate) fn path(host: &HostState, vm: VmId) -> Option<String> {
     host.tag.uuid(vm).map(|uuid| format!("{}/vms/{uuid}", host.host.keep))
 }
@@ -53,7 +54,7 @@ pub(crate) fn parts(text: &str) -> (String, BTreeMap<String, Box<VmSpec>>) {
     let listed: Vec<&str> = lines.by_ref().take_while(|line| *line != "== kept").collect();
     let kept = lines.filter_map(|line| {
         let (uuid, json) = line.split_once(' ')?;
-        // What cannot be read was not kept by this version.
+        // One that cannot be parsed counts as not stored.
         let spec = serde_json::from_str(json).ok()?;
         Some((uuid.to_ascii_lowercase(), Box::new(spec)))
     });
@@ -62,8 +63,7 @@ pub(crate) fn parts(text: &str) -> (String, BTreeMap<String, Box<VmSpec>>) {
 }
 
 impl HostState {
-    /// The VMs of the site that are here, with what is kept with them. Changes nothing and writes
-    /// nothing on the host.
+    /// The VMs of the site on this host, with their stored specifications. Reads only.
     pub(crate) async fn seen(&self) -> Result<Seen, VmmError> {
         let what = "listing its domains";
         let text = self.look(what, LIST, &[&self.host.keep, &LONGEST.to_string()]).await?;
@@ -76,7 +76,7 @@ impl HostState {
         Ok(self.sift(domains).into_iter().map(with).collect())
     }
 
-    /// Keeps this with a VM from now on.
+    /// Stores this specification with a VM.
     pub(crate) async fn keep(&self, vm: VmId, spec: &VmSpec) -> Result<(), VmmError> {
         let text = serde_json::to_string(spec).map_err(|e| self.nonsense("what is kept with a VM", &e))?;
         match path(self, vm) {
@@ -85,8 +85,8 @@ impl HostState {
         }
     }
 
-    /// The domains of a VM, of which none was made for another request than that of `placed_at`, or
-    /// runs and does not say for which.
+    /// The domains of a VM; an error if one of them was created for another request than that of
+    /// `placed_at`, or runs and has an unknown request.
     pub(crate) async fn meant(&self, vm: VmId, placed_at: Option<Time>) -> Result<Vec<Ours>, VmmError> {
         let all = self.seen().await?.into_iter().filter(|(ours, _)| ours.vm == vm);
         let mut meant = Vec::new();
@@ -123,7 +123,7 @@ impl Xl {
         let mut lines = text.lines();
         let by = lines.next().and_then(Owner::read).ok_or_else(|| {
             let why = format!(
-                "{}/owner says nothing; remove it, or take the host over: `tandem hypervisors take-over`",
+                "{}/owner is not a valid owner; remove it, or take the host over: `tandem hypervisors take-over`",
                 host.host.keep
             );
             VmmError::Refused { what: format!("{what}: {}", host.host.name), why }

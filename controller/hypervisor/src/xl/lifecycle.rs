@@ -1,4 +1,4 @@
-//! A VM's life on one host: started, stopped, resized, plugged elsewhere.
+//! The life of a VM on one host: starting, stopping, resizing, moving its interface.
 
 use super::Xl;
 use super::guest::{self, CLONE, REMOVE_DISK};
@@ -11,12 +11,12 @@ use crate::{FoundState, VmmError};
 use tandem_model::VmSpec;
 use tandem_model::{Bytes, PortNo, Resources, Time, VmId};
 
-/// Memory that Xen needs for a domain beside its own: page tables, rings (MiB).
+/// Memory that Xen needs for a domain besides its own: page tables, rings (MiB).
 const OVERHEAD_MIB: u64 = 4;
-/// The status of a script that misses a file (sysexits.h, EX_NOINPUT).
+/// The exit status of a script that misses a file (sysexits.h, EX_NOINPUT).
 const NO_FILE: i32 = 66;
 
-/// Where a VM's configuration is.
+/// The path of a VM's configuration.
 pub(crate) fn config_path(host: &HostState, vm: VmId) -> String {
     format!("{}/guests/{}.cfg", host.host.run, name(vm))
 }
@@ -38,7 +38,7 @@ impl Xl {
         }
         let result = self.create(host, image, vm, spec, &text).await;
         if result.is_err() {
-            // Nothing of it stays; why it failed is worth more than why that fails.
+            // Everything is removed; the reason of the failure matters more than an error of that.
             if let Err(also) = self.remove(host, vm).await {
                 tracing::warn!("{vm} did not start on {} and left something: {also}", host.host.name);
             }
@@ -77,7 +77,7 @@ impl Xl {
         }
         let path = config_path(host, vm);
         host.put(&path, text, "0600").await?;
-        // Before there is anything that it is kept with: whose a domain is, is never not known.
+        // Stored before the domain exists, so that its request is never unknown.
         host.keep(vm, spec).await?;
         let what = format!("starting {vm}");
         let output =
@@ -87,13 +87,13 @@ impl Xl {
                 .iter()
                 .any(|w| output.stderr.contains(w));
         if low {
-            // By now Xen knows best; if it is free again, its own words are told.
+            // By now Xen's free memory is exact; if it suffices, Xen's own error is reported.
             self.enough_memory(host, vm, guest::memory_mib(spec)).await?;
         }
         host.good(&what, output).map(drop)
     }
 
-    /// The kernel and ramdisk are on the host.
+    /// Checks that the kernel and ramdisk are on the host.
     pub(crate) async fn have_files(&self, host: &HostState, image: &Image) -> Result<(), VmmError> {
         let Boot::Kernel { kernel, ramdisk, .. } = &image.boot else { return Ok(()) };
         let mut files = vec![kernel.as_str()];
@@ -112,7 +112,7 @@ impl Xl {
         VmmError::NoSuchTemplate { host: host.host.name.clone(), image: image.name.clone(), why, known }
     }
 
-    /// Lets a VM shut down, then stops it hard, then removes what it had: the one that was made for
+    /// Shuts a VM down, then forces it off, then removes its files: the VM that was created for
     /// that request.
     pub(crate) async fn stop(
         &self,
@@ -123,8 +123,8 @@ impl Xl {
         for ours in host.meant(vm, placed_at).await? {
             if ours.state() == FoundState::Running {
                 let limit = host.host.times.shutdown;
-                // A guest without a driver for it ignores the request; then, and when it takes too
-                // long, it is stopped hard.
+                // A guest without the driver ignores the request; then, and when it takes too long,
+                // it is forced off.
                 let script = r#"xl shutdown "$1" >/dev/null 2>&1 || exit 0
 while [ "$(xl domid "$2" 2>/dev/null)" = "$1" ]; do
   case $(xl list "$1" 2>/dev/null | tail -n 1) in *---s*) exit 0 ;; esac
@@ -141,7 +141,7 @@ done"#;
         self.remove(host, vm).await
     }
 
-    /// Removes every domain, disk and file of a VM from a host.
+    /// Removes all domains, disks and files of a VM from a host.
     pub(crate) async fn remove(&self, host: &HostState, vm: VmId) -> Result<(), VmmError> {
         for ours in host.of(vm).await? {
             host.destroy_domain(&ours.domain).await?;
@@ -149,7 +149,7 @@ done"#;
         self.remove_files(host, vm).await
     }
 
-    /// Its disks, whatever image it was made from, and its configuration.
+    /// Removes its disks, whatever its image, and its configuration.
     pub(crate) async fn remove_files(&self, host: &HostState, vm: VmId) -> Result<(), VmmError> {
         for disk in self.images.iter().filter_map(|i| i.disk.as_ref()) {
             let path = guest::disk_path(disk, vm);
@@ -172,7 +172,7 @@ done"#;
         if memory > domain.memory_mib {
             self.enough_memory(host, vm, memory - domain.memory_mib).await?;
         }
-        // xl says 0 also where the most is reached: it is asked what came of it.
+        // xl returns 0 also when the maximum is reached: the result is read back.
         let script = r#"path=/local/domain/$1
 most=$(xenstore-read "$path/memory/static-max") || exit 1
 [ $(($2 * 1024)) -le "$most" ] || { echo "it was made for at most $((most / 1024)) MiB of memory; write max_ram in its image before it is made" >&2; exit 65; }

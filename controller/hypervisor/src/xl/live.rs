@@ -1,13 +1,12 @@
-//! A live move: `xl migrate`, its stream carried by ssh or by our relay's own TCP connection.
+//! A live move: `xl migrate`, with its stream over ssh or over a TCP connection of our relay.
 //!
 //! ```text
 //!  source: xl migrate -s '' DOMAIN 'tandem-relay send ...' ==TCP==> target: tandem-relay listen ... xl migrate-receive
 //!                                  'tandem-relay pipe ... ssh ...' ==ssh==> xl migrate-receive
-//! ```
-//! The relay holds the rate and counts; the suspension comes from xl's log. Both processes outlive
-//! our connection and a killed controller ([`super::job`]). To cancel, the relay is ended: then
-//! `xl` fails as it does when a cable is pulled, resumes the guest at the source and destroys the
-//! incoming one; what it does not clean up is found by [`super::resolve`].
+//! The relay limits the rate and counts bytes; the suspension is read from xl's log. Both processes
+//! outlive the connection and a killed controller ([`super::job`]). To cancel, the relay is ended:
+//! then `xl` fails as when a cable is pulled, resumes the guest on the source and destroys the
+//! incoming one; [`super::resolve`] finds what it does not clean up.
 
 use super::host::HostState;
 use super::job::{self, Look};
@@ -24,17 +23,16 @@ use tandem_model::{BitRate, Bytes, MigrationId, Progress};
 use tandem_testbed::ssh::quote;
 use tokio::time::{Instant, sleep};
 
-/// How often a transfer is looked at: a question costs a dom0 a few milliseconds.
+/// Interval of the checks of a transfer: each costs a dom0 a few milliseconds.
 const LOOK: Duration = Duration::from_millis(500);
-/// A source that does not answer for so long is left to `resolve`.
+/// A source that does not answer for this long is left to `resolve`.
 const SILENT: Duration = Duration::from_secs(60);
 
-/// What receives at the other end of an ssh connection, whatever its PATH.
+/// The receiving command at the other end of an ssh connection, whatever its PATH.
 const RECEIVE: &str = "PATH=$PATH:/usr/sbin:/sbin; for d in /usr/lib/xen-*/bin; do [ -x \"$d/xl\" ] && PATH=$d:$PATH; done; exec xl migrate-receive";
 
-/// A transfer's progress, from what is seen of it: the bytes that left. The first round is over
-/// when they are as many as the VM has memory; how many come after it, and how large they are, `xl`
-/// does not tell.
+/// A transfer's progress, from the number of bytes sent. The first round is over when they are as
+/// many as the VM has memory; `xl` does not report number and size of the later rounds.
 pub(crate) struct Watch {
     pub(crate) log: Log,
     memory: Bytes,
@@ -48,7 +46,7 @@ impl Watch {
         Watch { log: Log::default(), memory, started: now, last: (now, 0), progress: Progress::default() }
     }
 
-    /// Reads what was added; gives the progress now.
+    /// Reads the new part; returns the present progress.
     pub(crate) fn see(&mut self, look: &Look, now: Instant) -> Progress {
         self.log.read(&look.log);
         let sent = look.sent.unwrap_or(0);
@@ -69,7 +67,7 @@ impl Watch {
     }
 }
 
-/// ssh's words from one host to another.
+/// The ssh command line from one host to another.
 pub(crate) fn ssh_words(target: &HostState) -> Vec<String> {
     let mut words = vec!["ssh".to_owned(), "-T".to_owned()];
     let ours = [
@@ -91,7 +89,7 @@ fn text(words: &[String]) -> String {
     words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" ")
 }
 
-/// A secret that only the two hosts of a migration know.
+/// A secret shared by the two hosts of a migration only.
 fn token() -> String {
     use rand::Rng;
     let mut bytes = [0u8; 24];
@@ -99,9 +97,9 @@ fn token() -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// Makes a migration's folders, and what receives at the target where it is a TCP connection: gives
-/// the words of the source's transport, to be followed by a `copy`'s files. `mode` is the relay's
-/// word, `receiver` what the target runs.
+/// Creates a migration's folders, and starts the receiver on the target if it uses a TCP
+/// connection. Returns the command line of the source's transport, to be followed by a `copy`'s
+/// files. `mode` is the relay's command, `receiver` the target's command.
 pub(crate) async fn open(
     source: &HostState,
     target: &HostState,
@@ -133,7 +131,7 @@ pub(crate) async fn open(
 }
 
 impl Xl {
-    /// Moves a VM while it runs. An order whose process is there already is only followed.
+    /// Moves a running VM. An order whose process exists already is only followed.
     pub(crate) async fn migrate_live(
         &self,
         order: &MigrateOrder,
@@ -174,7 +172,7 @@ impl Xl {
         let dir = job::folder(source, key.migration);
         let path = format!("{dir}/config");
         source.put(&path, &config, "0600").await?;
-        // What it is started from again, if it is: on the host where it will be.
+        // The configuration for a later restart, on the host where the VM will be.
         target.put(&super::lifecycle::config_path(target, key.vm), &config, "0600").await?;
         target.keep(key.vm, &order.spec).await?;
         let receiver: &[&str] =
@@ -193,7 +191,7 @@ impl Xl {
         job::start(source, key.migration, &command).await
     }
 
-    /// Looks until it has ended; says why it was given up, if it was.
+    /// Follows it until it has ended; returns why it was cancelled, if it was.
     pub(crate) async fn follow(
         &self,
         source: &HostState,
@@ -204,7 +202,7 @@ impl Xl {
         let memory = all.iter().map(|o| o.domain.memory_mib).max().unwrap_or(0);
         let mut watch = Watch::new(Instant::now(), Bytes(bytes_of(memory)));
         let (mut offset, mut heard, mut cut, mut said) = (0, Instant::now(), false, false);
-        // The first look sets it too: a transfer that is taken up has the rate of its former
+        // The first check sets the rate too: a transfer that is continued has that of the former
         // controller.
         let mut rate = Some(*control.rate.borrow_and_update());
         loop {
@@ -233,8 +231,8 @@ impl Xl {
                 Err(why) if heard.elapsed() > SILENT || !why.is_away() => return Some(why),
                 Err(why) => tracing::warn!("{}: {why}; looking again", key.migration),
             }
-            // From its suspension on it is quicker to let it end, one way or the other; the
-            // transport notices a dead peer by itself.
+            // After the suspension it is quicker to let it end; the transport detects a dead peer
+            // by itself.
             if control.cancel.is_cancelled() && !cut && !watch.log.suspended {
                 cut = job::cut(source, key.migration).await.is_ok();
             }
@@ -247,7 +245,7 @@ impl Xl {
         }
     }
 
-    /// What it has come to.
+    /// Evaluates the end of a move.
     pub(crate) async fn end(
         &self,
         source: &HostState,

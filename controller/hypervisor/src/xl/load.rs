@@ -1,6 +1,6 @@
-//! What a host and its VMs use, by one command: `xl list` (CPU time, in tenths of seconds), `xl
+//! The loads of a host and its VMs, by one command: `xl list` (CPU time, in tenths of seconds), `xl
 //! info` (memory), dom0's own counters of network interfaces, and those of block devices that
-//! dom0's kernel serves. Memory that is dirtied is not counted by Xen unless it migrates.
+//! dom0's kernel serves. Xen counts dirtied memory only during a migration.
 
 use super::host::{CpuTime, HostState, sift};
 use super::parse::{Nonsense, counters, domains, info};
@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use tandem_model::{LoadSample, VmId};
 
-/// Sections, each after a line of its own. A server's own traffic is that of its bridges' ports
-/// that are no guest's.
+/// Prints the sections, each after a separator line. A server's own traffic is that of its bridges'
+/// ports that belong to no guest.
 const SCRIPT: &str = r#"xl list -v || exit 1
 echo '== info'; xl info || exit 1
 echo '== interfaces'
@@ -41,8 +41,8 @@ pub(crate) async fn load(host: &HostState) -> Result<ServerLoad, VmmError> {
     read(&text, host.tag, &host.cpu).map_err(|e| host.nonsense(what, &e))
 }
 
-/// The parts of the script's output. Each begins with a line of its own: a domain's name, which
-/// anybody on the host chooses, may contain the same words but has its columns behind it.
+/// The sections of the script's output. Each begins with a separator line: a domain's name, which
+/// any user of the host may choose, may contain the same text but has its columns behind it.
 fn sections(text: &str) -> BTreeMap<&str, String> {
     let mut parts: BTreeMap<&str, String> = BTreeMap::new();
     let mut at = "list";
@@ -59,12 +59,12 @@ fn sections(text: &str) -> BTreeMap<&str, String> {
     parts
 }
 
-/// MiB as bytes: below the word for "not counted", whatever a host says.
+/// MiB as bytes; below the value for "not counted", whatever a host prints.
 pub(crate) fn bytes_of(mib: u64) -> u64 {
     mib.saturating_mul(1 << 20).min(u64::MAX - 1)
 }
 
-/// The loads in the script's output; `cpu` goes on counting.
+/// The loads in the script's output; `cpu` is continued.
 pub(crate) fn read(text: &str, tag: Tag, cpu: &Mutex<CpuTime>) -> Result<ServerLoad, Nonsense> {
     let parts = sections(text);
     let section = |name: &str| parts.get(name).map_or("", String::as_str);
@@ -109,7 +109,7 @@ pub(crate) fn read(text: &str, tag: Tag, cpu: &Mutex<CpuTime>) -> Result<ServerL
             ram: bytes_of(d.memory_mib),
             disk_read: sectors(&own, |c| c.0),
             disk_written: sectors(&own, |c| c.1),
-            // What dom0 received the VM has sent.
+            // What dom0 has received, the VM has sent.
             rx_bytes: vif.map_or(u64::MAX, |c| c.1),
             tx_bytes: vif.map_or(u64::MAX, |c| c.0),
             dirtied: u64::MAX,

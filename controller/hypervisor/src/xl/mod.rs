@@ -1,24 +1,23 @@
-//! Plain Xen: `xl` on hosts that are reached over the system's ssh. Written for Xen 4.17 with a
-//! Linux dom0; older ones as far as their `xl` has the same words.
+//! Plain Xen: `xl` on hosts that are reached by the system's ssh. Written for Xen 4.17 with a Linux
+//! dom0; older versions as far as their `xl` has the same commands.
 //!
-//! What a host must have: root by ssh, `xl` and its daemons, a bridge per uplink of the server, and
-//! for each image its kernel and ramdisk or its disk's source. Python 3 (Debian's Xen tools depend
-//! on it) for `migration = "tcp"`, for rates and for cold moves; qemu for disks that are files.
-//! What the driver puts there: `/etc/xen/scripts/vif-tandem` (plugs interfaces in),
+//! Requirements of a host: root by ssh, `xl` and its daemons, a bridge per uplink of the server,
+//! and for each image its kernel and ramdisk or its disk's source. Python 3 (Debian's Xen tools
+//! depend on it) for `migration = "tcp"`, for rates and for cold moves; qemu for disks that are
+//! files. The driver installs: `/etc/xen/scripts/vif-tandem` (connects interfaces),
 //! `/run/tandem-xl` (the relay, configurations, migrations under way), `/var/lib/tandem` (cold
-//! moves under way, what VMs were asked for with, whom the host serves), and the disks that it
+//! moves under way, stored specifications of VMs, the owner of the host), and the disks that it
 //! clones.
 //!
-//! - ssh, host: a host and its connection; parse: what `xl` prints; tag: which domains are ours
-//! - kept: what is kept for controllers to come
-//! - guest, lifecycle: a VM on one host; load: what is used
-//! - live, cold: moves; job: their processes on the hosts; resolution, resolve: what they have
-//!   come to
+//! - ssh, host: a host and its connection; parse: the output of `xl`; tag: which domains are ours
+//! - kept: records for later controllers
+//! - guest, lifecycle: a VM on one host; load: resource usage
+//! - live, cold: moves; job: their processes on the hosts; resolution, resolve: their results
 //!
-//! What is not known: a live move's downtime (`xl` does not say), memory that is dirtied while no
-//! migration runs, the disk counters of disks that qemu serves. CPU time is counted in tenths of
-//! seconds. `xl` has no word for the downtime and the rounds that are wanted: Xen ends pre-copy
-//! after 5 rounds or below 50 pages.
+//! Unknown are: a live move's downtime (`xl` does not report it), memory that is dirtied while no
+//! migration runs, the counters of disks that qemu serves. CPU time has a resolution of tenths of
+//! seconds. `xl` has no option for the requested downtime and rounds: Xen ends pre-copy after 5
+//! rounds or below 50 pages.
 
 #[doc(hidden)]
 pub mod answers;
@@ -52,7 +51,7 @@ use std::net::Ipv4Addr;
 use tag::Tag;
 use tandem_model::{MigrationMode, PortNo, Resources, ServerId, Time, VmId, VmSpec};
 
-/// All hosts with `xl`: any of them can hand a VM to any other.
+/// All hosts with `xl`: any of them can move a VM to any other.
 pub struct Xl {
     hosts: BTreeMap<ServerId, HostState>,
     servers: Vec<ServerId>,
@@ -60,10 +59,9 @@ pub struct Xl {
 }
 
 impl Xl {
-    /// A driver; nothing is connected yet. `site` is the site's name, which marks its VMs.
+    /// The driver; does not connect yet. `site` is the site's name, which marks its VMs.
     ///
-    /// # Errors
-    /// When no folder can be made for the connections' sockets.
+    /// When no folder can be created for the connections' sockets.
     pub fn new(site: &str, hosts: &[Host], images: &[Image]) -> std::io::Result<Xl> {
         let tag = Tag::of(site);
         let servers = hosts.iter().map(|h| h.server).collect();
@@ -155,7 +153,7 @@ impl Hypervisor for Xl {
         self.plug(self.host(server)?, vm, uplink).await
     }
 
-    /// Switches see it; dom0 does not.
+    /// Unknown to dom0; the switches learn it.
     async fn address(&self, server: ServerId, vm: VmId) -> Result<Option<Ipv4Addr>, VmmError> {
         self.host(server)?.running(vm).await.map(|_| None)
     }

@@ -1,11 +1,11 @@
-//! What `xl` and dom0's files print, as values. Pure; no text makes it fail other than by an error.
+//! Parses the output of `xl` and of dom0's files. Pure; no text makes it panic.
 
 use std::collections::BTreeMap;
 
-/// A domain, as `xl list -v` tells it.
+/// A domain in `xl list -v`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Domain {
-    /// Its name; `(null)` where it has none any more.
+    /// Its name; `(null)` if it no longer has one.
     pub name: String,
     /// Its number.
     pub id: u32,
@@ -15,7 +15,7 @@ pub struct Domain {
     pub vcpus: u32,
     /// Its state's letters.
     pub state: State,
-    /// CPU time used, in nanoseconds; `xl` says tenths of seconds.
+    /// CPU time used, in nanoseconds; `xl` prints tenths of seconds.
     pub cpu_ns: u64,
     /// Its UUID in lower case.
     pub uuid: String,
@@ -34,7 +34,7 @@ pub struct State {
     pub dying: bool,
 }
 
-/// What `xl info` says of a host.
+/// The output of `xl info` on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Info {
     /// Memory, MiB.
@@ -47,15 +47,14 @@ pub struct Info {
     pub version: String,
 }
 
-/// A line that is not understood.
+/// A line that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not understood")]
 pub struct Nonsense(pub String);
 
 /// `xl list -v`.
 ///
-/// # Errors
-/// The first line that is no domain.
+/// The first line that is not a domain.
 pub fn domains(text: &str) -> Result<Vec<Domain>, Nonsense> {
     let header = |l: &&str| l.starts_with("Name ") || l.trim().is_empty();
     text.lines().filter(|l| !header(l)).map(|l| domain(l).ok_or_else(|| Nonsense(l.to_owned()))).collect()
@@ -63,8 +62,8 @@ pub fn domains(text: &str) -> Result<Vec<Domain>, Nonsense> {
 
 fn domain(line: &str) -> Option<Domain> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    // A name may have spaces and look like anything, also like all columns of another domain; what
-    // stands behind the UUID has no spaces. So the last place that looks right is the right one.
+    // A name may contain spaces and look like all columns of another domain; the text behind the
+    // UUID has no spaces. So the last place that fits is the right one.
     let at = (4..words.len())
         .rev()
         .find(|n| state(words[*n]).is_some() && words.get(n + 2).is_some_and(|u| uuid(u)))?;
@@ -96,7 +95,7 @@ fn state(word: &str) -> Option<State> {
     good.then(|| State { paused: has(2), shutdown: has(3), crashed: has(4), dying: has(5) })
 }
 
-/// `15.9` as nanoseconds, without the detour by a binary fraction.
+/// `15.9` as nanoseconds, without rounding by a binary fraction.
 fn seconds(word: &str) -> Option<u64> {
     let (whole, part) = word.split_once('.').unwrap_or((word, "0"));
     let digits: String = part.chars().chain("000000000".chars()).take(9).collect();
@@ -105,8 +104,7 @@ fn seconds(word: &str) -> Option<u64> {
 
 /// `xl info`.
 ///
-/// # Errors
-/// When memory is not in it.
+/// When it lacks the memory.
 pub fn info(text: &str) -> Result<Info, Nonsense> {
     let fields: BTreeMap<&str, &str> =
         text.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.trim(), v.trim())).collect();
@@ -122,7 +120,7 @@ pub fn info(text: &str) -> Result<Info, Nonsense> {
     })
 }
 
-/// Lines `NAME NUMBER NUMBER`, as our script prints counters; others are left out.
+/// Lines `NAME NUMBER NUMBER`, as our script prints counters; others are skipped.
 pub fn counters(text: &str) -> BTreeMap<String, (u64, u64)> {
     let line = |l: &str| {
         let mut words = l.split_whitespace();
@@ -132,18 +130,18 @@ pub fn counters(text: &str) -> BTreeMap<String, (u64, u64)> {
     text.lines().filter_map(line).collect()
 }
 
-/// What a migration's log says so far. `xl` tells no rounds while it migrates: it hides its own
-/// progress there (xl_migrate.c).
+/// A migration's log so far. During a migration `xl` prints no rounds: it suppresses its own
+/// progress (xl_migrate.c).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Log {
     /// The guest was suspended for the last round.
     pub suspended: bool,
-    /// The end of what was read: a line may come in two pieces.
+    /// The end of the text read so far: a line may come in two parts.
     tail: String,
 }
 
 impl Log {
-    /// Reads on: `text` is what was added.
+    /// Reads the new part `text`.
     pub fn read(&mut self, text: &str) {
         const SUSPENDED: &str = "guest has suspended";
         self.tail.push_str(text);
@@ -156,7 +154,8 @@ impl Log {
     }
 }
 
-/// Why a migration failed, by its log: what its ends said, without what is there for developers.
+/// The reason of a migration's failure from its log: the messages of both ends, without debug
+/// output.
 pub fn complaint(log: &str) -> String {
     let noise = [
         "debug",

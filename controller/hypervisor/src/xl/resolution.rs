@@ -1,24 +1,24 @@
-//! Where the VM of a move is, by what both hosts have of it, and what has to be cleaned up. Pure: a
-//! table.
+//! Decides where the VM of a move is, and what has to be cleaned up, from the domains on both
+//! hosts. Pure: a table.
 //!
 //! What `xl migrate` guarantees (xl_migrate.c): the new domain is called `NAME--incoming` and has
 //! never run until the source has said "go" and it was renamed; the old one is destroyed only after
-//! the new host has said that it runs there. So an incoming domain can always go, a domain that
-//! runs at the target is the VM, and one that is suspended at the source may run again as long as
-//! the target has none that ran. When a host does not answer, nothing that only it could tell is
-//! decided.
+//! the new host has said that it runs there. So an incoming domain can always be destroyed, a
+//! domain that runs at the target is the VM, and one that is suspended at the source may be resumed
+//! as long as the target has none that ran. When a host does not answer, nothing is decided that
+//! depends on it.
 
 use super::host::Ours;
 use crate::FoundState;
 
-/// What a host has of the VM.
+/// A host's domain of the VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
-    /// It does not answer.
+    /// The host does not answer.
     Silent,
-    /// Nothing, or only what is dying.
+    /// There is none, or only one that is dying.
     None,
-    /// It waits for its memory; it has never run there.
+    /// It is incoming; it has never run there.
     Incoming,
     /// It is paused under its own name.
     Paused,
@@ -28,20 +28,20 @@ pub(crate) enum Side {
     Running,
 }
 
-/// What is to be done on both hosts.
+/// An action on one of the hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Act {
-    /// Destroy what the source has.
+    /// Destroy the source's domain.
     DestroySource,
-    /// Destroy what the target has.
+    /// Destroy the target's domain.
     DestroyTarget,
-    /// Let the source's run on.
+    /// Resume the source's domain.
     ResumeSource,
-    /// Let the target's run.
+    /// Unpause the target's domain.
     UnpauseTarget,
 }
 
-/// Where the VM is when the acts are done.
+/// Where the VM is after the actions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Source,
@@ -50,7 +50,7 @@ pub(crate) enum Place {
     Unknown,
 }
 
-/// What counts of several domains of one VM: the one that is most alive.
+/// Of several domains of a VM, the state of the most alive one.
 pub(crate) fn side(domains: &[Ours]) -> Side {
     let one = |o: &Ours| match o.state() {
         FoundState::Running => Side::Running,
@@ -62,37 +62,37 @@ pub(crate) fn side(domains: &[Ours]) -> Side {
     domains.iter().map(one).max().unwrap_or(Side::None)
 }
 
-/// What is to be done, and where the VM is then. Nothing of the move runs on either host any more.
+/// The actions, and the VM's place afterwards. No process of the move runs on either host any more.
 pub(crate) fn resolution(source: Side, target: Side) -> (Vec<Act>, Place) {
     use Act::{DestroySource, DestroyTarget, ResumeSource, UnpauseTarget};
     use Side::{Incoming, None, Paused, Running, Silent, Suspended};
     match (source, target) {
-        // It arrived: whatever the source has is what it left behind.
+        // It has arrived: the source's domain is left over.
         (Silent | None, Running) => (vec![], Place::Target),
         (Incoming | Paused | Suspended, Running) => (vec![DestroySource], Place::Target),
-        // Not by a migration: somebody has started it twice, or the target's is another VM. One
-        // that runs is never destroyed; the one that was there before counts.
+        // Not the result of a migration: somebody has started it twice, or the target's is another
+        // VM. A running domain is never destroyed; the source's counts.
         (Running, Running) => (vec![], Place::Source),
-        // It never left. A silent target is cleaned when it answers.
+        // It never left. A target that does not answer is cleaned up later.
         (Running, Silent | None) => (vec![], Place::Source),
         (Running, Incoming | Paused | Suspended) => (vec![DestroyTarget], Place::Source),
-        // It was stopped for the hand-over, and the target has not let it run.
+        // It was stopped for the hand-over, and the target has not started it.
         (Paused | Suspended, None) => (vec![ResumeSource], Place::Source),
         (Paused | Suspended, Incoming | Paused | Suspended) => {
             (vec![DestroyTarget, ResumeSource], Place::Source)
         }
-        // The target may run it: to resume it here might make two of it.
+        // The target may run it: resuming it here could make two of it.
         (Paused | Suspended | Incoming | None, Silent) | (Silent, Silent) => (vec![], Place::Unknown),
-        // The source is silent and the target has nothing that ran: it is at the source, or lost
-        // with it.
+        // The source does not answer, and the target has none that ran: it is on the source, or
+        // lost with it.
         (Silent, None) => (vec![], Place::Source),
         (Silent, Incoming) => (vec![DestroyTarget], Place::Source),
-        // It was told to go and did not come to run; the source may have taken it back.
+        // The target was told to start it and did not; the source may have resumed it.
         (Silent, Paused | Suspended) => (vec![], Place::Unknown),
-        // Only the target has it, whole: the source has destroyed its own.
+        // Only the target has it, completely: the source has destroyed its own.
         (None, Paused) => (vec![UnpauseTarget], Place::Target),
         (Incoming, Paused) => (vec![DestroySource, UnpauseTarget], Place::Target),
-        // What never ran is no VM.
+        // A domain that never ran is not the VM.
         (None | Incoming, Incoming | Suspended) => (vec![DestroyTarget], Place::Lost),
         (None | Incoming, None) => (vec![], Place::Lost),
     }
@@ -105,7 +105,7 @@ mod tests {
     const ALL: [Side; 6] =
         [Side::Silent, Side::None, Side::Incoming, Side::Paused, Side::Suspended, Side::Running];
 
-    /// What becomes of a side by acts.
+    /// A side after actions.
     fn after(side: Side, acts: &[Act], destroy: Act, run: Act) -> Side {
         acts.iter().fold(side, |s, act| match act {
             a if *a == destroy => Side::None,
@@ -136,7 +136,7 @@ mod tests {
                     two || !(s == Side::Running && t == Side::Running),
                     "two of it: {source:?} {target:?}"
                 );
-                // A running one is never destroyed, whoever has started it.
+                // A running domain is never destroyed, whoever has started it.
                 let destroyed = (source == Side::Running && s == Side::None)
                     || (target == Side::Running && t == Side::None);
                 assert!(!destroyed, "{source:?} {target:?}");
@@ -148,7 +148,7 @@ mod tests {
                     Place::Lost => assert!(s != Side::Silent && t != Side::Silent, "{source:?} {target:?}"),
                     Place::Unknown => assert!(acts.is_empty(), "{source:?} {target:?}"),
                 }
-                // Asked again after the acts, the answer is the same.
+                // Repeated after the actions, the decision is the same.
                 if place != Place::Lost {
                     assert_eq!(resolution(s, t), (vec![], place), "{source:?} {target:?}");
                 }
@@ -159,18 +159,18 @@ mod tests {
     #[test]
     fn the_states_that_cut_migrations_leave_are_resolved() {
         use Side::{Incoming, None, Running, Silent, Suspended};
-        // The target's machine died during pre-copy.
+        // The target's machine failed during pre-copy.
         assert_eq!(resolution(Running, Silent), (vec![], Place::Source));
-        // The session was cut: an incoming domain stays paused.
+        // The connection was lost: an incoming domain stays paused.
         assert_eq!(resolution(Running, Incoming), (vec![Act::DestroyTarget], Place::Source));
-        // A stalled hand-over: nobody runs it.
+        // A stalled hand-over: it runs on neither host.
         let both = vec![Act::DestroyTarget, Act::ResumeSource];
         assert_eq!(resolution(Suspended, Incoming), (both, Place::Source));
-        // The target's machine died during the hand-over: nobody can tell.
+        // The target's machine failed during the hand-over: the place is unknown.
         assert_eq!(resolution(Suspended, Silent), (vec![], Place::Unknown));
-        // It was started anew since: it runs nothing any more.
+        // The target was rebooted since: it has no domain any more.
         assert_eq!(resolution(Suspended, None), (vec![Act::ResumeSource], Place::Source));
-        // The source's machine died.
+        // The source's machine failed.
         assert_eq!(resolution(Silent, Incoming), (vec![Act::DestroyTarget], Place::Source));
         assert_eq!(resolution(Silent, Running), (vec![], Place::Target));
         assert_eq!(resolution(None, None), (vec![], Place::Lost));

@@ -1,4 +1,4 @@
-//! Finds out where the VM of a move is and cleans up: the acts of [`super::resolution`], on real
+//! Locates the VM of a move and cleans up: executes the actions of [`super::resolution`] on real
 //! hosts.
 
 use super::host::{HostState, Ours};
@@ -9,12 +9,12 @@ use crate::{FoundState, MigrationKey, ResolveOutcome, VmLocation, VmmError};
 use std::time::Duration;
 use tandem_model::{Time, VmId};
 
-/// So long `xl` may take to take a guest back after its transport has ended.
+/// How long `xl` may take to resume a guest after its transport has ended.
 const TAKE_BACK: Duration = Duration::from_secs(60);
 
-/// Lets a domain that was suspended for a migration run on. `xl` has a word for it from Xen 4.19
-/// on; before that its Python bindings do it: the hypervisor's resume with the guest's suspend call
-/// answered as cancelled, and xenstore told so.
+/// Resumes a domain that was suspended for a migration. `xl` has a command for it since Xen 4.19;
+/// before that its Python bindings do it: the hypervisor's resume with the guest's suspend call
+/// answered as cancelled, and an entry in xenstore.
 const RESUME: &str = r#"case $(xl list "$1" | tail -n 1) in
 *--p---*|*-bp---*) xl unpause "$1" || exit 1 ;;
 *) xl resume "$1" 2>/dev/null || python3 -c '
@@ -31,7 +31,7 @@ esac
 /// A host's domains of the VM; an error when it does not answer.
 type Seen = Result<Vec<Ours>, VmmError>;
 
-/// The same, and for which request they were made, where that is known.
+/// The same, with the request that they were created for, if known.
 async fn look(host: &HostState, vm: VmId) -> (Seen, Option<Time>) {
     match host.seen().await {
         Ok(all) => {
@@ -67,7 +67,8 @@ impl Xl {
         key: MigrationKey,
         stop: bool,
     ) -> Result<ResolveOutcome, VmmError> {
-        // 1. Is it under way? The source's process knows; without it the target's does.
+        // 1. Is it under way? The source's process shows it; if the source does not answer, the
+        //    target's.
         let (at_source, at_target) = tokio::join!(
             job::look(source, key.migration, 0, None),
             job::look(target, key.migration, 0, None)
@@ -85,7 +86,7 @@ impl Xl {
         if under_way && !stop {
             return Ok(ResolveOutcome::UnderWay);
         }
-        // 2. End it: the source first, so that it takes the guest back; then what waits at the
+        // 2. End it: first on the source, so that it resumes the guest; then the receiver on the
         //    target.
         if alive(&at_source) {
             job::stop(source, key.migration, TAKE_BACK).await?;
@@ -93,10 +94,10 @@ impl Xl {
         if alive(&at_target) {
             job::stop(target, key.migration, Duration::from_secs(10)).await?;
         }
-        // 3. Decide by what both have.
+        // 3. Decide by the domains of both hosts.
         let ((here, made_here), (mut there, made_there)) =
             tokio::join!(look(source, key.vm), look(target, key.vm));
-        // With the id of ours, but made for another request: none of this move's business.
+        // A domain with this id that was created for another request does not belong to this move.
         let foreign = made_here.is_some() && made_there.is_some() && made_here != made_there;
         if foreign {
             tracing::warn!("{} has a {} that was made for another request", target.host.name, key.vm);
@@ -111,7 +112,7 @@ impl Xl {
         }
         let (mut acts, mut place) = resolution(side_of(&here), side_of(&there));
         if place == Place::Lost && cold::saved(source, key).await? {
-            // It was saved for a cold move and is started again from that.
+            // It was saved for a cold move and is restored from that file.
             cold::take_back(source, key).await?;
             (acts, place) = (Vec::new(), Place::Source);
         }
@@ -129,7 +130,8 @@ impl Xl {
         for act in acts {
             self.act(act, source, &here, target, &there, key.vm).await?;
         }
-        // 4. What the side that has lost it still keeps: its folder, its disks, its saved memory.
+        // 4. Remove the rest on the side that does not have the VM: its folder, its disks, its
+        //    saved memory.
         let why = away(&at_source).or_else(|| away(&at_target));
         let loser = match place {
             Place::Source => (there.is_ok() && !foreign).then_some(target),

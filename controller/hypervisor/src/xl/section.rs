@@ -41,41 +41,41 @@ impl DriverConfig for XlSection {
     }
 }
 
-/// How a VM's memory goes from host to host.
+/// The transport of a VM's memory between hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// By ssh from dom0 to dom0: encrypted, slow.
+    /// By ssh from dom0 to dom0: encrypted and slow.
     Ssh,
-    /// By a TCP connection of its own: plain, quick, for a network that only hypervisors are on.
+    /// By a TCP connection of its own: unencrypted and fast, for a network of hypervisors only.
     Tcp,
 }
 
 /// A host with `xl`: plain Xen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Which server it is.
+    /// The server that it is.
     pub server: ServerId,
     /// Its name in the site.
     pub name: String,
-    /// How it is reached.
+    /// Its ssh target.
     pub ssh: SshTarget,
     /// The bridge behind each of the server's ports.
     pub uplinks: Vec<(PortNo, String)>,
-    /// A vif script that is there; `None` is ours, which is put there.
+    /// An existing vif script; `None` for ours, which is installed.
     pub vif_script: Option<String>,
-    /// Where what runs for us is, on the host: gone when it is started anew, as its domains are.
+    /// The folder for files that may vanish with a reboot, as the domains do.
     pub run: String,
-    /// Where what must outlive that is: cold moves under way.
+    /// The folder for files that must survive a reboot: cold moves under way.
     pub keep: String,
-    /// How memory goes to and from it.
+    /// The transport of memory to and from it.
     pub transport: Transport,
-    /// Where other hosts reach it for that.
+    /// Its address for other hosts' migrations.
     pub migration_address: String,
-    /// The first TCP port for that; as many more as there are migrations at once.
+    /// The first TCP port for migrations; one for each simultaneous migration from there on.
     pub migration_port: u16,
     /// Options of the ssh between hosts, as after ssh's `-o`.
     pub migration_options: Vec<String>,
-    /// How long its calls may take.
+    /// The time-outs of its calls.
     pub times: Times,
 }
 

@@ -1,10 +1,10 @@
-//! A host over ssh (`tandem_testbed::ssh`): one connection, made when it is first needed and again
+//! A host by ssh (`tandem_testbed::ssh`): one connection, opened when it is first needed and again
 //! when it has broken.
 //!
-//! Commands are texts for `sh`, whatever root's login shell is; what they are about comes as
-//! arguments, never in their text. They get /dev/null or a given text as their input (a closed one
-//! confuses tools there), and end there by themselves at their time-out (timeout(1)). A connection
-//! that nobody uses for a while ends: also that of a controller that was killed.
+//! Commands are texts for `sh`, whatever root's login shell is; variable parts are arguments, never
+//! part of the text. They get /dev/null or a given text as their input (a closed one confuses some
+//! tools), and end on the host at their time-out (timeout(1)). An unused connection is closed after
+//! a while: also that of a killed controller.
 
 use super::section::Host;
 use crate::VmmError;
@@ -14,18 +14,18 @@ use tandem_testbed::ssh::{self, Call, SshError, Target, quote};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// After so long without a word the connection is looked at before it is used.
+/// A connection that was idle for this long is checked before it is used.
 const LOOK: Duration = Duration::from_secs(15);
-/// What a command may take on its way, beside its own time.
+/// Additional time of a command for the network.
 const SLACK: Duration = Duration::from_secs(10);
-/// What a command says at most: a list of ten thousand domains is 2 MiB.
+/// The most output of a command: a list of ten thousand domains is 2 MiB.
 const MOST_OUTPUT: u64 = 16 << 20;
-/// timeout(1)'s status when it has ended a command.
+/// The exit statuses of timeout(1) when it has ended a command.
 const TIMED_OUT: [i32; 2] = [124, 137];
-/// In front of every command: where Xen's tools are.
+/// Put before every command: the path of Xen's tools.
 const PREFACE: &str = "PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin; for d in /usr/lib/xen-*/bin; do [ -x \"$d/xl\" ] && PATH=$d:$PATH; done; export PATH LC_ALL=C\n";
 
-/// What a command gave.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
     pub(crate) status: i32,
@@ -42,7 +42,7 @@ pub(crate) struct Remote {
     last: std::sync::atomic::AtomicU64,
 }
 
-/// A connection and which one it is: what was prepared on an earlier one is prepared again.
+/// A connection with its number: a new connection has to be prepared again.
 pub(crate) type Connection = (Arc<ssh::Connection>, u64);
 
 impl Remote {
@@ -56,7 +56,7 @@ impl Remote {
         }
     }
 
-    /// The connection, made anew if it has broken.
+    /// The connection, opened again if it has broken.
     pub(crate) async fn connection(&self) -> Result<Connection, VmmError> {
         let mut slot = self.session.lock().await;
         let idle = self.used.lock().map_or(LOOK, |u| u.elapsed());
@@ -85,7 +85,7 @@ impl Remote {
         VmmError::HostUnreachable { host: self.name.clone(), what: what.to_owned(), why }
     }
 
-    /// Why ssh did not connect, or could not do its part: what to do is said in this file's terms.
+    /// The error of ssh: its advice names the keys of the hypervisors file.
     fn refused(&self, what: &str, error: SshError) -> VmmError {
         let (host, user) = (self.name.clone(), self.target.ssh.user.clone());
         let (why, todo) = match error {
@@ -121,7 +121,7 @@ impl Remote {
         VmmError::WrongCredentials { host, user, why: one_line(&why), todo }
     }
 
-    /// Runs a command for at most `limit`, and gives what it gave, whatever its status.
+    /// Runs a command for at most `limit`, and returns its result, whatever its status.
     pub(crate) async fn run(
         &self,
         connection: &Connection,
@@ -160,7 +160,7 @@ impl Remote {
         Ok(Output { status, stdout: String::from_utf8_lossy(&stdout).into_owned(), stderr })
     }
 
-    /// The next call connects again.
+    /// Drops the connection: the next call connects again.
     async fn forget(&self, connection: &Connection) {
         let mut slot = self.session.lock().await;
         if slot.as_ref().is_some_and(|(_, number)| *number == connection.1) {
@@ -168,7 +168,7 @@ impl Remote {
         }
     }
 
-    /// A command that has to end well.
+    /// The output of a command that has to succeed.
     pub(crate) fn good(&self, what: &str, output: Output) -> Result<String, VmmError> {
         if output.status == 0 {
             return Ok(output.stdout);
@@ -181,7 +181,7 @@ impl Remote {
     }
 }
 
-/// The last lines of a complaint as one line.
+/// The last lines of an error message as one line.
 pub(crate) fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let tail = lines.len().saturating_sub(4);

@@ -1,14 +1,14 @@
-//! How a domain is known as ours: its UUID says so, and of which site and VM it is. A migration
-//! takes the UUID along, and a domain that has lost its name still has it.
+//! The tag of our domains: their UUID, which holds the site and the VM's id. It is kept in a
+//! migration, and a domain that has lost its name still has it.
 
 use tandem_model::VmId;
 
 /// "tandem" and version 8, "custom" (RFC 9562 section 5.8).
 const PREFIX: &str = "74616e64-656d-8";
-/// What stands behind a name of ours while the VM's memory comes in (xl_migrate.c).
+/// The suffix of a domain's name while its memory is received (xl_migrate.c).
 pub(crate) const INCOMING: &str = "--incoming";
 
-/// A site's mark: VMs of another controller's site are not ours.
+/// The tag of a site: VMs of another controller's site are not ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tag(u32);
 
@@ -19,14 +19,14 @@ impl Tag {
         Tag((hash ^ (hash >> 26)) & 0x03ff_ffff)
     }
 
-    /// A VM's UUID; ids beyond 48 bits cannot have one.
+    /// A VM's UUID; `None` for ids beyond 48 bits.
     pub(crate) fn uuid(self, vm: VmId) -> Option<String> {
         let (high, low) = (self.0 >> 14, self.0 & 0x3fff);
         // The variant's two bits are 10 (RFC 9562 section 4.1).
         (vm.0 < 1 << 48).then(|| format!("{PREFIX}{high:03x}-{:04x}-{:012x}", 0x8000 | low, vm.0))
     }
 
-    /// Which VM of this site has that UUID.
+    /// The VM of this site with that UUID.
     pub(crate) fn vm(self, uuid: &str) -> Option<VmId> {
         let vm = VmId(u64::from_str_radix(uuid.get(24..)?, 16).ok()?);
         (self.uuid(vm)? == uuid.to_ascii_lowercase()).then_some(vm)

@@ -1,5 +1,5 @@
-//! What `xl` prints, as real hosts printed it (Xen 4.17.5, Debian 12), and that no text makes its
-//! readers panic.
+//! Output of `xl` on real hosts (Xen 4.17.5, Debian 12), and a check that no text makes the parsers
+//! panic.
 
 use super::job::Look;
 use super::live::Watch;
@@ -9,8 +9,7 @@ use std::time::Duration;
 use tandem_model::{BitRate, Bytes, ServerId, VmId};
 use tokio::time::Instant;
 
-/// Domain 0 alone, as captured; the other rows are what a cut migration leaves, in the same
-/// columns.
+/// Domain 0 as captured; the other rows are those of an interrupted migration, in the same columns.
 const LIST: &str = include_str!("captured/list");
 const INFO: &str = include_str!("captured/info");
 const MIGRATED: &str = include_str!("captured/migrated");
@@ -58,7 +57,7 @@ fn counters_are_read_and_other_lines_left_out() {
 #[test]
 fn a_migration_that_was_captured_tells_its_suspension_and_no_trouble() {
     let mut log = Log::default();
-    // In pieces, as it is read.
+    // In parts, as it is read.
     let (before, after) = MIGRATED.split_at(MIGRATED.find("guest acknowledged").expect("there"));
     log.read(before);
     assert!(!log.suspended);
@@ -135,8 +134,8 @@ proptest! {
     }
 }
 
-/// A name is anybody's to choose: it may look like another domain's columns, or like the lines
-/// between the parts of what our script prints.
+/// Any user of a host may choose a domain's name: it may look like another domain's columns, or
+/// like the separator lines in our script's output.
 #[test]
 fn a_foreign_name_passes_for_nobody_and_hides_nothing() {
     let ours = super::answers::uuid("testbed", VmId(7)).expect("small");
@@ -155,7 +154,7 @@ fn a_foreign_name_passes_for_nobody_and_hides_nothing() {
     assert_eq!((load.vms[0].1.cpu_ns, load.vms[0].1.tx_bytes), (1_500_000_000, 120));
 }
 
-/// Sizes that no host has are not computed into others.
+/// Sizes beyond any real host are clamped, and do not overflow.
 #[test]
 fn a_host_that_says_absurd_numbers_is_believed_up_to_the_largest() {
     let ours = super::answers::uuid("testbed", VmId(7)).expect("small");
@@ -191,8 +190,8 @@ fn line() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// From a host's words to the verdict: no text makes a VM run on both sides, or go on the side
-    /// where it is.
+    /// From a host's output to the decision: no text makes a VM run on both sides, or removes it
+    /// from the side where it is.
     #[test]
     fn whatever_hosts_print_the_driver_concludes_or_refuses(
         here in prop::option::of(prop::collection::vec(line(), 0..5)),

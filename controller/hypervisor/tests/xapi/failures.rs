@@ -1,5 +1,5 @@
-//! Failures of making and ending a VM: each is a clear error or is repaired, and what is left is
-//! what was there before.
+//! Failures of creating and removing a VM: each is a clear error or is repaired, and leaves the
+//! pool as it was.
 
 use crate::double::{Double, Fault, SLAVE, Setup, model::GIB};
 use crate::ready::{SRV1, SRV2, driver, pool, spec, until};
@@ -18,7 +18,7 @@ async fn pair() -> (Double, Xapi) {
     (double, driver)
 }
 
-/// Tries to make a VM with one call failing; what is left must be nothing. Gives the error.
+/// Tries to create a VM with one failing call, which must leave nothing. Returns the error.
 async fn made_with(method: &str, fault: Fault) -> VmmError {
     let (double, driver) = pair().await;
     let before = double.things();
@@ -27,7 +27,7 @@ async fn made_with(method: &str, fault: Fault) -> VmmError {
     assert_eq!(double.left(), Vec::<String>::new(), "{method} was not called");
     let after = double.things();
     assert!(after == before, "after {method} failed ({why}) something is left: {after:#?}");
-    // Nothing of it is in the way of the next one.
+    // The next attempt succeeds.
     driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("the next one is made");
     driver.destroy(SRV1, VM, None).await.expect("destroyed");
     assert!(double.things() == before);
@@ -96,7 +96,7 @@ async fn without_events_tasks_are_asked_for() {
     driver.allocate(SRV1, VM, &spec("debian-12")).await.expect("made in spite of it");
 }
 
-/// A host without memory, found out by the pool itself.
+/// A host without memory, as reported by the pool itself.
 #[tokio::test]
 async fn a_full_host_says_how_much_is_missing() {
     let double = Double::start(Setup { memory: GIB / 8, ..Setup::default() }).await;
@@ -167,7 +167,7 @@ async fn a_slave_sends_us_to_its_master() {
     }
 }
 
-/// The master changes in the middle, and an endless chain of masters is not followed for ever.
+/// The master changes meanwhile; and an endless chain of redirects is not followed for ever.
 #[tokio::test]
 async fn redirections_are_followed_and_bounded() {
     let (double, driver) = pair().await;
@@ -201,7 +201,7 @@ async fn a_session_that_ends_at_any_moment_is_renewed() {
     assert_eq!(double.place(7), "xcp1");
     assert_eq!(double.left(), Vec::<String>::new());
     assert_eq!(double.count("Async.VM.clone"), 2, "the refused one and the one that counts");
-    // One that is never taken is no endless loop.
+    // A session that is always refused does not cause an endless loop.
     for _ in 0..9 {
         double.script("VM.get_all_records", 0, Fault::EndSessions);
     }
@@ -234,7 +234,7 @@ async fn nobody_there_says_who_was_tried() {
     assert!(why.to_string().contains("127.0.0.1"), "{why}");
 }
 
-/// A task that hangs is cancelled when its time is over, and nothing is left of it.
+/// A task that hangs is cancelled at its time-out, and leaves nothing.
 #[tokio::test]
 async fn a_start_that_hangs_ends() {
     let double = Double::start(Setup::default()).await;
@@ -253,7 +253,7 @@ async fn a_start_that_hangs_ends() {
     assert_eq!(double.tasks(), 0);
 }
 
-/// Nobody waits for an allocation any more: it stops, and cleans up behind itself.
+/// An allocation that is dropped stops, and cleans up.
 #[tokio::test]
 async fn an_allocation_that_is_dropped_is_undone() {
     let (double, driver) = pair().await;
@@ -267,8 +267,8 @@ async fn an_allocation_that_is_dropped_is_undone() {
     until("undone", || double.things() == before).await;
 }
 
-/// A controller was killed in the middle of a clone: the VM has no tag yet, only its name; or
-/// later, when it has one that says which request it is of.
+/// A controller was killed during a clone: the VM has only its name and no tag yet; or later, when
+/// its tag names its request.
 #[tokio::test]
 async fn what_a_killed_controller_left_is_removed_by_the_next_attempt() {
     let (double, driver) = pair().await;
@@ -307,7 +307,7 @@ async fn a_guest_that_does_not_shut_down_is_stopped_hard() {
     }
 }
 
-/// Somebody else is quicker, at every step of the end.
+/// Somebody else removes the VM at any step of the removal.
 #[tokio::test]
 async fn a_vm_that_somebody_else_destroys_meanwhile_is_as_good() {
     for method in ["Async.VM.clean_shutdown", "VDI.destroy", "VM.destroy"] {
@@ -330,8 +330,8 @@ async fn a_vm_that_somebody_else_destroys_meanwhile_is_as_good() {
     }
 }
 
-/// An answer to VM.destroy that is cut is looked up; a VM that cannot be destroyed is said to be
-/// there.
+/// After a lost reply of VM.destroy the VM is looked up; one that cannot be destroyed is reported
+/// as still there.
 #[tokio::test]
 async fn a_removal_is_not_said_to_be_done_when_it_is_not() {
     let (double, driver) = pair().await;

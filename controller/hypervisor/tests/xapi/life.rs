@@ -1,4 +1,4 @@
-//! A VM's life, in every form in which XAPI is spoken.
+//! The life of a VM, in every form of XAPI's protocol.
 
 use crate::double::{Double, PASSWORD, SLAVE, Setup};
 use crate::ready::{LIMIT, SRV1, SRV2, driver, pool, spec, until};
@@ -49,13 +49,13 @@ async fn a_life(setup: Setup, protocol: Protocol) -> Double {
         double.with(|s| assert!(s.list("VIF", &s.list("VM", &vm, "VIFs")[0], "ipv6_allowed").is_empty()));
     };
     locked(&double);
-    // Somebody has unlocked it; the controller that finds it again sees to it.
+    // Somebody has unlocked it; the controller that finds it again locks it.
     double.with(|s| {
         let vif = s.list("VM", &vm, "VIFs")[0].clone();
         s.set("VIF", &vif, "locking_mode", serde_json::json!("unlocked"));
         s.set("VIF", &vif, "ipv4_allowed", serde_json::json!(["10.9.0.1"]));
     });
-    // Asked again, it is there already.
+    // Requested again, it exists already.
     assert_eq!(driver.allocate(SRV2, VM, &wanted).await, Ok(address));
     locked(&double);
     assert_eq!(double.count("Async.VM.clone"), 1);
@@ -64,7 +64,7 @@ async fn a_life(setup: Setup, protocol: Protocol) -> Double {
     assert_eq!((found[0].vm, found[0].state, found[0].name.as_str()), (VM, FoundState::Running, "web"));
     assert_eq!(driver.list(SRV1).await, Ok(Vec::new()));
     assert_eq!(driver.address(SRV2, VM).await, Ok(address));
-    // It grows as far as its template lets it, and is connected elsewhere.
+    // It is resized up to its template's limits, and connected to another network.
     let more = Resources { cpu: 2, ram: Bytes::mib(512), ..wanted.resources };
     driver.resize(SRV2, VM, more).await.expect("resized");
     let too_much = Resources { ram: Bytes::mib(513), ..more };
@@ -107,8 +107,8 @@ async fn by_tls_with_a_known_certificate() {
     a_life(Setup { tls: true, ..Setup::default() }, Protocol::Auto).await;
 }
 
-/// An XCP 1.6, whose TLS nobody speaks any more: through ssh to its plain port. The slave sends us
-/// to the master by the same way.
+/// An XCP 1.6 with outdated TLS: through ssh to its plain port. The slave redirects to the master,
+/// which is reached in the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn by_ssh_to_the_plain_port() {
     if !tandem_tests::sshd::can_ssh() {
@@ -135,7 +135,7 @@ async fn by_ssh_to_the_plain_port() {
     assert!(sshd.connections() > 0, "it went through ssh");
     assert_eq!(driver.load(SRV2).await.expect("a load of the other host").vms.len(), 1);
     drop(driver);
-    // Who is not let in hears what to try.
+    // A refused login is an error with advice.
     let Transport::Ssh(target) = &mut cfg.access.transport else { panic!("by ssh") };
     target.key = Some(sshd.folder.join("host"));
     target.options.push("IdentitiesOnly=yes".to_owned());
@@ -164,8 +164,8 @@ async fn a_session_is_closed_when_the_driver_is_dropped() {
     until("logged out", || double.sessions() == 0).await;
 }
 
-/// The password has what XML and JSON have to escape; a control character cannot be sent by XML-RPC
-/// at all, and says so.
+/// The password contains characters that XML and JSON have to escape; a control character cannot be
+/// sent by XML-RPC, which is an error.
 #[tokio::test]
 async fn what_cannot_be_sent_is_an_error_of_ours() {
     assert!(PASSWORD.contains(['&', '<']));
@@ -186,7 +186,7 @@ async fn loads_are_counted_up() {
     let double = Double::start(Setup::default()).await;
     let driver = driver(vec![pool(&double, SRV1)]);
     driver.allocate(SRV2, VM, &spec("debian-12")).await.expect("allocated");
-    // The first question goes some rows back; later ones go on where that ended.
+    // The first request goes some rows back; later ones continue at its end.
     let first = driver.load(SRV2).await.expect("a load");
     assert_eq!(first.vms.len(), 1);
     let (vm, load) = first.vms[0];
@@ -210,8 +210,8 @@ async fn loads_are_counted_up() {
     }
 }
 
-/// Somebody destroys one VM by hand and shuts another down: both are heard of at once, and what we
-/// do ourselves is not.
+/// Somebody destroys one VM by hand and shuts another down: both are reported at once; our own
+/// operations are not.
 #[tokio::test]
 async fn what_happens_behind_our_back_is_noticed() {
     let double = Double::start(Setup::default()).await;

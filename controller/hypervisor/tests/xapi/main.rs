@@ -1,5 +1,5 @@
-//! The XAPI driver against a double of a pool: every failure that the field knows, and what is left
-//! after it. The double itself is checked by the official Python client (`official.rs`).
+//! The XAPI driver with a double of a pool: every known failure, and the state after it. The
+//! official Python client checks the double itself (`official.rs`).
 
 mod double;
 mod failures;

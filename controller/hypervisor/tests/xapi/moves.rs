@@ -1,5 +1,4 @@
-//! Moves of a VM: within a pool, with its disks, between pools, live and cold; and every way in
-//! which they go wrong.
+//! Moves of a VM: within a pool, with its disks, between pools, live and cold; and their failures.
 
 use crate::double::{Double, Fault, Setup, model::GIB};
 use crate::ready::{LIMIT, SRV1, SRV2, SRV3, control, driver, order, pool, spec, until};
@@ -44,7 +43,7 @@ async fn live_within_a_pool_with_progress() {
     }
     assert!(sent.is_sorted() && sent.last() == Some(&(256 << 20)), "{sent:?}");
     assert_eq!(driver.list(SRV2).await.expect("listed").len(), 1);
-    // Repeated: it is there.
+    // Repeated: it is on the target already.
     let (again, _reports, _cancel) = crate::ready::control();
     driver.migrate(&order, again).await.expect("moved already");
     assert_eq!(double.count("Async.VM.pool_migrate"), 1);
@@ -129,7 +128,7 @@ async fn what_cannot_be_moved_is_refused_with_the_reason() {
     let full =
         VmmError::NoMemory { host: "srv2".into(), vm: VM, needed: Bytes::mib(256), free: Bytes::mib(100) };
     assert_eq!(driver.can_migrate(&live).await, Err(full.clone()));
-    // Without asking first, the pool says it, and the VM stays.
+    // Without the check before, the pool refuses, and the VM stays.
     let failed = moved(&driver, MigrationMode::Live).await.expect_err("full");
     assert_eq!(failed, MigrateError { at: VmLocation::At(SRV1), why: full });
     double.with(|s| s.remove_vm(&guest));
@@ -138,7 +137,7 @@ async fn what_cannot_be_moved_is_refused_with_the_reason() {
     let why = driver.can_migrate(&live).await.expect_err("maintenance").to_string();
     assert!(why.contains("takes no VMs now"), "{why}");
     double.with(|s| s.set("host", &other, "enabled", json!(true)));
-    // No licence, no CPU for it, no tools in the guest: the pool's own words, and what to do.
+    // No licence, no CPU for it, no tools in the guest: the pool's own reason, and what to do.
     double.script(
         "VM.assert_can_boot_here",
         0,
@@ -158,7 +157,7 @@ async fn what_cannot_be_moved_is_refused_with_the_reason() {
     assert!(matches!(why, VmmError::GoneBehindOurBack { vm: VM, .. }), "{why}");
 }
 
-/// Refused, failed in the middle, cut before it began: the VM runs where it was, once.
+/// Refused, failed in the middle, interrupted before the start: the VM runs on the source, once.
 #[tokio::test]
 async fn a_move_that_fails_leaves_the_vm_where_it_was() {
     for (manner, method, fault) in [
@@ -183,20 +182,20 @@ async fn a_move_that_fails_leaves_the_vm_where_it_was() {
         assert_eq!(failed.at, VmLocation::At(SRV1), "{failed}");
         assert_eq!(double.place(7), "xcp1", "{failed}");
         assert_eq!(double.with(|s| s.all("VM").count()), 2, "the template and the VM");
-        // And it can be moved afterwards.
+        // It can be moved afterwards.
         moved(&driver, manner).await.expect("moved");
         assert_eq!(double.place(7), "xcp2");
     }
 }
 
-/// The answer was cut, or the task reported nonsense, but the VM has moved: that is a success.
+/// The reply was lost, or the task's result was malformed, but the VM has moved: that is a success.
 #[tokio::test]
 async fn a_move_that_was_made_is_not_said_to_have_failed() {
     let (double, driver) = running(Setup::default()).await;
     double.script("task.destroy", 0, Fault::CutBefore);
     moved(&driver, MigrationMode::Live).await.expect("moved");
     assert_eq!(double.place(7), "xcp2");
-    // The answer with the task is lost while the task goes on: it is found with the VM.
+    // The reply with the task is lost while the task goes on: it is found by its VM.
     let (double, driver) = running(Setup::default()).await;
     double.script("Async.VM.pool_migrate", 0, Fault::CutAfter);
     let first = moved(&driver, MigrationMode::Live).await;
@@ -226,8 +225,8 @@ async fn a_cancelled_move_leaves_the_vm_where_it_was() {
     assert_eq!((double.place(7).as_str(), double.tasks()), ("xcp1", 0));
 }
 
-/// A move that hangs is cancelled when its time is over. One that does not even end then is said to
-/// be under way, nothing else.
+/// A move that hangs is cancelled at its time-out. One that does not end even then is reported as
+/// under way.
 #[tokio::test]
 async fn a_move_that_hangs() {
     let double = Double::start(Setup::default()).await;
@@ -253,7 +252,7 @@ async fn a_move_that_hangs() {
     assert_eq!(driver.resolve(key, false).await, ResolveOutcome::Ended(VmLocation::At(SRV2), None));
 }
 
-/// The controller was restarted while a VM moves: the move is found, followed, or given up.
+/// The controller was restarted during a move: the move is found, and followed or cancelled.
 #[tokio::test]
 async fn a_move_of_a_former_life_is_taken_up_or_given_up() {
     for stop in [false, true] {
@@ -261,7 +260,7 @@ async fn a_move_of_a_former_life_is_taken_up_or_given_up() {
         double.script("Async.VM.pool_migrate", 0, Fault::HangDeaf);
         let (control, _reports, _cancel) = control();
         let order = order(SRV1, SRV2, MigrationMode::Live);
-        // Dies without a word: the future is leaked in a runtime's task that nobody asks again.
+        // The former controller ends abruptly: its future is leaked and never polled again.
         let former = std::sync::Arc::new(former);
         let dying = tokio::spawn({
             let order = order.clone();
@@ -282,7 +281,7 @@ async fn a_move_of_a_former_life_is_taken_up_or_given_up() {
                 until("cancelled", || double.count("task.cancel") > 0).await;
                 double.release();
             });
-            // It could no longer be stopped, and says so.
+            // It could no longer be cancelled, which is reported.
             assert_eq!(resolved, ResolveOutcome::Ended(VmLocation::At(SRV2), None));
         } else {
             let (again, _reports, _cancel) = crate::ready::control();
@@ -297,7 +296,7 @@ async fn a_move_of_a_former_life_is_taken_up_or_given_up() {
     }
 }
 
-/// Paused, suspended or halted by a move that was cut: it runs again where it was.
+/// Paused, suspended or halted by an interrupted move: it runs again on the source.
 #[tokio::test]
 async fn a_vm_that_does_not_run_after_a_move_runs_again() {
     for state in ["Paused", "Suspended", "Halted"] {
@@ -315,7 +314,7 @@ async fn a_vm_that_does_not_run_after_a_move_runs_again() {
     }
 }
 
-/// Somebody destroys the VM while it moves: it is lost, and said to be.
+/// Somebody destroys the VM while it moves: it is reported as lost.
 #[tokio::test]
 async fn a_vm_that_is_destroyed_while_it_moves_is_lost() {
     let (double, driver) = running(Setup::default()).await;
@@ -332,7 +331,7 @@ async fn a_vm_that_is_destroyed_while_it_moves_is_lost() {
     assert!(matches!(failed.why, VmmError::GoneBehindOurBack { vm: VM, .. }), "{failed}");
 }
 
-/// The other pool dies in the middle: the VM is where it was, if the old one says so.
+/// The other pool fails meanwhile: the VM is on the source, if the source pool has it.
 #[tokio::test]
 async fn the_other_pool_dies() {
     let (one, two) = (Double::start(Setup::default()).await, Double::start(Setup::default()).await);

@@ -1,9 +1,9 @@
-//! The official Python client (`XenAPI` on the Python registry) against the double: a VM's life,
-//! and the failures as it tells them. So the double is checked by somebody else's idea of XAPI, and
-//! the driver by the double.
+//! The official Python client (`XenAPI` on the Python registry) with the double: a VM's life, and
+//! failures as the client reports them. So an independent implementation of XAPI checks the double,
+//! and the double checks the driver.
 //!
-//! The client is installed once, at a pinned version, into a virtual environment of the build's
-//! folder. Where that cannot be done the test says why and is skipped; in CI that is a failure.
+//! The client is installed once, at a pinned version, into a virtual environment in the build's
+//! folder. If that is not possible the test is skipped with the reason; in CI that is a failure.
 
 use crate::double::{Double, Fault, SLAVE, Setup};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::process::Command;
 
 const CLIENT: &str = "XenAPI==26.21.1";
 
-/// The Python that has the client.
+/// The Python with the client.
 fn python() -> Result<PathBuf, String> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("python-{}", CLIENT.replace("==", "-")));
     let python = target.join("bin/python");
@@ -22,8 +22,8 @@ fn python() -> Result<PathBuf, String> {
     if has(&python) {
         return Ok(python);
     }
-    // Made aside and renamed: a run that is killed leaves no half of it, and two at once are no
-    // trouble.
+    // Created under a temporary name and renamed, so that a killed run leaves no half of it, and
+    // two runs do not interfere.
     let aside = target.with_extension(std::process::id().to_string());
     let run = |program: &Path, arguments: &[&str]| {
         let what = format!("{} {}", program.display(), arguments.join(" "));

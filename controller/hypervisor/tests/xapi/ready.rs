@@ -1,4 +1,4 @@
-//! A driver and a double that know each other, and what tests ask of both.
+//! A driver connected to a double, and checks of both.
 
 use crate::double::{Double, MASTER, PASSWORD};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const SRV1: ServerId = ServerId(0);
 pub(crate) const SRV2: ServerId = ServerId(1);
-/// Of a second pool.
+/// A server of a second pool.
 pub(crate) const SRV3: ServerId = ServerId(2);
 
-/// Nothing that a test waits for takes this long.
+/// Longer than any wait of the tests.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn pool(double: &Double, first: ServerId) -> PoolConfig {
@@ -79,7 +79,7 @@ pub(crate) fn order(from: ServerId, to: ServerId, manner: MigrationMode) -> Migr
     }
 }
 
-/// A move's reins, with the test's ends.
+/// The control of a move, with the test's ends.
 pub(crate) fn control() -> (MigrationControl, mpsc::Receiver<MigrationReport>, CancellationToken) {
     let (reports, heard) = mpsc::channel(1024);
     let cancel = CancellationToken::new();
@@ -87,7 +87,7 @@ pub(crate) fn control() -> (MigrationControl, mpsc::Receiver<MigrationReport>, C
     (MigrationControl { reports, rate, cancel: cancel.clone() }, heard, cancel)
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
     let waiting = async {
         while !so() {

@@ -1,4 +1,4 @@
-//! VMs that another controller has made, and hosts that serve another one.
+//! VMs that another controller has created, and hosts that serve another one.
 
 use crate::double::{Double, Setup};
 use crate::ready::{SRV1, SRV2, driver, pool, spec};
@@ -18,8 +18,8 @@ fn kept(found: &[DiscoveredVm]) -> Option<VmSpec> {
     found[0].spec.as_deref().cloned()
 }
 
-/// What a VM was asked for with is kept with it; one that was made for another request is neither
-/// taken for ours, nor removed, whether it runs or not.
+/// A VM's specification is stored with it; one that was created for another request is neither
+/// adopted nor removed, whether it runs or not.
 #[tokio::test]
 async fn a_vm_keeps_what_it_was_asked_for_with() {
     let double = Double::start(Setup::default()).await;
@@ -39,7 +39,7 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
         assert!(double.vm(7).is_some(), "{state}");
     }
     assert_eq!(driver.list(SRV1).await.expect("listed")[0].state, FoundState::Halted);
-    // One of an older version says nothing of a request.
+    // A VM of an older version has no record of its request.
     double.with(|s| {
         let mut config = s.field("VM", &vm, "other_config").expect("there");
         config.as_object_mut().expect("a map").remove(SPEC);
@@ -48,9 +48,9 @@ async fn a_vm_keeps_what_it_was_asked_for_with() {
     assert_eq!(kept(&driver.list(SRV1).await.expect("listed")), None);
 }
 
-/// A VM with an older tag and an id of ours: our request did not make it, so a request with its id
-/// is refused, says what to do, and undoing the request does not touch it either. On somebody's
-/// word it is removed, and with its controller's tag it is its controller's.
+/// A VM with an older tag and the same id was not created by our request: a request with its id is
+/// refused with advice, and its rollback does not touch it. On an explicit order it is removed;
+/// with its controller's tag it belongs to its controller.
 #[tokio::test]
 async fn a_vm_of_an_earlier_release_is_not_removed_for_a_new_one() {
     let double = Double::start(Setup::default()).await;
@@ -71,7 +71,7 @@ async fn a_vm_of_an_earlier_release_is_not_removed_for_a_new_one() {
             assert!(refused.to_string().contains(word), "{refused}");
         }
     }
-    // The core undoes a request that has failed.
+    // The core rolls back a failed request.
     for state in ["Running", "Halted"] {
         double.with(|s| s.set("VM", &vm, "power_state", json!(state)));
         let undone = driver.destroy(SRV1, VM, Some(Time(6))).await;
@@ -86,8 +86,8 @@ async fn a_vm_of_an_earlier_release_is_not_removed_for_a_new_one() {
     assert!(double.vm(7).is_none());
 }
 
-/// A host serves the first controller that asks; another one is refused and its try is told to the
-/// first, once; with the explicit word it is taken over.
+/// A host serves the first controller that claims it; another one is refused, and the owner is
+/// notified of the try, once; with the explicit option it is taken over.
 #[tokio::test]
 async fn a_host_serves_one_controller() {
     let double = Double::start(Setup::default()).await;

@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
+use super::lookup;
 use super::respond::{HandlerResult, PART, core, json, part};
 use crate::event_loop::Handle;
 use axum::extract::State;
@@ -30,19 +31,23 @@ pub(super) async fn list(State(event_loop): State<Handle>, query: QueryOf<After>
 #[utoipa::path(post, path = CREATE_GROUP.path, summary = CREATE_GROUP.summary,
     request_body = NewGroup, responses(
     (status = 201, description = "the group's id", body = Created),
-    (status = 400, description = "fewer than two different addresses", body = ApiError),
-    (status = 404, description = "no running VM has one of the addresses", body = ApiError),
+    (status = 400, description = "fewer than two different VMs", body = ApiError),
+    (status = 404, description = "no running VM has one of the names, numbers or addresses", body = ApiError),
     (status = 409, description = "more than one of them is being moved", body = ApiError),
     (status = 503,
         description = "the store could not be written, or a switch has refused rules", body = ApiError),
 ))]
 pub(super) async fn create(State(event_loop): State<Handle>, Body(body): Body<NewGroup>) -> HandlerResult {
-    let different: BTreeSet<&Ipv4Addr> = body.members.iter().collect();
+    let snapshot = event_loop.snapshot.load_full();
+    let members: Result<Vec<Ipv4Addr>, _> =
+        body.members.iter().map(|member| lookup::member(&snapshot, member)).collect();
+    let members = members?;
+    let different: BTreeSet<&Ipv4Addr> = members.iter().collect();
     if different.len() < 2 {
-        let why = "a group needs the addresses of at least two different VMs";
+        let why = "a group needs at least two different VMs";
         return Err(ApiError::invalid(why).into());
     }
-    core(&event_loop, Request::CreateGroup { members: body.members }).await
+    core(&event_loop, Request::CreateGroup { members }).await
 }
 
 #[utoipa::path(delete, path = DELETE_GROUP.path, summary = DELETE_GROUP.summary,

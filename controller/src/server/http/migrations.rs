@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
-use super::lookup::server_if_named;
+use super::lookup::{self, server_if_named};
 use super::respond::{HandlerResult, PART, core, json, part};
 use crate::event_loop::Handle;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use tandem_api::endpoints::{CANCEL_MIGRATION, MIGRATE, MIGRATIONS, SHOW_MIGRATIO
 use tandem_api::groups::Created;
 use tandem_api::migrations::NewMigration;
 use tandem_api::views;
-use tandem_model::{MigrationId, MoveOptions, Request, VmId};
+use tandem_model::{MigrationId, MoveOptions, Request};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -40,9 +40,11 @@ pub(super) async fn create(
     State(event_loop): State<Handle>,
     Body(body): Body<NewMigration>,
 ) -> HandlerResult {
-    let to = server_if_named(&event_loop.snapshot.load(), body.to.as_deref())?;
+    let snapshot = event_loop.snapshot.load_full();
+    let to = server_if_named(&snapshot, body.to.as_deref())?;
+    let vm = lookup::vm(&snapshot, body.vm.meant())?;
     let options = MoveOptions { manner: body.mode, force: body.force };
-    core(&event_loop, Request::MigrateVm { vm: VmId(body.vm), to, options }).await
+    core(&event_loop, Request::MigrateVm { vm, to, options }).await
 }
 
 #[utoipa::path(get, path = SHOW_MIGRATION.path, summary = SHOW_MIGRATION.summary,

@@ -30,6 +30,7 @@ pub mod respond;
 mod strays;
 mod tokens;
 mod topology;
+mod vm_groups;
 mod vms;
 
 use crate::agents::Agents;
@@ -81,6 +82,7 @@ fn endpoints() -> OpenApiRouter<Api> {
         topology::endpoints(),
         events::endpoints(),
         vms::endpoints(),
+        vm_groups::endpoints(),
         strays::endpoints(),
         groups::endpoints(),
         classes::endpoints(),

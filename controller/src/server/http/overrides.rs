@@ -4,14 +4,16 @@ use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
 use super::lookup;
 use super::respond::{HandlerResult, PART, core, json, part};
+use super::vms::VM;
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use tandem_api::endpoints::{OVERRIDES, PIN_PATH, SET_PORT, UNPIN_PATH};
 use tandem_api::overrides::{PathPin, PortState};
 use tandem_api::views;
+use tandem_api::vm_ref::meant;
 use tandem_api::{ApiError, limits};
-use tandem_model::{PortNo, Request, SwitchId, VmId};
+use tandem_model::{PortNo, Request, SwitchId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -44,7 +46,7 @@ pub(super) async fn set_port(
     core(&event_loop, Request::SetPort { switch, port: PortNo(port), up: body.up }).await
 }
 
-#[utoipa::path(put, path = PIN_PATH.path, summary = PIN_PATH.summary, params(("vm" = u64, Path)),
+#[utoipa::path(put, path = PIN_PATH.path, summary = PIN_PATH.summary, params(("vm" = String, Path, description = VM)),
     request_body = PathPin, responses(
     (status = 204, description = "its path goes by them"),
     (status = 400, description = "no switch, or too many", body = ApiError),
@@ -55,7 +57,7 @@ pub(super) async fn set_port(
 ))]
 pub(super) async fn pin_path(
     State(event_loop): State<Handle>,
-    PathOf(vm): PathOf<u64>,
+    PathOf(vm): PathOf<String>,
     Body(body): Body<PathPin>,
 ) -> HandlerResult {
     if body.switches.is_empty() || body.switches.len() > limits::LONGEST_PATH {
@@ -65,16 +67,21 @@ pub(super) async fn pin_path(
     let snapshot = event_loop.snapshot.load_full();
     let via: Result<Vec<SwitchId>, _> =
         body.switches.iter().map(|name| lookup::switch(&snapshot, name)).collect();
-    core(&event_loop, Request::PinPath { vm: VmId(vm), via: via? }).await
+    let vm = lookup::vm(&snapshot, meant(&vm))?;
+    core(&event_loop, Request::PinPath { vm, via: via? }).await
 }
 
 #[utoipa::path(delete, path = UNPIN_PATH.path, summary = UNPIN_PATH.summary,
-    params(("vm" = u64, Path)), responses(
+    params(("vm" = String, Path, description = VM)), responses(
     (status = 204, description = "done"),
     (status = 404, description = "no such VM", body = ApiError),
     (status = 409, description = "its path is not pinned, or it is being moved", body = ApiError),
     (status = 503, description = "the store could not be written", body = ApiError),
 ))]
-pub(super) async fn unpin_path(State(event_loop): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
-    core(&event_loop, Request::UnpinPath { vm: VmId(vm) }).await
+pub(super) async fn unpin_path(
+    State(event_loop): State<Handle>,
+    PathOf(vm): PathOf<String>,
+) -> HandlerResult {
+    let vm = lookup::vm(&event_loop.snapshot.load(), meant(&vm))?;
+    core(&event_loop, Request::UnpinPath { vm }).await
 }

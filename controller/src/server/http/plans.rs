@@ -14,7 +14,7 @@ use tandem_api::endpoints::{
 use tandem_api::migrations::{Goal, MigrationOptions, NewPlan};
 use tandem_api::views;
 use tandem_core::Snapshot;
-use tandem_model::{MoveOptions, PlanGoal, PlanId, Request, VmId};
+use tandem_model::{MoveOptions, PlanGoal, PlanId, Request};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -52,7 +52,7 @@ fn goal(plan: &NewPlan, snapshot: &Snapshot) -> Result<PlanGoal, Failure> {
             PlanGoal::Evacuate { server: lookup::server(snapshot, name)? }
         }
         Goal::Move => {
-            let vm = VmId(plan.vm.ok_or_else(|| missing("vm"))?);
+            let vm = lookup::vm(snapshot, plan.vm.as_ref().ok_or_else(|| missing("vm"))?.meant())?;
             PlanGoal::Move { vm, to: lookup::server_if_named(snapshot, plan.to.as_deref())? }
         }
     })

@@ -10,6 +10,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use tandem_api::groups::Created;
+use tandem_api::vm_groups::VmGroup;
 use tandem_api::{ApiError, VERSION_HEADER};
 use tandem_core::Snapshot;
 use tandem_model as model;
@@ -78,6 +79,10 @@ pub(super) async fn core(event_loop: &Handle, request: model::Request) -> Handle
     };
     match response {
         Core::VmRunning { vm } => Ok((StatusCode::CREATED, Json(vm)).into_response()),
+        Core::VmGroupRunning { group, vms } => {
+            Ok((StatusCode::CREATED, Json(VmGroup { group: group.0, vms })).into_response())
+        }
+        Core::Explained { explanation } => Ok((StatusCode::OK, Json(explanation)).into_response()),
         Core::GroupCreated { group } => {
             Ok((StatusCode::CREATED, Json(Created { id: group.0 })).into_response())
         }
@@ -86,6 +91,7 @@ pub(super) async fn core(event_loop: &Handle, request: model::Request) -> Handle
             Ok((StatusCode::ACCEPTED, Json(Created { id: migration.0 })).into_response())
         }
         Core::Done => Ok(StatusCode::NO_CONTENT.into_response()),
+        Core::NameTaken { name, vm } => Err(ApiError::name_taken(&name, vm).into()),
         Core::NotFound { what } => Err(ApiError::not_found(format!("there is no {what}")).into()),
         // The data centre or the store could not do it; it may be asked again.
         Core::Failed { why } => Err(ApiError::unavailable(why).into()),

@@ -2,19 +2,24 @@
 
 use super::Api;
 use super::extract::{After, Body, PathOf, QueryOf};
-use super::lookup::class_if_named;
+use super::lookup;
 use super::respond::{Failure, HandlerResult, PART, core, json, part, with_version};
+use super::vm_groups::requested;
 use crate::event_loop::Handle;
 use axum::extract::State;
 use axum::response::Response;
 use std::time::Duration;
 use tandem_api::endpoints::{DELETE_VM, REQUEST_VM, RESIZE_VM, SHOW_VM, VMS};
 use tandem_api::views;
+use tandem_api::vm_ref::meant;
 use tandem_api::vms::{NewVm, VmSize};
 use tandem_api::{ApiError, limits};
-use tandem_model::{Request, VmId, VmRequest};
+use tandem_model::{Request, VmId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+
+/// What a path has for a VM.
+pub(super) const VM: &str = "its number, such as 7 or vm7, or its name";
 
 /// The endpoints of this noun.
 pub(super) fn endpoints() -> OpenApiRouter<Api> {
@@ -34,7 +39,7 @@ pub(super) fn check_words(
     image: Option<&str>,
 ) -> Result<Option<Duration>, Failure> {
     let checked = timeout.map(limits::lifetime).transpose().and_then(|timeout| {
-        name.map_or(Ok(()), limits::name)?;
+        name.map_or(Ok(()), limits::vm_name)?;
         image.map_or(Ok(()), limits::image)?;
         Ok(timeout)
     });
@@ -45,36 +50,34 @@ pub(super) fn check_words(
     responses(
     (status = 201, description = "it runs", body = views::VmRecord),
     (status = 400, description = "the request makes no sense", body = ApiError),
-    (status = 404, description = "no such class", body = ApiError),
+    (status = 404, description = "no such class, server or edge switch", body = ApiError),
     (status = 409,
-        description = "no room; says which resource on which servers or links was short", body = ApiError),
+        description = "another VM has its name, or no room: which resource on which servers or links was short", body = ApiError),
     (status = 503,
         description = "it was tried and failed, and everything was undone", body = ApiError),
 ))]
 pub(super) async fn request(State(event_loop): State<Handle>, Body(body): Body<NewVm>) -> HandlerResult {
     let snapshot = event_loop.snapshot.load_full();
-    let resources = limits::resources(&body.size(), snapshot.site.vm.default).map_err(ApiError::invalid)?;
-    let timeout = check_words(body.timeout, body.name.as_deref(), body.image.as_deref())?;
-    let class = class_if_named(&snapshot, body.class.as_deref())?;
-    let request = VmRequest { resources, class, timeout, name: body.name, image: body.image };
+    let request = requested(&snapshot, body, None)?;
     core(&event_loop, Request::RequestVm { request }).await
 }
 
-fn no_vm(vm: u64) -> Failure {
-    ApiError::not_found(format!("there is no vm{vm}")).into()
+fn no_vm(vm: VmId) -> Failure {
+    ApiError::not_found(format!("there is no {vm}")).into()
 }
 
-#[utoipa::path(get, path = SHOW_VM.path, summary = SHOW_VM.summary, params(("vm" = u64, Path)),
+#[utoipa::path(get, path = SHOW_VM.path, summary = SHOW_VM.summary, params(("vm" = String, Path, description = VM)),
     responses((status = 200, description = PART, body = views::VmView),
         (status = 404, description = "no such VM", body = ApiError)))]
-pub(super) async fn show(State(event_loop): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
+pub(super) async fn show(State(event_loop): State<Handle>, PathOf(vm): PathOf<String>) -> HandlerResult {
     let snapshot = event_loop.snapshot.load_full();
-    let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
+    let vm = lookup::vm(&snapshot, meant(&vm))?;
+    let view = snapshot.vms.iter().find(|v| v.record.id == vm).ok_or_else(|| no_vm(vm))?;
     Ok(with_version(json(view), &snapshot))
 }
 
 #[utoipa::path(patch, path = RESIZE_VM.path, summary = RESIZE_VM.summary,
-    params(("vm" = u64, Path)),
+    params(("vm" = String, Path, description = VM)),
     request_body = VmSize, responses(
     (status = 204, description = "it has them"),
     (status = 400, description = "something other than a size", body = ApiError),
@@ -84,21 +87,23 @@ pub(super) async fn show(State(event_loop): State<Handle>, PathOf(vm): PathOf<u6
 ))]
 pub(super) async fn resize(
     State(event_loop): State<Handle>,
-    PathOf(vm): PathOf<u64>,
+    PathOf(vm): PathOf<String>,
     Body(body): Body<VmSize>,
 ) -> HandlerResult {
     let snapshot = event_loop.snapshot.load_full();
-    let view = snapshot.vms.iter().find(|v| v.record.id == VmId(vm)).ok_or_else(|| no_vm(vm))?;
+    let vm = lookup::vm(&snapshot, meant(&vm))?;
+    let view = snapshot.vms.iter().find(|v| v.record.id == vm).ok_or_else(|| no_vm(vm))?;
     let resources = limits::resources(&body, view.record.request.resources).map_err(ApiError::invalid)?;
-    core(&event_loop, Request::ResizeVm { vm: VmId(vm), resources }).await
+    core(&event_loop, Request::ResizeVm { vm, resources }).await
 }
 
 #[utoipa::path(delete, path = DELETE_VM.path, summary = DELETE_VM.summary,
-    params(("vm" = u64, Path)), responses(
+    params(("vm" = String, Path, description = VM)), responses(
     (status = 204, description = "it is gone"),
     (status = 404, description = "no such VM", body = ApiError),
     (status = 503, description = "the store could not be written; it runs on", body = ApiError),
 ))]
-pub(super) async fn delete(State(event_loop): State<Handle>, PathOf(vm): PathOf<u64>) -> HandlerResult {
-    core(&event_loop, Request::DeleteVm { vm: VmId(vm) }).await
+pub(super) async fn delete(State(event_loop): State<Handle>, PathOf(vm): PathOf<String>) -> HandlerResult {
+    let vm = lookup::vm(&event_loop.snapshot.load(), meant(&vm))?;
+    core(&event_loop, Request::DeleteVm { vm }).await
 }

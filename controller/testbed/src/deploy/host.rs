@@ -1,4 +1,5 @@
-//! One machine: looks, compares, and changes what differs. The steps are those of the module above.
+//! Deploys to one machine: looks, compares, and changes the differences, in the steps of the module
+//! above.
 
 use super::release::{BASE, Binary, STATE, Version};
 use super::{Control, Enrolled, Options, Outcome, Progress, Report, script};
@@ -7,17 +8,16 @@ use crate::ssh::{COMMAND, FILE, Ssh, SshError, quote_path};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
-/// The machine's own time-outs, on top of what the new agent is given: stopping the old one, going
-/// back.
+/// Additional time for stopping the old agent and rolling back, besides the new agent's own.
 const ALLOWANCE: Duration = Duration::from_secs(60);
 
-/// What an agent says of itself (`tandem-agent status --json`), and what was found beside it.
+/// An agent's status (`tandem-agent status --json`), with the machine's own state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Its machine's processor, as `uname -m` says it.
+    /// The machine's processor, as printed by `uname -m`.
     #[serde(default)]
     pub architecture: String,
-    /// The installed version; empty when there is none.
+    /// The installed version; empty without one.
     #[serde(default)]
     pub installed: String,
     /// True while its process runs.
@@ -29,18 +29,18 @@ pub struct Status {
     /// True while it is connected to its controller.
     #[serde(default)]
     pub connected: bool,
-    /// Why it is not.
+    /// Why it is not connected.
     #[serde(default)]
     pub trouble: String,
-    /// True once it has applied what the controller wants.
+    /// True once it has applied the controller's desired state.
     #[serde(default)]
     pub applied: bool,
-    /// What of it could not be done.
+    /// The parts of it that failed.
     #[serde(default)]
     pub faults: Vec<String>,
 }
 
-/// What [`script::look`] says.
+/// The output of [`script::look`].
 #[derive(Debug, Default)]
 struct Look {
     architecture: String,
@@ -53,7 +53,7 @@ struct Look {
     certificate: bool,
     alive: bool,
     status: Option<Status>,
-    /// Interfaces that carry ssh or the way to the controller.
+    /// Interfaces of the ssh connection or of the connection to the controller.
     carries: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ fn look(ssh: &Ssh, inventory: &Inventory) -> Result<Look, SshError> {
     Ok(found)
 }
 
-/// What a machine's agent does.
+/// Reads the status of a machine's agent.
 pub(super) fn status(ssh: &Ssh, inventory: &Inventory) -> Result<Status, SshError> {
     let found = look(ssh, inventory)?;
     Ok(Status {
@@ -92,7 +92,7 @@ pub(super) fn status(ssh: &Ssh, inventory: &Inventory) -> Result<Status, SshErro
     })
 }
 
-/// Why a machine cannot be worked on as it is.
+/// Why a machine cannot be deployed to in its present state.
 fn obstacle(machine: &Machine, found: &Look, binary: &Binary) -> Option<String> {
     if found.architecture != binary.architecture {
         return Some(format!(
@@ -201,7 +201,8 @@ fn try_deploy(
     }
     let switches: Vec<String> = machine.switches.iter().map(|s| s.name.clone()).collect();
     if !enrol && !options.dry_run {
-        // One that was enrolled before its inventory had these switches, or by an earlier release.
+        // For an agent that was enrolled before its inventory had these switches, or by an earlier
+        // release.
         control
             .allow(&machine.name, &switches)
             .map_err(|why| format!("the controller does not let it speak for its switches: {why}"))?;
@@ -224,8 +225,8 @@ fn try_deploy(
             ssh.put(content.as_bytes(), &folder.join(name), *mode).map_err(said)?;
         }
     }
-    // 4. Let its doctor look. It must at least run; what it finds is told, and the agent lives with
-    //    it.
+    // 4. Run its doctor. It has to run at least; its findings are reported, but do not stop the
+    //    deployment.
     step("examining");
     let agent = format!("{}/tandem-agent --config {}/agent.toml", quote_path(&folder), quote_path(&folder));
     let doctor = format!("timeout 40 {agent} --json doctor </dev/null");
@@ -247,7 +248,7 @@ fn try_deploy(
         let token = control
             .token(&machine.name, &address, &switches)
             .map_err(|why| format!("the controller gives no token: {why}"))?;
-        // Over standard input: a command line can be seen by everybody there.
+        // The token goes over standard input: any user there can read a command line.
         let command = format!(
             "mkdir -p -m 700 {} && timeout 50 {agent} enroll --token -",
             quote_path(&machine.path(STATE))
@@ -261,7 +262,7 @@ fn try_deploy(
         return Ok(outcome);
     }
     report.version.clone_from(&version.id);
-    // 7. Delete what is not needed any more: the version before stays.
+    // 7. Delete versions that are not needed; the previous one stays.
     let mut keep = vec![version.id.as_str()];
     if !found.version.is_empty() {
         keep.push(&found.version);
@@ -281,7 +282,7 @@ fn try_deploy(
     })
 }
 
-/// Changes over and waits for the machine's last word; `None` when the new version is in use.
+/// Activates the new version and waits for the result; `None` when it is in use.
 fn activate(
     ssh: &Ssh,
     version: &Version,
@@ -296,7 +297,7 @@ fn activate(
     let start = Instant::now();
     let mut trouble = String::new();
     let text = loop {
-        // A connection that is cut now is made again with the next question.
+        // If the connection is lost now, the next request opens another one.
         match ssh.get(&word) {
             Ok(Some(text)) => break String::from_utf8_lossy(&text).trim().to_owned(),
             Ok(None) => {}
@@ -373,7 +374,7 @@ pub(super) fn remove(ssh: &Ssh, inventory: &Inventory, dry_run: bool, progress: 
             return report;
         }
         _ => {
-            // A deployment that was cut may have left a version or a certificate.
+            // An interrupted deployment may have left a version or a certificate.
             let _ = ssh.run("deleting the agent", &script::delete(machine));
             return report;
         }

@@ -1,12 +1,11 @@
-//! From a binary and an inventory to running agents, and back.
+//! Deploys agents from a binary and an inventory, and removes them.
 //!
-//! Per machine (`host`): 1. look, 2. compare with what should be there (a second run ends here), 3.
-//! copy the new version beside the one in use, 4. let its doctor look, 5. enrol it, 6. change over
-//! and wait until it is connected, 7. delete versions that are not needed any more. Nothing before
-//! step 6 touches what runs. Step 6 goes back by itself when the new version does not come up.
-//! Machines are worked on side by side, a bounded number at once; one that fails does not keep the
-//! others from going on. ssh itself is never touched, and an interface that carries it is refused
-//! as a port.
+//! For each machine (`host`): 1. look, 2. compare with the wanted state (a second run ends here),
+//! 3. copy the new version next to the one in use, 4. run its doctor, 5. enrol it, 6. activate it
+//! and wait until it is connected, 7. delete versions that are no longer needed. No step before 6
+//! affects the running agent. Step 6 rolls back by itself when the new version does not come up.
+//! Machines are worked on in parallel, a bounded number at once; one that fails does not stop the
+//! others. ssh itself is never changed, and an interface that carries it is refused as a port.
 
 mod host;
 pub mod release;
@@ -22,8 +21,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 pub use host::Status;
 
-/// Machines that are worked on at once: each takes one connection and, while it copies, the agent's
-/// size of memory.
+/// Machines that are worked on at once: each takes one connection and, during the copy, as much
+/// memory as the agent's file.
 const AT_ONCE: usize = 8;
 
 /// Whether the controller knows an agent.
@@ -33,91 +32,88 @@ pub enum Enrolled {
     Yes,
     /// It has none.
     No,
-    /// It had one that was revoked.
+    /// Its certificate was revoked.
     Revoked,
 }
 
-/// What is asked of the controller.
+/// Requests to the controller.
 pub trait Control: Sync {
-    /// Whether it knows that agent.
+    /// Whether the controller knows that agent.
     ///
-    /// # Errors
-    /// When it does not answer; in words for people.
+    /// When it does not answer; as text for people.
     fn enrolled(&self, agent: &str) -> Result<Enrolled, String>;
 
-    /// Says which switches that agent, which is enrolled, speaks for: those that the inventory
-    /// gives its machine.
+    /// Sets the switches that an enrolled agent may speak for: those that the inventory gives to
+    /// its machine.
     ///
-    /// # Errors
-    /// When it does not answer, or another agent has one of them; in words for people.
+    /// When it does not answer, or another agent has one of them; as text for people.
     fn allow(&self, agent: &str, switches: &[String]) -> Result<(), String>;
 
-    /// A token that enrols that agent, which reaches the controller at `address` (HOST:PORT) and
+    /// Creates a token for that agent, which reaches the controller at `address` (HOST:PORT) and
     /// speaks for `switches`.
     ///
-    /// # Errors
-    /// When it does not answer, or another agent has one of the switches; in words for people.
+    /// When it does not answer, or another agent has one of the switches; as text for people.
     fn token(&self, agent: &str, address: &str, switches: &[String]) -> Result<String, String>;
 }
 
 /// How to deploy.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Only look and say what would be done.
+    /// Only report what would be done.
     pub dry_run: bool,
-    /// Enrol agents anew that have a certificate, or were revoked.
+    /// Enrol agents again that have a certificate, or were revoked.
     pub enrol: bool,
-    /// How long a new agent may take until it is connected and has applied what the controller
-    /// wants, in seconds.
+    /// How long a new agent may take until it is connected and has applied the controller's desired
+    /// state, in seconds.
     pub seconds: u64,
-    /// Go on under the lock of that id.
+    /// Use the lock with that id.
     pub lock: Option<String>,
 }
 
-/// What became of a machine.
+/// The result for a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "outcome", content = "what")]
 pub enum Outcome {
-    /// All was so already.
+    /// Nothing had to be changed.
     Unchanged,
-    /// What would be done.
+    /// Changes that would be made.
     WouldDo(Vec<String>),
     /// There was no agent; now one runs.
     Installed,
     /// Another version or configuration runs now.
     Upgraded,
-    /// The same version was mended: a file, its service.
+    /// The same version was repaired: a file, its service.
     Repaired,
-    /// The new version did not come up; the one before runs again.
+    /// The new version did not come up; the previous one runs again.
     RolledBack(String),
-    /// Everything was given back as it was found.
+    /// Everything was restored to its former state.
     Released,
-    /// Everything was given back and deleted.
+    /// Everything was restored and deleted.
     Removed,
     /// There is nothing for it to do.
     Nothing(String),
-    /// It could not be done.
+    /// It failed.
     Failed(String),
 }
 
 impl Outcome {
-    /// False when somebody must look at it.
+    /// False when an operator has to look at it.
     pub fn is_good(&self) -> bool {
         !matches!(self, Outcome::RolledBack(_) | Outcome::Failed(_))
     }
 }
 
-/// What became of a machine, with what else should be known.
+/// The result for a machine, with remarks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// The machine's name.
     pub machine: String,
-    /// What became of it.
+    /// The result.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// The version that is in use now.
+    /// The version that is in use.
     pub version: String,
-    /// What the doctor, the agent or the controller said.
+    /// Messages of the doctor, the agent or the controller.
     pub notes: Vec<String>,
 }
 
@@ -127,13 +123,12 @@ impl Report {
     }
 }
 
-/// Called with a machine's name and what is being done there.
+/// Called with a machine's name and the present step.
 pub type Progress<'p> = &'p (dyn Fn(&str, &str) + Sync);
 
 /// Deploys to all machines that have a switch.
 ///
-/// # Errors
-/// When somebody else holds the testbed; nothing was changed then.
+/// When somebody else holds the testbed; nothing is changed then.
 pub fn deploy(
     inventory: &Inventory,
     binary: &Binary,
@@ -147,11 +142,10 @@ pub fn deploy(
     })
 }
 
-/// Gives every bridge and queueing back as it was found, and stops the agents; what is installed
-/// stays.
+/// Restores every bridge and queueing to its former state, and stops the agents; installed files
+/// stay.
 ///
-/// # Errors
-/// When somebody else holds the testbed; nothing was changed then.
+/// When somebody else holds the testbed; nothing is changed then.
 pub fn release(
     inventory: &Inventory,
     lock: Option<&str>,
@@ -160,11 +154,10 @@ pub fn release(
     on_all(inventory, Some(("giving everything back", lock)), progress, |ssh| host::release(ssh, progress))
 }
 
-/// As [`release()`], and deletes everything that was installed. With `dry_run` it only says what
-/// would be done.
+/// Like [`release()`], and deletes all installed files. With `dry_run` it only reports what would
+/// be done.
 ///
-/// # Errors
-/// When somebody else holds the testbed; nothing was changed then.
+/// When somebody else holds the testbed; nothing is changed then.
 pub fn remove(
     inventory: &Inventory,
     lock: Option<&str>,
@@ -175,10 +168,10 @@ pub fn remove(
     on_all(inventory, locked, progress, |ssh| host::remove(ssh, inventory, dry_run, progress))
 }
 
-/// What a machine is found to be: who holds it, and its agent.
+/// The state of a machine: its holder, and its agent.
 pub type Found = Result<(Option<Holder>, Status), SshError>;
 
-/// Looks at all machines; changes nothing.
+/// Reads the state of all machines without changing it.
 pub fn status(inventory: &Inventory) -> Vec<(&Machine, Found)> {
     side_by_side(&inventory.machines, |machine| {
         let found = Ssh::connect(machine).and_then(|ssh| {
@@ -197,8 +190,7 @@ pub fn status(inventory: &Inventory) -> Vec<(&Machine, Found)> {
     })
 }
 
-/// Connects to all machines, takes the lock if that is asked for, and works on each that is
-/// reached.
+/// Connects to all machines, takes the lock if requested, and works on each that was reached.
 fn on_all(
     inventory: &Inventory,
     locked: Option<(&str, Option<&str>)>,
@@ -224,7 +216,7 @@ fn on_all(
     }))
 }
 
-/// Works on all items, at most [`AT_ONCE`] at a time; results in the items' order.
+/// Works on all items, at most [`AT_ONCE`] at a time; returns the results in the items' order.
 fn side_by_side<'i, T: Sync, R: Send>(items: &'i [T], work: impl Fn(&'i T) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(items.len()));

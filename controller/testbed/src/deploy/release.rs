@@ -1,6 +1,6 @@
-//! A version: what is installed on a machine as one folder, so that going to it and back is one
-//! rename. The agent, its configuration as the inventory has it, its unit, and the script that puts
-//! it into use; named by what is in it.
+//! A version: one folder of installed files on a machine, so that a change to it and back is one
+//! rename. It has the agent, its configuration after the inventory, its unit, and the script that
+//! activates it; its name is a digest of its contents.
 
 use super::script;
 use crate::inventory::{Inventory, Machine, Service};
@@ -8,13 +8,13 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use toml::Value;
 
-/// Where versions are, below a machine's root.
+/// The folder of versions, below a machine's root.
 pub const BASE: &str = "/opt/tandem";
-/// The running agent's folder for what must survive a restart.
+/// The agent's folder for files that must survive a restart.
 pub const STATE: &str = "/var/lib/tandem-agent";
-/// The running agent's folder for its socket and process id.
+/// The agent's folder for its socket and pid file.
 pub const RUN: &str = "/run/tandem-agent";
-/// What an agent without a service manager says.
+/// The log of an agent without a service manager.
 pub const LOG: &str = "/var/log/tandem-agent.log";
 /// systemd's unit.
 pub const UNIT: &str = "/etc/systemd/system/tandem-agent.service";
@@ -26,25 +26,25 @@ pub struct Binary {
     pub bytes: Vec<u8>,
     /// SHA-256, hexadecimal.
     pub digest: String,
-    /// Of which machines, in the kernel's words (`uname -m`).
+    /// Its architecture, in the kernel's terms (`uname -m`).
     pub architecture: &'static str,
 }
 
-/// Why a file is no agent.
+/// Why a file is not an agent.
 #[derive(Debug, thiserror::Error)]
 pub enum BinaryError {
     /// It cannot be read.
     #[error("cannot read the agent {}; build it: scripts/deploy does, or `cargo build --release -p tandem-agent`", file.display())]
     Read {
-        /// Which.
+        /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// It is no program for Linux.
+    /// It is not a program for Linux.
     #[error("{} is no program for x86_64 or aarch64 Linux; give the built tandem-agent", file.display())]
     NoProgram {
-        /// Which.
+        /// The file.
         file: PathBuf,
     },
 }
@@ -61,8 +61,7 @@ pub fn digest(bytes: &[u8]) -> String {
 impl Binary {
     /// Reads a program.
     ///
-    /// # Errors
-    /// When it cannot be read, or is none.
+    /// When it cannot be read, or is not a program.
     pub fn read(file: &Path) -> Result<Binary, BinaryError> {
         let bytes =
             std::fs::read(file).map_err(|source| BinaryError::Read { file: file.to_owned(), source })?;
@@ -88,16 +87,16 @@ fn architecture(bytes: &[u8]) -> Option<&'static str> {
 /// A version for one machine.
 #[derive(Debug, Clone)]
 pub struct Version {
-    /// The first digits of the digest of all of its files.
+    /// The first digits of the digest of all its files.
     pub id: String,
-    /// Name, content and mode of each but the agent.
+    /// Name, content and mode of each file except the agent.
     pub files: Vec<(&'static str, String, u32)>,
-    /// What `sha256sum` says of all of them, sorted by name.
+    /// The output of `sha256sum` for all of them, sorted by name.
     pub sums: String,
 }
 
 impl Version {
-    /// The version of a machine: always the same for the same binary and inventory.
+    /// The version for a machine: always the same for the same binary and inventory.
     pub fn of(inventory: &Inventory, machine: &Machine, binary: &Binary) -> Version {
         let agent = machine.path(&format!("{BASE}/current/tandem-agent"));
         let config = machine.path(&format!("{BASE}/current/agent.toml"));
@@ -130,7 +129,7 @@ fn text(value: impl Into<String>) -> String {
     Value::String(value.into()).to_string()
 }
 
-/// `tcp:HOST:PORT`, a bare IPv6 address in brackets.
+/// `tcp:HOST:PORT`, with brackets around a bare IPv6 address.
 fn tcp(host: &str, port: u16) -> String {
     if host.contains(':') { format!("tcp:[{host}]:{port}") } else { format!("tcp:{host}:{port}") }
 }
@@ -192,7 +191,7 @@ mod tests {
         let mut other = inventory.clone();
         other.machines[0].switches[0].ports[0].interface = "eth9".into();
         assert_ne!(first.id, Version::of(&other, &other.machines[0], &binary(b"a")).id);
-        // FIPS 180-4's example.
+        // The example in FIPS 180-4.
         assert_eq!(digest(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 

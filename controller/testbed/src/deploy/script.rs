@@ -1,7 +1,7 @@
-//! What runs on the machines: texts for `sh` (POSIX, with coreutils, as every Debian has them).
+//! The scripts that run on the machines: for `sh` (POSIX, with coreutils, as on every Debian).
 //!
-//! The change from one version to another runs there on its own, apart from our connection: a cable
-//! that is pulled in that moment does not keep it from going back.
+//! The change from one version to another runs there independently of the ssh connection: a lost
+//! connection does not prevent the rollback.
 
 use super::release::{BASE, LOG, RUN, STATE, UNIT};
 use crate::inventory::{Machine, Service};
@@ -43,7 +43,7 @@ disable() { systemctl disable --quiet tandem-agent 2>/dev/null; return 0; }
 words() { journalctl -u tandem-agent -n 1 -o cat 2>/dev/null; }
 "#;
 
-/// A process is ours when its program is one of our versions.
+/// A process is an agent when its program is one of the versions.
 const PROCESS: &str = r#"pid() {
   p=$(cat "$run/agent.pid" 2>/dev/null) || return 1
   case "$(readlink "/proc/$p/exe" 2>/dev/null)" in "$base"/versions/*) echo "$p" ;; *) return 1 ;; esac
@@ -69,7 +69,7 @@ disable() { :; }
 words() { tail -n 1 "$log" 2>/dev/null; }
 "#;
 
-/// Looks at a machine and says what it found, a `KEY VALUE` a line; changes nothing.
+/// Prints the state of a machine, a `KEY VALUE` a line; changes nothing.
 pub(super) fn look(machine: &Machine, controller: &str) -> String {
     let database = machine.ovs.database.clone().unwrap_or_else(|| "/run/openvswitch/db.sock".into());
     format!(
@@ -96,10 +96,10 @@ exit 0",
     )
 }
 
-/// A version's `activate`: puts the version of that name into use, waits until its agent is
-/// connected and has applied what the controller wants, and goes back to the one before if it does
-/// not come up. Its last word is in `$base/activation`: `ok`, `connected WHY`, `alone WHY`, `back
-/// WHY` or `failed WHY`.
+/// A version's `activate`: puts that version into use, waits until its agent is connected and has
+/// applied the controller's desired state, and rolls back to the previous one if it does not come
+/// up. Its result is in `$base/activation`: `ok`, `connected WHY`, `alone WHY`, `back WHY` or
+/// `failed WHY`.
 pub(super) fn activate(machine: &Machine) -> String {
     format!(
         "#!/bin/sh
@@ -146,7 +146,7 @@ else
 fi
 "#;
 
-/// Starts a version's `activate` apart from this connection.
+/// Starts a version's `activate` independently of this connection.
 pub(super) fn start_activation(machine: &Machine, version: &str, seconds: u64) -> String {
     format!(
         "{functions}rm -f \"$base/activation\"; setsid sh \"$base/versions/{version}/activate\" {version} {seconds} >/dev/null 2>&1 </dev/null &",
@@ -154,7 +154,7 @@ pub(super) fn start_activation(machine: &Machine, version: &str, seconds: u64) -
     )
 }
 
-/// Stops the agent and gives everything back as it was found; what is installed stays.
+/// Stops the agent and restores everything to its former state; installed files stay.
 pub(super) fn release(machine: &Machine) -> String {
     format!(
         "{functions}[ -n \"$(version)\" ] || {{ echo absent; exit 0; }}
@@ -164,7 +164,7 @@ timeout 120 \"$base/current/tandem-agent\" --config \"$base/current/agent.toml\"
     )
 }
 
-/// Deletes all that was installed; the agent must have released before.
+/// Deletes all installed files; the agent must have released before.
 pub(super) fn delete(machine: &Machine) -> String {
     format!(
         "{functions}stop; disable
@@ -175,7 +175,7 @@ true",
     )
 }
 
-/// Deletes versions other than those.
+/// Deletes all other versions.
 pub(super) fn prune(machine: &Machine, keep: &[&str]) -> String {
     let pattern = keep.iter().map(|k| quote(k)).collect::<Vec<_>>().join("|");
     format!(

@@ -1,4 +1,4 @@
-//! What is written of what was found: always a site file that can be read, with what differs said.
+//! The site files written for discovered hardware: always valid, with the differences as comments.
 
 use super::*;
 use std::path::Path;
@@ -68,7 +68,7 @@ fn what_does_not_fit_is_said_and_the_file_can_be_read() {
     ] {
         assert!(text.contains(said), "{said} is not in\n{text}");
     }
-    // The faster one of the two deviates.
+    // The faster one of the two is a deviation.
     let rate = |name: &str| {
         let NodeId::Server(id) = site.topology.by_name(name).expect("a node") else { panic!("{name}") };
         let uplink = site.topology.servers[id.0 as usize].uplinks[0];
@@ -93,8 +93,8 @@ fn what_a_machine_says_is_read() {
 use proptest::prelude::*;
 
 proptest! {
-    /// Whatever machines and cables say: what is written is a site file that can be read, without a
-    /// character that could move a terminal's cursor.
+    /// Whatever machines and links report, the result is a valid site file without terminal control
+    /// characters.
     #[test]
     fn whatever_machines_say_the_file_can_be_read(
         lines in prop::collection::vec(prop_oneof![

@@ -1,4 +1,4 @@
-//! What an inventory may say, and what is said of a bad one.
+//! Valid inventories, and the faults of invalid ones.
 
 use super::*;
 use tandem_model::site;
@@ -29,7 +29,7 @@ fn the_example_is_read_and_its_defaults_are_those_it_says() {
         .collect();
     let short = short.replace("datapath = \"auto\"", "").replace("[ssh]", "").replace("[machine.ovs]", "");
     let mut short = read(&short, None).expect("a good inventory");
-    // The one that is written although it is the default.
+    // The only default that is written explicitly.
     short.machines[0].ovs.datapath = Some("auto");
     assert_eq!(full, short);
     assert_eq!(full.machines[0].path("/run/x"), Path::new("/run/x"));
@@ -145,7 +145,7 @@ fn no_text_makes_it_panic() {
 
 use proptest::prelude::*;
 
-/// A key of the example with a value of any kind.
+/// The example with a key that has a value of any kind.
 fn damaged() -> impl Strategy<Value = String> {
     let lines: Vec<&'static str> = EXAMPLE.lines().collect();
     let value = prop_oneof![
@@ -174,8 +174,8 @@ fn damaged() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// A damaged inventory is one, from which agents' configurations can be written, or has faults
-    /// with their place.
+    /// A damaged inventory either is valid, so that agents' configurations can be written, or has
+    /// faults with their place.
     #[test]
     fn any_text_is_an_inventory_or_has_faults(text in prop_oneof![4 => damaged(), 1 => ".{0,200}"]) {
         for site in [None, Some(&small_site())] {

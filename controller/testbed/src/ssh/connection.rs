@@ -9,60 +9,59 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// How much of a program's complaints is kept.
+/// How much of a program's standard error is kept.
 const COMPLAINTS: usize = 16 << 10;
-/// ssh's own status when it could not do its part (ssh(1), EXIT STATUS).
+/// ssh's own exit status for its failures (ssh(1), EXIT STATUS).
 const SSH_FAILED: i32 = 255;
-/// A shell's status when it knows no such command (POSIX sh, 2.8.2). openssh makes an error of it.
+/// A shell's status for an unknown command (POSIX sh, 2.8.2). openssh turns it into an error.
 const NOT_FOUND: i32 = 127;
 
-/// What a command gave.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// Its exit status.
     pub status: i32,
-    /// What it printed.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it complained, the last of it if it is much.
+    /// Its standard error, the last part of it if it is long.
     pub stderr: String,
 }
 
 impl Output {
-    /// What it printed, as text without the last line's end.
+    /// Its standard output as text, without the last line's end.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
     }
 }
 
-/// A command and what it may take.
+/// A command and its limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
-    /// What it does, in words, for errors.
+    /// A description for errors.
     pub what: &'a str,
-    /// The command line, for the login shell there.
+    /// The command line, for the login shell.
     pub command: &'a str,
-    /// Its input; without any it reads /dev/null, since a closed input confuses tools.
+    /// Its standard input; if empty it reads /dev/null, since a closed input confuses some tools.
     pub input: &'a [u8],
-    /// How long it may take.
+    /// Its time-out.
     pub limit: Duration,
-    /// How many bytes it may print.
+    /// The most bytes of its output.
     pub most: u64,
 }
 
-/// A connection; it ends with this.
+/// A connection; dropping it closes it.
 #[derive(Debug)]
 pub struct Connection {
     target: Target,
     session: Session,
-    /// Holds the configuration and the control socket; removed last.
+    /// The folder of the configuration and the control socket; removed last.
     _folder: tempfile::TempDir,
 }
 
 impl Connection {
     /// Connects.
     ///
-    /// # Errors
-    /// When the machine is not reached or does not let us in.
+    /// When the machine is not reached or refuses the login.
     pub async fn open(target: &Target) -> Result<Connection, SshError> {
         if target.address.starts_with('-') {
             return Err(refused(target, "its address would be an option of ssh"));
@@ -72,8 +71,8 @@ impl Connection {
             what: "making a folder for the connection's socket".to_owned(),
             source,
         };
-        // Only we can open it (mode 0700), and its name is short: a socket's path has room for 107
-        // bytes (unix(7)).
+        // Only this user can enter it (mode 0700), and its name is short: a socket's path has room
+        // for 107 bytes (unix(7)).
         let folder = tempfile::Builder::new()
             .prefix("tandem-ssh-")
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700))
@@ -87,7 +86,7 @@ impl Connection {
             .config_file(&config)
             .control_persist(ControlPersist::IdleFor(target.idle))
             .known_hosts_check(target.host_keys());
-        // Twice: for the connection, and for the login.
+        // Twice: for connecting, and for the login.
         let limit = target.connect * 2;
         match timeout(limit, builder.connect(&target.address)).await {
             Ok(Ok(session)) => Ok(Connection { target: target.clone(), session, _folder: folder }),
@@ -105,7 +104,7 @@ impl Connection {
         &self.target
     }
 
-    /// True while it stands, as far as ssh's master knows.
+    /// Whether the connection is up, as far as ssh's master knows.
     pub async fn is_alive(&self) -> bool {
         matches!(timeout(self.target.connect, self.session.check()).await, Ok(Ok(())))
     }
@@ -115,15 +114,14 @@ impl Connection {
         self.session.control_socket()
     }
 
-    /// Runs a command to its end; any exit status but ssh's own is a result.
+    /// Runs a command to its end; any exit status except ssh's own is a result.
     ///
-    /// # Errors
-    /// When the connection ends, the time is over, or it prints too much.
+    /// When the connection is lost, at the time-out, or when it prints too much.
     pub async fn run(&self, call: Call<'_>) -> Result<Output, SshError> {
         let (machine, what) = (self.target.name.clone(), call.what.to_owned());
         match timeout(call.limit, self.run_to_end(call)).await {
             Ok(result) => result,
-            // What ran it here has ended with the future.
+            // The local process has ended with the future.
             Err(_) => Err(SshError::TimeOut { machine, what, after: call.limit }),
         }
     }
@@ -136,8 +134,8 @@ impl Connection {
         let stdin = child.stdin().take();
         let write = async move {
             if let Some(mut stdin) = stdin {
-                // A command that does not read all of it ends this with a broken pipe; its status
-                // says what that means.
+                // A command that does not read all of its input causes a broken pipe here; its
+                // status tells whether it failed.
                 let _ = stdin.write_all(call.input).await;
             }
         };
@@ -154,23 +152,23 @@ impl Connection {
         Ok(Output { status, stdout, stderr })
     }
 
-    /// Starts a long-running program with these ends of pipes; its complaints are piped to us.
+    /// Starts a long-running program with these ends of pipes; its standard error is piped here.
     pub(super) async fn start(
         &self,
         command: &str,
         stdin: OwnedFd,
         stdout: OwnedFd,
     ) -> Result<Child<&Session>, SshError> {
-        // The ends of the pipes that it was given are closed here with the command.
+        // This process's copies of the pipes' ends are closed with the command.
         let mut command = self.session.raw_command(command);
         command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::piped());
         command.spawn().await.map_err(|e| self.not_started(e))
     }
 
-    /// Lets a Unix socket here lead to a TCP port as seen from there, until the connection ends.
+    /// Forwards a Unix socket here to a TCP port as seen from the machine, until the connection
+    /// ends.
     ///
-    /// # Errors
-    /// When the machine does not forward.
+    /// When the machine refuses the forwarding.
     pub async fn forward(&self, near: &Path, host: &str, port: u16) -> Result<(), SshError> {
         let far = Socket::TcpSocket { host: host.into(), port };
         let asked = self.session.request_port_forward(ForwardType::Local, near, far).await;
@@ -182,9 +180,9 @@ impl Connection {
         })
     }
 
-    /// ssh could not do its part: the connection has ended.
+    /// The error for a failure of ssh itself: the connection is lost.
     pub(super) fn cut(&self, what: &str, said: &str) -> SshError {
-        // Without its master, ssh looks for the host that openssh names in its place.
+        // Without its master, ssh tries to resolve the placeholder that openssh gives as the host.
         let has_none = said.is_empty() || said.contains("hostname none");
         let why = if has_none { "the connection has ended".to_owned() } else { said.to_owned() };
         SshError::Cut { machine: self.target.name.clone(), what: what.to_owned(), why }
@@ -198,7 +196,7 @@ impl Connection {
     }
 }
 
-/// The exit status of a program there; ssh's own when the connection has ended.
+/// The exit status of a remote program; ssh's own when the connection is lost.
 pub(super) async fn status_of(child: Child<&Session>) -> i32 {
     match child.wait().await {
         Ok(status) => status.code().unwrap_or(SSH_FAILED),
@@ -207,18 +205,18 @@ pub(super) async fn status_of(child: Child<&Session>) -> i32 {
     }
 }
 
-/// All that a program says by one of its outputs; `None` when that is too much. Who says more is
-/// not read on, and ends by that.
+/// All bytes of an output; `None` when there are too many. Then reading stops, which ends the
+/// program.
 async fn at_most(output: Option<impl AsyncRead + Unpin>, most: u64) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(output) = output {
-        // What was read before the connection broke is told by its status.
+        // If the connection broke, the exit status shows it.
         let _ = output.take(most.saturating_add(1)).read_to_end(&mut bytes).await;
     }
     (bytes.len() as u64 <= most).then_some(bytes)
 }
 
-/// What a program complains, the last of it.
+/// The last part of a program's standard error.
 pub(super) async fn last_of(output: Option<impl AsyncRead + Unpin>) -> String {
     let mut kept = Vec::new();
     let mut part = [0; 4096];
@@ -232,16 +230,16 @@ pub(super) async fn last_of(output: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).trim().to_owned()
 }
 
-/// Why openssh did not connect.
+/// The error for a failure of openssh to connect.
 fn not_connected(target: &Target, error: openssh::Error) -> SshError {
     match error {
-        // ssh itself says why in words, never by a number.
+        // ssh itself reports reasons only as text, without an error number.
         openssh::Error::Connect(cause) if cause.raw_os_error().is_some() => SshError::NoProgram { cause },
         other => refused(target, &words_of(&other)),
     }
 }
 
-/// What stands behind an error of openssh: ssh's own words.
+/// The text of ssh behind an error of openssh.
 fn words_of(error: &openssh::Error) -> String {
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);

@@ -1,18 +1,18 @@
-//! Why something cannot be done on a machine, and what ssh's own words mean.
+//! Errors of remote operations, and the interpretation of ssh's messages.
 
 use super::Target;
 use std::time::Duration;
 
-/// Why something could not be done on a machine.
+/// Why an operation on a machine failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SshError {
-    /// There is no ssh here.
+    /// There is no ssh on this machine.
     #[error("cannot start ssh here ({cause}); `apt-get install openssh-client`")]
     NoProgram {
-        /// Why; in the message.
+        /// The reason; in the message.
         cause: std::io::Error,
     },
-    /// Nobody answers there.
+    /// The machine does not answer.
     #[error(
         "{machine}: ssh cannot reach {address} port {port}: {why}; is it on, is the cable of the control network in, does sshd run there?"
     )]
@@ -23,22 +23,22 @@ pub enum SshError {
         address: String,
         /// Its TCP port.
         port: u16,
-        /// In ssh's words.
+        /// ssh's message.
         why: String,
     },
-    /// It does not let us in.
+    /// The machine refuses the login.
     #[error(
         "{machine}: {user} is not let in: {why}; put the public key into ~{user}/.ssh/authorized_keys there (`ssh-copy-id`), or write `key` under [ssh] in the inventory"
     )]
     Refused {
         /// The machine's name.
         machine: String,
-        /// Who tried.
+        /// The login user.
         user: String,
-        /// In ssh's words.
+        /// ssh's message.
         why: String,
     },
-    /// Its host key is not the known one, or none is known.
+    /// The machine's host key is unknown, or differs from the known one.
     #[error(
         "{machine}: its host key is not the known one: {why}; compare `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the machine with `ssh-keyscan -p {port} {address}`, then add the latter's line to known_hosts, or write host_keys = \"accept-new\" for the first connection"
     )]
@@ -49,20 +49,20 @@ pub enum SshError {
         address: String,
         /// Its TCP port.
         port: u16,
-        /// In ssh's words.
+        /// ssh's message.
         why: String,
     },
-    /// Both can ssh, and have no algorithm in common.
+    /// Both sides have no algorithm in common.
     #[error(
         "{machine}: its ssh is too old for this one: {why}; write what it can into `options`, such as \"KexAlgorithms=+diffie-hellman-group1-sha1\""
     )]
     TooOld {
         /// The machine's name.
         machine: String,
-        /// In ssh's words.
+        /// ssh's message.
         why: String,
     },
-    /// The connection ended in the middle of something.
+    /// The connection was lost during an operation.
     #[error(
         "{machine}: the connection was cut while {what}: {why}; what was begun may be half done, try again"
     )]
@@ -71,7 +71,7 @@ pub enum SshError {
         machine: String,
         /// What was tried.
         what: String,
-        /// In ssh's words.
+        /// ssh's message.
         why: String,
     },
     /// It took too long.
@@ -81,17 +81,17 @@ pub enum SshError {
         machine: String,
         /// What was tried.
         what: String,
-        /// How long was waited.
+        /// The time-out.
         after: Duration,
     },
-    /// The command prints without an end.
+    /// The command printed too much.
     #[error("{machine}: what {what} prints is longer than {mib} MiB, so the rest was not read", mib = most >> 20)]
     TooLong {
         /// The machine's name.
         machine: String,
         /// What was tried.
         what: String,
-        /// Bytes that are read of one output.
+        /// The most bytes of an output.
         most: u64,
     },
     /// The command failed.
@@ -103,22 +103,22 @@ pub enum SshError {
         what: String,
         /// Its exit status.
         status: i32,
-        /// What it said.
+        /// Its message.
         why: String,
     },
-    /// Something here failed.
+    /// A local operation failed.
     #[error("{machine}: {what}")]
     Io {
         /// The machine's name.
         machine: String,
         /// What was tried.
         what: String,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
 }
 
-/// What ssh's last words mean when it does not connect.
+/// The meaning of ssh's last message when it does not connect.
 pub(super) fn refused(target: &Target, said: &str) -> SshError {
     let why = said.lines().map(str::trim).rfind(|l| !l.is_empty()).unwrap_or("ssh does not say why");
     let (machine, why) = (target.name.clone(), why.to_owned());

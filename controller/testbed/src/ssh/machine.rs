@@ -1,12 +1,12 @@
-//! A machine as threads use it: commands, files, and long-running programs whose input and output
-//! we hold.
+//! A machine for use by threads: commands, files, and long-running programs with piped input and
+//! output.
 //!
-//! [`Ssh::connect`] runs `cat` there (the *keeper*), whose input is ours: it lives as long as the
-//! connection and this process, however that ends. The connection itself is taken down with
-//! [`Ssh`]; after a process that was killed it ends by itself soon after its keeper.
+//! [`Ssh::connect`] runs `cat` there (the *keeper*) with a pipe from this process as its input: it
+//! lives as long as the connection and this process, however that ends. Dropping [`Ssh`] closes the
+//! connection; if the process was killed, it ends by itself soon after its keeper.
 //!
-//! The calls block. What waits for ssh is a small runtime of this module, so that threads and tasks
-//! of other runtimes may call alike.
+//! The calls block. A small runtime of this module waits for ssh, so that threads and tasks of
+//! other runtimes may call.
 
 use super::connection::{last_of, status_of};
 use super::{COMMAND, Call, Connection, FILE, Output, SshError, Target, quote, quote_path};
@@ -21,17 +21,17 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-/// What a command says at most: a kept program is a tenth of it.
+/// The most output of a command: ten times a stored program.
 const MOST_OUTPUT: u64 = 256 << 20;
-/// ssh's own status when it could not do its part (ssh(1), EXIT STATUS).
+/// ssh's own exit status for its failures (ssh(1), EXIT STATUS).
 const SSH_FAILED: i32 = 255;
-/// How long a program has to end by the end of its input, before its connection is cut.
+/// How long a program may take to end after the end of its input, before its connection is cut.
 const END: Duration = Duration::from_secs(2);
-/// Threads that wait for ssh. All waiting is asynchronous, so a second one is for the moment that a
-/// connection's end takes.
+/// Threads of the runtime. All waiting is asynchronous; a second one is needed while a connection
+/// is closed.
 const THREADS: usize = 2;
 
-/// A connected machine; its connection ends when this is dropped. May be used from several threads.
+/// A connected machine; dropping it closes the connection. May be used from several threads.
 #[derive(Debug)]
 pub struct Ssh {
     machine: Machine,
@@ -41,7 +41,7 @@ pub struct Ssh {
     keeper_program: Mutex<Option<Remote>>,
 }
 
-/// What waits for ssh, once for all machines.
+/// The runtime that waits for ssh, one for all machines.
 fn runtime() -> std::io::Result<&'static Runtime> {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     if let Some(runtime) = RUNTIME.get() {
@@ -52,11 +52,11 @@ fn runtime() -> std::io::Result<&'static Runtime> {
         .thread_name("ssh")
         .enable_all()
         .build()?;
-    // Whoever comes second drops its own, in which nothing runs.
+    // If two threads come at once, the second drops its own, which is idle.
     Ok(RUNTIME.get_or_init(|| made))
 }
 
-/// Waits for what is done on the module's runtime.
+/// Waits for a future on the module's runtime.
 fn wait_for<T: Send + 'static>(
     machine: &str,
     what: &str,
@@ -70,7 +70,7 @@ fn wait_for<T: Send + 'static>(
     receiver.recv().unwrap_or_else(|_| Err(io(std::io::Error::other("what waits for ssh has ended"))))
 }
 
-/// A command for `sh`, whatever the user's login shell is.
+/// Wraps a script for `sh`, whatever the user's login shell is.
 fn for_sh(script: &str) -> String {
     format!("exec sh -c {}", quote(script))
 }
@@ -78,8 +78,7 @@ fn for_sh(script: &str) -> String {
 impl Ssh {
     /// Connects.
     ///
-    /// # Errors
-    /// When the machine is not reached or does not let us in.
+    /// When the machine is not reached or refuses the login.
     pub fn connect(machine: &Machine) -> Result<Ssh, SshError> {
         let target = Target::from(machine);
         let limit = target.connect;
@@ -117,13 +116,13 @@ impl Ssh {
         self.keeper
     }
 
-    /// The connection that was made last.
+    /// The latest connection.
     fn latest(&self) -> Arc<Connection> {
         self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// A connection for something new: another one where the last has ended. What a cut connection
-    /// has left on the machine, such as its lock, is given back by that.
+    /// A connection for a new operation: another one if the last is lost. Locks that the lost
+    /// connection held on the machine are released by its end.
     fn open(&self, what: &str) -> Result<Arc<Connection>, SshError> {
         let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // ssh's master removes its socket when it ends.
@@ -135,21 +134,20 @@ impl Ssh {
         Ok(connection.clone())
     }
 
-    /// The words by which another process of this user runs a command line over this connection;
-    /// the command line comes behind them.
+    /// The command line by which another process of this user runs a command over this connection;
+    /// the command is appended.
     pub fn words(&self) -> Vec<String> {
         let socket = self.latest().control_socket().to_string_lossy().into_owned();
-        // Port 9 discards (RFC 863): where the connection has ended, no other is made.
+        // Port 9 discards (RFC 863): after the connection has ended, no other can be opened.
         let words = ["ssh", "-S", &socket, "-o", "BatchMode=yes", "-T", "-p", "9", "--", "none"];
         words.map(str::to_owned).into()
     }
 
     /// Runs a command with `stdin` as its input, to its end or until `limit`; any exit status is a
-    /// result. `what` says in words what it does, for errors.
+    /// result. `what` describes it for errors.
     ///
-    /// # Errors
-    /// When the machine is not reached, the connection ends, the time is over, or it prints more
-    /// than 256 MiB.
+    /// # Errors When the machine is not reached, the connection is lost, at the time-out, or when
+    /// it prints more than 256 MiB.
     pub fn try_run(
         &self,
         what: &str,
@@ -165,7 +163,7 @@ impl Ssh {
         })
     }
 
-    /// As [`Ssh::try_run`], but a status that is not 0 is an error too.
+    /// Like [`Ssh::try_run`], with any status except 0 as an error.
     ///
     /// # Errors
     /// As [`Ssh::try_run`], and when the command fails.
@@ -190,7 +188,7 @@ impl Ssh {
         })
     }
 
-    /// Runs an ordinary command without input; what it printed.
+    /// Runs a command without input; returns its output.
     ///
     /// # Errors
     /// As [`Ssh::run_with`].
@@ -200,8 +198,7 @@ impl Ssh {
 
     /// Starts a long-running program.
     ///
-    /// # Errors
-    /// When no ssh can be started. Whether the program could be started shows when it ends.
+    /// When ssh cannot be started. Whether the program started shows when it ends.
     pub fn spawn(&self, what: &str, script: &str) -> Result<Remote, SshError> {
         let io = |source| self.io(what, source);
         let (its_input, stdin) = std::io::pipe().map_err(io)?;
@@ -222,7 +219,7 @@ impl Ssh {
                 let stderr = last_of(child.stderr().take()).await;
                 (status_of(child).await, stderr)
             };
-            // What is dropped here ends with its connection; what runs there may go on.
+            // The local process ends with its connection; the remote program may go on.
             tokio::select! {
                 (status, stderr) = to_its_end => {
                     let result = match status {
@@ -245,16 +242,15 @@ impl Ssh {
         })
     }
 
-    /// Writes a file there: beside it, checked to be whole, then moved over it. A cut connection
-    /// leaves the old one. Folders are made.
+    /// Writes a file there: under a temporary name, checked to be complete, then renamed. A lost
+    /// connection leaves the old file. Folders are created.
     ///
-    /// # Errors
-    /// When it could not be written; the old file is then as it was.
+    /// When it could not be written; the old file is unchanged then.
     pub fn put(&self, content: &[u8], path: &Path, mode: u32) -> Result<(), SshError> {
         let what = format!("writing {}", path.display());
         let (file, folder) = (quote_path(path), path.parent().map(quote_path).unwrap_or_else(|| "/".into()));
         let size = content.len();
-        // The beginning of a file that was cut off is shorter: cat ends as if that were all.
+        // A truncated transfer is shorter: cat cannot tell it from the end.
         let script = format!(
             "set -e; umask 077; mkdir -p -m 755 {folder}; new={file}.new.$$; trap 'rm -f \"$new\"' EXIT; trap 'exit 1' HUP PIPE TERM; cat > \"$new\"; \
              [ \"$(wc -c < \"$new\")\" -eq {size} ] || {{ echo 'only a part of it arrived' >&2; exit 1; }}; \
@@ -263,7 +259,7 @@ impl Ssh {
         self.run_with(&what, &script, content, FILE).map(drop)
     }
 
-    /// Copies a file of this machine there, as [`Ssh::put`] does.
+    /// Copies a local file there, like [`Ssh::put`].
     ///
     /// # Errors
     /// As [`Ssh::put`], and when the file cannot be read.
@@ -273,12 +269,12 @@ impl Ssh {
         self.put(&content, path, mode)
     }
 
-    /// Reads a file there; `None` when there is none.
+    /// Reads a file there; `None` when it does not exist.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn get(&self, path: &Path) -> Result<Option<Vec<u8>>, SshError> {
-        /// What no `cat` answers.
+        /// An exit status that `cat` does not use.
         const ABSENT: i32 = 66;
         let what = format!("reading {}", path.display());
         let file = quote_path(path);
@@ -303,18 +299,18 @@ impl Drop for Ssh {
     fn drop(&mut self) {
         let keeper = self.keeper_program.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         drop(keeper.take());
-        // Programs that somebody still holds lose their connection, as when a cable is pulled.
+        // Programs that are still used lose their connection, as when a cable is pulled.
         let mut exit = Command::new("ssh");
         exit.arg("-S").arg(self.latest().control_socket()).args(["-O", "exit", "none"]);
         let _ = exit.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
 }
 
-/// The keeper's id, once it has said it. What the machine says before that (a login shell's
-/// greeting) is passed over.
+/// The keeper's process id, once printed. Other output before it (a login shell's greeting) is
+/// skipped.
 fn keeper_id(stdout: PipeReader, limit: Duration) -> Option<u32> {
     let (sender, receiver) = mpsc::sync_channel(1);
-    // Reads on until the connection ends, so that nothing the machine says can block it.
+    // Reads on until the connection ends, so that no output of the machine can block it.
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             if let Some(pid) = line.strip_prefix("tandem-keeper ") {
@@ -325,7 +321,7 @@ fn keeper_id(stdout: PipeReader, limit: Duration) -> Option<u32> {
     receiver.recv_timeout(limit).ok().flatten()
 }
 
-/// Connects to all machines side by side; in the order of `machines`.
+/// Connects to all machines in parallel; returns the results in the order of `machines`.
 pub fn connect_all<'m>(machines: impl IntoIterator<Item = &'m Machine>) -> Vec<Result<Ssh, SshError>> {
     std::thread::scope(|scope| {
         let tasks: Vec<_> = machines.into_iter().map(|m| (m, scope.spawn(|| Ssh::connect(m)))).collect();
@@ -341,8 +337,8 @@ pub fn connect_all<'m>(machines: impl IntoIterator<Item = &'m Machine>) -> Vec<R
     })
 }
 
-/// A program that runs on a machine. Dropping it closes its input and ends the connection to it; a
-/// program that does not end by that goes on there.
+/// A program running on a machine. Dropping it closes its input and its connection; a program that
+/// does not end by that goes on there.
 #[derive(Debug)]
 pub struct Remote {
     machine: String,
@@ -351,24 +347,23 @@ pub struct Remote {
     pub stdin: Option<PipeWriter>,
     /// Its output.
     pub stdout: Option<PipeReader>,
-    /// Its status and what it complained, once it has ended.
+    /// Its exit status and standard error, once it has ended.
     ended: mpsc::Receiver<Result<(i32, String), SshError>>,
-    /// Dropped or sent, its connection ends.
+    /// Dropping it, or sending, closes the connection.
     give_up: Option<oneshot::Sender<()>>,
 }
 
 impl Remote {
-    /// Closes its input and waits until it has ended; its status and what it complained, and what
-    /// of its output nobody has taken.
+    /// Closes its input and waits until it has ended; returns its status, its standard error, and
+    /// the unread part of its output.
     ///
-    /// # Errors
-    /// When the connection was cut, or `limit` is over; it is then let go.
+    /// When the connection was lost, or at the time-out; it is abandoned then.
     pub fn finish(mut self, limit: Duration) -> Result<Output, SshError> {
         let start = Instant::now();
         drop(self.stdin.take());
         let rest = self.stdout.take();
         let (sender, read) = mpsc::sync_channel(1);
-        // A pipe that its program fills would keep it from ending.
+        // A full pipe would keep the program from ending.
         std::thread::spawn(move || {
             let mut bytes = Vec::new();
             let _ = rest.map(|r| r.take(MOST_OUTPUT).read_to_end(&mut bytes));
@@ -392,7 +387,7 @@ impl Drop for Remote {
     fn drop(&mut self) {
         drop(self.stdin.take());
         drop(self.stdout.take());
-        // It may have been waited for before: then the channel is closed, and there is no waiting.
+        // If it was waited for before, the channel is closed, and this returns at once.
         let _ = self.ended.recv_timeout(END);
         drop(self.give_up.take());
     }

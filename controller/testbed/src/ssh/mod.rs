@@ -1,4 +1,4 @@
-//! The one way to other machines: the system's ssh, by the crate `openssh`.
+//! Access to other machines: the system's ssh, by the crate `openssh`.
 //!
 //! ```text
 //! target      who is reached and how: ssh's configuration file
@@ -7,13 +7,12 @@
 //! error       why not, in words for whoever must act
 //! ```
 //!
-//! One connection a machine: ssh's master, over which everything is multiplexed, so that a command
-//! costs one round trip instead of a key exchange. Its control socket is in a folder that only we
-//! can open.
+//! There is one connection per machine: ssh's master, over which everything is multiplexed, so that
+//! a command costs one round trip instead of a key exchange. Its control socket is in a folder that
+//! only this user can enter.
 //!
-//! Nothing secret belongs into a command, because `ps` shows it: secrets go over standard input. A
-//! command that is given up after its time-out may still run there, unless it ends itself
-//! (timeout(1)).
+//! A command must not contain secrets, because `ps` shows it: secrets go over standard input. A
+//! command that is abandoned at its time-out may go on there, unless it ends itself (timeout(1)).
 
 mod connection;
 mod error;
@@ -28,11 +27,11 @@ pub use target::Target;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a machine may take to accept a connection and let us in.
+/// How long a machine may take to accept a connection, and for the login.
 pub const CONNECT: Duration = Duration::from_secs(15);
 /// How long an ordinary command may take.
 pub const COMMAND: Duration = Duration::from_secs(60);
-/// How long a file may take.
+/// How long the transfer of a file may take.
 pub const FILE: Duration = Duration::from_secs(600);
 
 /// A text as one word for `sh`.

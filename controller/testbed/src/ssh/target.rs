@@ -1,4 +1,4 @@
-//! Who is reached by ssh, and how: the configuration file that ssh is started with.
+//! The target of an ssh connection: the configuration file that ssh is started with.
 
 use super::CONNECT;
 use crate::inventory::{HostKeys, Machine, SshConfig};
@@ -6,9 +6,10 @@ use openssh::KnownHosts;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-/// A connection that is silent for so many seconds, three times, is dead.
+/// Seconds of silence after which ssh probes a connection; after three unanswered probes it is
+/// dead.
 const ALIVE: u32 = 5;
-/// What ssh does by itself that is not wanted here.
+/// Defaults of ssh that do not suit here.
 const OURS: [&str; 5] = [
     "ClearAllForwardings=yes",
     "ForwardAgent=no",
@@ -16,24 +17,24 @@ const OURS: [&str; 5] = [
     "RemoteCommand=none",
     "LogLevel=ERROR",
 ];
-/// So many seconds a connection is kept that nobody uses. One that is held open by a program there
-/// is used. It is what is left of a process that was killed.
+/// Seconds after which an unused connection is closed; one with a running remote program is used.
+/// It is for connections of a killed process.
 const IDLE: usize = 10;
 
 /// A machine that ssh reaches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What errors call it.
+    /// Its name in errors.
     pub name: String,
     /// Name or address.
     pub address: String,
     /// User, port, keys, options.
     pub ssh: SshConfig,
-    /// How long it may take to accept a connection; to let us in, it has as long again.
+    /// Time-out of connecting; the login has as much again.
     pub connect: Duration,
-    /// How many seconds a connection is kept that nobody uses.
+    /// Seconds after which an unused connection is closed.
     pub idle: NonZeroUsize,
-    /// The user's and the system's own configurations count where nothing is said here.
+    /// Whether the user's and the system's ssh configuration applies where nothing is set here.
     pub reads_user_configuration: bool,
 }
 
@@ -51,8 +52,8 @@ impl From<&Machine> for Target {
 }
 
 impl Target {
-    /// ssh_config(5) of it. ssh takes the first value that it sees: the inventory's options come
-    /// before ours, ours before the user's own configuration.
+    /// Its ssh_config(5). ssh uses the first value of each option: those of the inventory come
+    /// before the defaults here, and these before the user's own configuration.
     pub(super) fn configuration(&self) -> String {
         let ssh = &self.ssh;
         let mut lines: Vec<String> = ssh.options.clone();
@@ -80,8 +81,8 @@ impl Target {
         text
     }
 
-    /// What becomes of a host key that is not known. openssh says it on ssh's command line, which
-    /// comes before any file: an option of the inventory is looked at here.
+    /// The policy for unknown host keys. openssh passes it on ssh's command line, which precedes
+    /// any file: so an option in the inventory is evaluated here.
     pub(super) fn host_keys(&self) -> KnownHosts {
         let mut options = self.ssh.options.iter().filter_map(|o| o.split_once('='));
         let said = options.find(|(key, _)| key.trim().eq_ignore_ascii_case("StrictHostKeyChecking"));

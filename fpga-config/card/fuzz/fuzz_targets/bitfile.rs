@@ -1,5 +1,5 @@
-//! Whatever bytes are a bitfile or not; what is one is written again as it was, up to the nine
-//! bytes that mean nothing.
+//! Any bytes are parsed as a bitfile or refused; a bitfile is written again unchanged, except for
+//! the nine bytes without meaning.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

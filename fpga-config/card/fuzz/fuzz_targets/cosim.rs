@@ -1,4 +1,5 @@
-//! Lines of either side are read or refused; what was read is written and read again as the same.
+//! Lines of either side are parsed or refused; a line that was parsed is written and parses to the
+//! same.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

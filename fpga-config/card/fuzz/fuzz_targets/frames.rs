@@ -1,5 +1,5 @@
-//! Whatever frames come, a card in memory takes them, with the faults of its bitfile and without;
-//! it sends none longer than came by more than a tag; and after a reset it is as new.
+//! A card in memory accepts any frames, with and without the faults of its bitfile; no frame that
+//! it sends is longer than a received one plus a tag; and a reset restores its initial state.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,7 +10,7 @@ use tandem_fpga_config::profile::{Profile, builtin};
 use tandem_fpga_config::registers::Registers;
 use tandem_model::Time;
 
-/// With faults; a row's action as register words; frames that come in together, by queue.
+/// Whether the card has faults; a row's action as register words; bursts of frames, by queue.
 type Input = (bool, [u32; 10], Vec<Vec<(u8, Vec<u8>)>>);
 
 static PROFILE: LazyLock<Profile> = LazyLock::new(|| builtin::named("openflow-switch").expect("built in"));

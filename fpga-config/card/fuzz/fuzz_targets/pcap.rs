@@ -1,6 +1,6 @@
-//! Whatever bytes are a file of frames or not; what is read is written and read again as it was,
-//! and its frames, as far as they fit, are the same after a way through the words of the card's
-//! memory.
+//! Any bytes are parsed as a file of frames or refused; frames are written and read again
+//! unchanged, and those that fit the card's memory are unchanged after encoding and decoding its
+//! words.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

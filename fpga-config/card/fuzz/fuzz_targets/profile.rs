@@ -1,4 +1,4 @@
-//! Whatever text is a profile or not; one that is right has each address once.
+//! Any text is parsed as a profile or refused; a valid one has each address once.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! `flows`: what is in the card's tables.
+//! `flows`: shows the contents of the card's tables.
 
 use super::args::Cli;
 use super::{Opened, print_json};
@@ -74,7 +74,7 @@ fn read(opened: &mut Opened) -> anyhow::Result<Tables> {
     let mut empty_rows = 0;
     for row in 0..map.rows {
         let found = Row::read(&map, row.into(), card)?;
-        // After a reset a row wants an all-zero key, which no packet has.
+        // After a reset a row matches an all-zero key, which no packet has.
         if found.is_deleted() || found.pattern == Row::after_reset().pattern {
             empty_rows += 1;
             continue;

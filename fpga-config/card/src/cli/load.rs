@@ -21,7 +21,7 @@ pub(crate) fn load(cli: &Cli, file: &Path) -> anyhow::Result<()> {
     let bitfile = Bitfile::parse(&bytes).with_context(|| format!("{}", file.display()))?;
     let profile = loaded(cli)?;
     let wanted = given(cli)?.and_then(|p| p.directory);
-    // Before the card is opened: what is wrong with the file alone.
+    // Faults of the file alone are reported before the card is opened.
     if let Some(fpga) = &profile.board.user_fpga {
         bitfile.for_user(fpga).with_context(|| format!("{}", file.display()))?;
     }
@@ -35,7 +35,7 @@ pub(crate) fn load(cli: &Cli, file: &Path) -> anyhow::Result<()> {
     }
     let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    // On standard error, and only where that is a terminal.
+    // The bar goes to standard error, and only to a terminal.
     let bar = ProgressBar::new(u64::try_from(bitfile.data.len())?).with_style(style);
     let outcome = program(&mut *card, &profile.board, &bitfile, wanted.as_deref(), &mut |done| {
         bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));

@@ -1,4 +1,4 @@
-//! The verbs.
+//! Executes the commands.
 
 pub(crate) mod args;
 mod flows;
@@ -19,7 +19,7 @@ use tandem_fpga_card::memory_card::MemoryCard;
 use tandem_fpga_config::codec::{PortMap, Transport, listing};
 use tandem_fpga_config::profile::{FlowMap, Profile, builtin, probe};
 
-/// Carries out a verb.
+/// Executes a command.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::List => inspect::list(cli)?,
@@ -94,14 +94,14 @@ fn text(file: &std::path::Path) -> anyhow::Result<String> {
     text.with_context(|| format!("reading {}", file.display()))
 }
 
-/// On Ctrl-C or SIGTERM the socket goes too.
+/// Removes the socket on Ctrl-C or SIGTERM.
 fn remove_when_stopped(socket: &std::path::Path) -> anyhow::Result<()> {
     use nix::sys::signal::{SigSet, Signal};
     let mut stop = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         stop.add(signal);
     }
-    // Before any other thread is there: all inherit it, and only this one takes the signal.
+    // Before other threads start, which inherit the mask: only this one takes the signal.
     stop.thread_block()?;
     let socket = socket.to_owned();
     std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
@@ -112,12 +112,12 @@ fn remove_when_stopped(socket: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The profile that was given, or the OpenFlow switch as it was shipped.
+/// The profile of the command line, or that of the OpenFlow switch.
 fn loaded(cli: &Cli) -> anyhow::Result<Profile> {
     Ok(given(cli)?.map_or_else(|| builtin::named("openflow-switch"), Ok)?)
 }
 
-/// The profile that was given: by name, or by path.
+/// The profile of the command line: by name, or by path.
 fn given(cli: &Cli) -> anyhow::Result<Option<Profile>> {
     let Some(name) = &cli.profile else {
         return Ok(None);
@@ -129,7 +129,7 @@ fn given(cli: &Cli) -> anyhow::Result<Option<Profile>> {
     Ok(Some(Profile::parse(name, &text)?))
 }
 
-/// A card with its profile, and the right to write to it.
+/// A card with its profile, and the lock for writing to it.
 struct Opened {
     card: Box<dyn Card + Send>,
     profile: Profile,
@@ -137,12 +137,12 @@ struct Opened {
 }
 
 impl Opened {
-    /// For reading: nothing is written but, if nobody else has the card, for probing.
+    /// Opens it for reading: writes only to probe, if no other process has the card.
     fn to_read(cli: &Cli) -> anyhow::Result<Opened> {
         Opened::new(cli, false)
     }
 
-    /// For writing: nobody else may have the card.
+    /// Opens it for writing: no other process may have the card.
     fn to_write(cli: &Cli) -> anyhow::Result<Opened> {
         Opened::new(cli, true)
     }
@@ -165,7 +165,7 @@ impl Opened {
             Some(profile) => profile,
             None => probed(&mut *card)?,
         };
-        // A reader keeps no writer out once it knows the map.
+        // A reader releases the lock once it knows the profile.
         let lock = lock.filter(|_| writing);
         Ok(Opened { card, profile, lock })
     }
@@ -181,7 +181,7 @@ fn flow_map(profile: &Profile) -> anyhow::Result<FlowMap> {
     })
 }
 
-/// The one profile that a card answers to.
+/// The only profile that fits a card.
 fn probed(card: &mut dyn Card) -> anyhow::Result<Profile> {
     let mut all = builtin::all()?;
     let found = probe::probe(card, &all)?;
@@ -203,7 +203,7 @@ fn probed(card: &mut dyn Card) -> anyhow::Result<Profile> {
     }
 }
 
-/// The first profile whose directory the card names: what can be known without writing.
+/// The first profile whose directory the card names: determined without writing.
 fn by_name(card: &mut dyn Card) -> anyhow::Result<Profile> {
     let id = tandem_fpga_config::device_id::DeviceId::read(card)?;
     let named = |p: &Profile| id.as_ref().zip(p.directory.as_ref()).is_some_and(|(id, d)| id.directory == *d);
@@ -220,7 +220,7 @@ fn print_json<T: Serialize>(value: &T) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// True when whoever read our output has gone, as in `| head`.
+/// Whether the reader of this program's output has gone, as in `| head`.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

@@ -22,7 +22,7 @@ fn number(text: &str) -> Option<u32> {
     }
 }
 
-/// The address that a name or a number means.
+/// The address of a register's name or number.
 fn address(profile: &Profile, text: &str) -> anyhow::Result<u32> {
     if let Some(address) = number(text) {
         check(Access::Read(address))?;
@@ -46,7 +46,7 @@ pub(crate) fn reg(cli: &Cli, reg: &Reg) -> anyhow::Result<()> {
         Reg::Read { register } | Reg::Write { register, .. } | Reg::Watch { register, .. } => register,
         Reg::Apply { file } => return apply(cli, file),
     };
-    // An address needs no profile, so that a card can be looked into whatever is loaded.
+    // An address needs no profile, so that a card can be read whatever bitfile is loaded.
     let raw = number(register).is_some() && cli.profile.is_none();
     let (mut card, profile, _lock) = if raw {
         let profile = super::loaded(cli)?;
@@ -132,7 +132,7 @@ pub(crate) fn reg(cli: &Cli, reg: &Reg) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Carries out the writes of a file, all of which are read before the first is done.
+/// Executes the writes in a file, after all of them were parsed.
 fn apply(cli: &Cli, file: &Path) -> anyhow::Result<()> {
     let text = super::text(file)?;
     let mut writes = Vec::new();
@@ -161,7 +161,7 @@ fn apply(cli: &Cli, file: &Path) -> anyhow::Result<()> {
 }
 
 pub(crate) fn counters(cli: &Cli, part: &str, watch: bool, all: bool, clearing: bool) -> anyhow::Result<()> {
-    // What clears is read by one alone.
+    // Counters that reading clears have only one reader.
     let mut opened = if clearing { Opened::to_write(cli)? } else { Opened::to_read(cli)? };
     let whole = Sweep::with_clearing(&opened.profile, part);
     let mut left_out = if clearing { 0 } else { whole.clearing() };

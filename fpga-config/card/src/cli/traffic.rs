@@ -20,13 +20,14 @@ use tandem_fpga_config::generator::{Options, Plan, capture};
 use tandem_fpga_config::profile::{Generator, Profile};
 use tandem_model::BitRate;
 
-/// Between two questions for captured frames.
+/// Interval of the requests for captured frames.
 const ASK: Duration = Duration::from_millis(20);
 
-/// How often it is asked for what came before: where frames keep coming there is no end of them.
+/// The most requests for frames that came before the capture: if frames keep coming, there is no
+/// end.
 const OLD: usize = 64;
 
-/// How long a lock that another program has for a moment is waited for.
+/// How long to wait for a lock that another program holds for a moment.
 const LOCK: Duration = Duration::from_secs(10);
 
 fn generator(profile: &Profile) -> anyhow::Result<&Generator> {
@@ -42,7 +43,7 @@ fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signals.add(signal);
     }
-    // Before any other thread is there: all inherit it, and only this one takes the signals.
+    // Before other threads start, which inherit the mask: only this one takes the signals.
     signals.thread_block()?;
     let stopped = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stopped);
@@ -79,13 +80,13 @@ pub(crate) fn replay(cli: &Cli, ask: &Replay) -> anyhow::Result<()> {
     let words = u64::try_from(plan.words().len())?;
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg} {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar());
-    // On standard error, and only where that is a terminal.
+    // The bar goes to standard error, and only to a terminal.
     let bar = ProgressBar::new(words).with_style(style).with_message("words");
     replay::begin(card, generator, limiter, (ask.port, &plan), &mut |written| {
         bar.set_position(u64::try_from(written).unwrap_or(u64::MAX));
         !stopped.load(Ordering::SeqCst)
     })?;
-    // Other ports may be used while this one sends.
+    // Other ports may be used during the replay.
     opened.lock = None;
     bar.set_message("frames");
     let status = replay::wait(card, &plan, &|| stopped.load(Ordering::SeqCst), &mut |status| {
@@ -94,7 +95,7 @@ pub(crate) fn replay(cli: &Cli, ask: &Replay) -> anyhow::Result<()> {
     });
     bar.finish_and_clear();
     opened.lock = lock(cli)?;
-    // Also when the card could not be asked for a moment.
+    // Stopped also after the card did not answer for a moment.
     replay::stop(card, generator, limiter, ask.port)?;
     let status = status?;
     let (port, frames, padded) = (ask.port, plan.frames(), plan.padded());
@@ -121,7 +122,7 @@ pub(crate) fn replay(cli: &Cli, ask: &Replay) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The card's lock, also where another program has it for a moment.
+/// Takes the card's lock; waits while another program holds it for a moment.
 fn lock(cli: &Cli) -> anyhow::Result<Option<tandem_fpga_card::lock::Lock>> {
     let began = Instant::now();
     loop {
@@ -132,11 +133,11 @@ fn lock(cli: &Cli) -> anyhow::Result<Option<tandem_fpga_card::lock::Lock>> {
     }
 }
 
-/// Where captured frames come from.
+/// The source of captured frames.
 enum Source {
-    /// The card answers with them: of this queue.
+    /// Replies of the card, from this queue.
     Card(u8),
-    /// Its driver hands them out.
+    /// An interface of its driver.
     Interface(Listener),
 }
 
@@ -159,7 +160,7 @@ impl Source {
         }
     }
 
-    /// What came since it was asked last.
+    /// Frames that came since the last call.
     fn frames(&mut self, card: &mut dyn Card) -> anyhow::Result<Vec<Vec<u8>>> {
         match self {
             Source::Card(queue) => {
@@ -178,11 +179,11 @@ pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
     let profile = opened.profile.clone();
     let generator = generator(&profile)?;
     generator.port(ask.port)?;
-    // The file first: when it cannot be made, the card is not touched.
+    // The file comes first: if it cannot be created, the card is not accessed.
     let file = File::create(&ask.out).with_context(|| format!("writing {}", ask.out.display()))?;
     let mut writer = Writer::new(BufWriter::new(file))?;
     let card = &mut *opened.card;
-    // What came before is none of this capture's.
+    // Frames from before do not belong to this capture.
     for _ in 0..OLD {
         if source.frames(card)?.is_empty() {
             break;
@@ -198,7 +199,7 @@ pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
     let enough = |written: u64| ask.count.is_some_and(|count| written >= count);
     while !enough(written) {
         let over = stopped.load(Ordering::SeqCst) || ask.seconds.is_some_and(|s| began.elapsed() >= s);
-        // One question more, so that what came until the end is there.
+        // One more request for the frames up to the end.
         let frames = source.frames(card)?;
         let none = frames.is_empty();
         for frame in frames {

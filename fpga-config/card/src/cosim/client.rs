@@ -1,4 +1,4 @@
-//! The side that reads and writes registers.
+//! The client, which reads and writes registers.
 
 use super::LINE;
 use super::protocol::{Answer, Request};
@@ -11,8 +11,8 @@ use std::time::Duration;
 use tandem_fpga_config::model::Sent;
 use tandem_fpga_config::registers::{Access, AccessError, Registers, check};
 
-/// A card behind a socket. After a time-out or a broken line it is of no more use: an answer that
-/// comes late would be taken for the next one's.
+/// A card behind a socket. After a time-out or a broken line it cannot be used any more: a late
+/// reply would be taken as that of the next request.
 #[derive(Debug)]
 pub struct CosimCard {
     stream: BufReader<UnixStream>,
@@ -22,10 +22,9 @@ pub struct CosimCard {
 }
 
 impl CosimCard {
-    /// Connects. Every answer must come within `within`.
+    /// Connects. Every reply has to come within `within`.
     ///
-    /// # Errors
-    /// When nobody listens there.
+    /// When no process listens there.
     pub fn connect(socket: &Path, within: Duration) -> io::Result<CosimCard> {
         let stream = UnixStream::connect(socket)?;
         stream.set_read_timeout(Some(within))?;
@@ -107,19 +106,19 @@ impl Registers for CosimCard {
 /// The shortest Ethernet frame, without FCS (IEEE 802.3 clause 4.2.3.3).
 const SHORTEST: usize = 60;
 
-/// A frame as it is on a wire: an interface of Linux may hand out shorter ones, and a simulated
-/// parser stops at a frame that ends before its fields.
+/// A frame as on the wire: a Linux interface may deliver shorter ones, and a simulated parser stops
+/// at a frame that ends before its fields.
 fn padded(frame: &[u8]) -> Vec<u8> {
     let mut frame = frame.to_vec();
     frame.resize(frame.len().max(SHORTEST), 0);
     frame
 }
 
-/// The most frames that one frame may become: a copy per queue, and what was held.
+/// The most frames that a frame may lead to: a copy per queue, and those that were held.
 const FRAMES: usize = 1 << 16;
 
 impl CosimCard {
-    /// What left the card, up to `ok`.
+    /// The frames that left the card, up to `ok`.
     fn sent(&mut self, access: Access) -> Result<Vec<Sent>, InjectError> {
         let mut sent = Vec::new();
         while sent.len() < FRAMES {

@@ -1,5 +1,5 @@
 //! Co-simulation: a Unix stream socket with a line per access, so that a Verilog simulation can
-//! stand in for a card.
+//! replace a card.
 //!
 //! The client writes a line, the peer answers it before the next. Numbers are hexadecimal, without
 //! `0x`; lines end with `\n`.
@@ -13,9 +13,9 @@
 //! | `g`: all of those frames go in, each as close behind the last as the card takes them | `p QUEUE HEX` for each frame that left, then `ok` |
 //! | any of them, when it cannot be done | `! why` |
 //!
-//! A peer that has no packets answers `p` with `!`; one that knows no bursts answers `q` so. At
-//! most [`BURST`] frames wait for a `g`. A peer may run as slowly as it likes as long as it answers
-//! within the client's time-out.
+//! A peer without packets answers `p` with `!`; one without bursts answers `q` so. At most
+//! [`BURST`] frames wait for a `g`. A peer may be slow as long as it answers within the client's
+//! time-out.
 
 mod client;
 pub mod protocol;
@@ -24,8 +24,8 @@ mod server;
 pub use client::CosimCard;
 pub use server::{CLIENTS, Server};
 
-/// The most frames that go in at once.
+/// The most frames of a burst.
 pub const BURST: usize = 64;
 
-/// The longest line: a frame of 9 KB and what is around it.
+/// The longest line: a frame of 9 KB with its command.
 pub const LINE: usize = 32 << 10;

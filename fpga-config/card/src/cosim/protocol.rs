@@ -1,4 +1,4 @@
-//! The lines of the protocol, read and written. Nothing in here does I/O; everything is fuzzed.
+//! Parses and writes the lines of the protocol, without I/O. A fuzz target covers all of it.
 
 use std::fmt;
 
@@ -30,13 +30,13 @@ pub enum Answer {
     Refused(String),
 }
 
-/// A line that is none of the protocol.
+/// A line that is not part of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{line}\" is no line of the protocol: {wanted}")]
 pub struct ProtocolError {
     /// The line's beginning.
     pub line: String,
-    /// What it should be.
+    /// What was expected.
     pub wanted: &'static str,
 }
 
@@ -66,10 +66,9 @@ pub fn bytes(hex: &str) -> Option<Vec<u8>> {
 }
 
 impl Request {
-    /// Reads a line, without its end.
+    /// Parses a line, without its end.
     ///
-    /// # Errors
-    /// When it is none.
+    /// When it is malformed.
     pub fn parse(line: &str) -> Result<Request, ProtocolError> {
         let words: Vec<&str> = line.split_ascii_whitespace().take(4).collect();
         match *words {
@@ -89,10 +88,9 @@ impl Request {
 }
 
 impl Answer {
-    /// Reads a line, without its end.
+    /// Parses a line, without its end.
     ///
-    /// # Errors
-    /// When it is none.
+    /// When it is malformed.
     pub fn parse(line: &str) -> Result<Answer, ProtocolError> {
         if let Some(why) = line.strip_prefix('!') {
             return Ok(Answer::Refused(why.trim().to_owned()));

@@ -1,5 +1,5 @@
-//! The side that has the card. Several clients may be connected, one thread each; their accesses
-//! are carried out one at a time.
+//! The server, which has the card. Several clients may be connected, one thread each; their
+//! accesses are executed one at a time.
 
 use super::protocol::{Answer, Request};
 use super::{BURST, LINE};
@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tandem_fpga_config::model::Sent;
 
-/// How many clients are served at once; one more is told so and closed.
+/// The most clients at a time; further ones are refused with a message.
 pub const CLIENTS: usize = 16;
 
-/// A socket with a card behind it. It is gone with the value.
+/// A socket with a card behind it. Dropping it removes the socket.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -22,10 +22,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens at `path`. A socket that a killed server left behind is taken over.
+    /// Listens at `path`. Replaces the socket of a killed server.
     ///
-    /// # Errors
-    /// When it cannot, or another server listens there.
+    /// When that fails, or another server listens there.
     pub fn bind(path: &Path) -> io::Result<Server> {
         let listener = match UnixListener::bind(path) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
@@ -34,7 +33,7 @@ impl Server {
                         format!("{} already has a server; stop it, or take another path", path.display());
                     return Err(io::Error::new(e.kind(), why));
                 }
-                // Only a socket is ever removed.
+                // Nothing but a socket is ever removed.
                 use std::os::unix::fs::FileTypeExt;
                 if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
                     let why = format!("{} is there and is no socket", path.display());
@@ -48,10 +47,9 @@ impl Server {
         Ok(Server { listener, path: path.to_owned() })
     }
 
-    /// Serves until accepting fails.
+    /// Serves until accepting a connection fails.
     ///
-    /// # Errors
-    /// Why it failed.
+    /// With the reason.
     pub fn run<C: Card + Send + 'static>(&self, card: C) -> io::Result<()> {
         let card = Arc::new(Mutex::new(card));
         let clients = Arc::new(AtomicUsize::new(0));
@@ -68,7 +66,8 @@ impl Server {
             }
             let (card, clients) = (Arc::clone(&card), Arc::clone(&clients));
             std::thread::Builder::new().stack_size(256 << 10).spawn(move || {
-                // A client that goes, or says what is no line, only ends its own connection.
+                // A client that disconnects, or sends a malformed line, ends only its own
+                // connection.
                 let _ = serve(&stream, &card);
                 clients.fetch_sub(1, Ordering::SeqCst);
             })?;
@@ -112,21 +111,21 @@ fn serve<C: Card>(stream: &UnixStream, card: &Mutex<C>) -> io::Result<()> {
         for answer in answers {
             writeln!(out, "{answer}")?;
         }
-        // What the client sent in one go is answered in one go.
+        // The replies to requests that came together are sent together.
         if lines.buffer().is_empty() {
             out.flush()?;
         }
     }
 }
 
-/// Frames go into the card at once.
+/// Puts a burst of frames into the card.
 fn go<C: Card>(burst: &[(u8, Vec<u8>)], card: &Mutex<C>) -> Vec<Answer> {
     let mut card = card.lock().unwrap_or_else(PoisonError::into_inner);
     let frames: Vec<(u8, &[u8])> = burst.iter().map(|(queue, frame)| (*queue, &frame[..])).collect();
     left(card.burst(&frames))
 }
 
-/// What left the card, as lines.
+/// The frames that left the card, as lines.
 fn left(sent: Result<Vec<Sent>, InjectError>) -> Vec<Answer> {
     match sent {
         Ok(sent) => sent.into_iter().map(|(q, f)| Answer::Packet(q, f)).chain([Answer::Done]).collect(),
@@ -147,7 +146,7 @@ fn carry_out<C: Card>(request: &Request, card: &Mutex<C>) -> Vec<Answer> {
             Err(error) => refused(&error),
         },
         Request::Packet(queue, frame) => left(card.inject(*queue, frame)),
-        // These belong to their connection: see `serve`.
+        // These are handled with their connection: see `serve`.
         Request::Queue(..) | Request::Go => vec![Answer::Refused("not carried out alone".to_owned())],
     }
 }

@@ -1,4 +1,4 @@
-//! `tandem-fpga` in processes of its own: a modelled card that is served, and verbs that ask it.
+//! Runs `tandem-fpga` as processes: a served model, and commands that access it.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ pub(crate) fn error(arguments: &[&str]) -> String {
     String::from_utf8(output.stderr).expect("text")
 }
 
-/// A `tandem-fpga model`, stopped with the value.
+/// A `tandem-fpga model`; dropping it stops the process.
 pub(crate) struct Served {
     child: Child,
     pub(crate) socket: PathBuf,

@@ -92,6 +92,13 @@ pub(super) fn converse<W: LabBackend>(orders: &Arc<Orders<W>>, stream: UnixStrea
                     Err(error) => LabResponse::Error { why: format!("{error:#}") },
                 }
             }
+            Ok(LabRequest::Find { node }) => {
+                // A node of the site first, then a VM by its number, then one by its name.
+                let find = |node: String| world.answer(&LabRequest::Find { node });
+                let named = || orders.kept.named(&node).map(|vm| find(format!("vm{vm}")));
+                let found = find(node.clone()).or_else(|error| named().unwrap_or(Err(error)));
+                found.unwrap_or_else(|error| LabResponse::Error { why: format!("{error:#}") })
+            }
             Ok(ask) => {
                 world.answer(&ask).unwrap_or_else(|error| LabResponse::Error { why: format!("{error:#}") })
             }

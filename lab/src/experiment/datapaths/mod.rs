@@ -24,6 +24,7 @@ use crate::experiment::repeat;
 use crate::experiment::run_folder::{OutputOptions, RunFolder};
 use crate::temp_dir::{self, TempDir};
 use crate::world::emulated::datapath::{Choice, Datapaths};
+use crate::world::emulated::engine::EngineKind;
 use crate::world::packets::Emulated;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
@@ -51,7 +52,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1000)]
     pub pings: u32,
     /// Seconds of each measurement of loss.
-    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::positive)]
+    #[arg(long, default_value_t = 3.0, value_parser = crate::cli::numbers::seconds)]
     pub seconds: f64,
     /// How often 100 and more rules are installed, and fewer ten times as often; the median is
     /// taken.
@@ -154,7 +155,8 @@ fn shares(choice: Choice, name: &str, options: &Options) -> anyhow::Result<Optio
         "{name}: classes at a bottleneck of {LINK} Mbit/s (about {:.0} s)",
         options.class_seconds * 4.0 + 2.0
     );
-    let world = Emulated { protocols: vec!["OpenFlow13".into()], datapath: choice };
+    let world =
+        Emulated { protocols: vec!["OpenFlow13".into()], datapath: choice, engine: EngineKind::Native };
     let cell = qos::one_cell(&world, LINK, options.class_seconds)?;
     Ok(Some(cell.map(|cell| qos::error(&cell))))
 }

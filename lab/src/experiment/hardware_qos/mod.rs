@@ -52,7 +52,7 @@ pub struct Options {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub link: u32,
     /// Seconds of each of the three measurements.
-    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::positive)]
+    #[arg(long, default_value_t = 6.0, value_parser = crate::cli::numbers::seconds)]
     pub seconds: f64,
     /// Used by the experiment itself, when it is in its own namespaces already.
     #[arg(long, hide = true)]

@@ -156,8 +156,7 @@ impl Run {
         let mut sim = Simulation::new(site.clone(), Time::ZERO, None)?;
         sim.set_default_load(DefaultLoad { cpu: USUAL, ..DefaultLoad::default() });
         for n in 0..VMS {
-            let request =
-                VmRequest { resources: site.vm.default, class: None, timeout: None, name: None, image: None };
+            let request = VmRequest { resources: site.vm.default, ..VmRequest::default() };
             sim.ask(Time::ZERO + GAP * n, Request::RequestVm { request });
         }
         sim.run_until(Time::ZERO + GAP * VMS)?;

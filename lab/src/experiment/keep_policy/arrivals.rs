@@ -77,10 +77,8 @@ pub fn plan(options: &Options, warm_up: Duration) -> anyhow::Result<Vec<Arrival>
         let lives: f64 = lifetime.sample(random);
         VmRequest {
             resources: size(random),
-            class: None,
             timeout: Some(Duration::from_secs_f64(lives.clamp(1.0, 1e8)) + more),
-            name: None,
-            image: None,
+            ..VmRequest::default()
         }
     };
     let first = expected(options, 0.0).round().max(0.0) as u32;

@@ -119,7 +119,7 @@ impl Table {
         let mut table = Table { sim: Simulation::new(site.clone(), Time::ZERO, None)? };
         let resources = site.vm.default;
         for n in 0..6u32 {
-            let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
+            let request = VmRequest { resources, ..VmRequest::default() };
             let vm = match table.ask(Request::RequestVm { request })? {
                 Response::VmRunning { vm } => vm,
                 other => bail!("a VM did not start: {other:?}"),

@@ -34,8 +34,27 @@ pub struct Measured {
     pub(super) last: Option<Instant>,
     /// When the flow was ended.
     pub(super) ended: Option<Instant>,
-    /// Why the sender could not go on.
+    /// Why an end could not go on, or what it has to say of what it does.
     pub failed: Option<String>,
+    /// When packets left that carry an identification, by it; empty where there are none.
+    left_at: Vec<u64>,
+    /// The delay is not by [`super::clock`]: a tool of others has measured it by the wall clocks of
+    /// both ends.
+    pub(super) own_clock: bool,
+}
+
+/// What a tool of others has measured since it was asked last.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Session {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    pub(super) bytes: u64,
+    pub(super) reordered: u64,
+    /// Seconds, on average.
+    pub(super) delay: f64,
+    pub(super) jitter: f64,
+    /// How long it was.
+    pub(super) seconds: f64,
 }
 
 impl Measured {
@@ -52,12 +71,81 @@ impl Measured {
         self.count(bytes);
     }
 
+    /// Adds what a tool of others has measured at the receiver, up to now.
+    pub(super) fn add(&mut self, session: &Session) {
+        self.sent += session.sent;
+        self.received += session.received;
+        self.bytes += session.bytes;
+        self.reordered += session.reordered;
+        self.delay_sum += session.delay * session.received as f64;
+        self.jitter = session.jitter;
+        let now = Instant::now();
+        let began = now.checked_sub(std::time::Duration::from_secs_f64(session.seconds.clamp(0.0, 1e6)));
+        self.first.get_or_insert(began.unwrap_or(now));
+        self.last = Some(now);
+    }
+
+    /// Notes when a packet left that carries an identification instead of its time.
+    pub(super) fn depart(&mut self, identification: u16, now: u64) {
+        if self.left_at.is_empty() {
+            self.left_at = vec![0; usize::from(u16::MAX) + 1];
+        }
+        self.left_at[usize::from(identification)] = now;
+    }
+
+    /// Takes such a packet in. Where the sender is on another machine, nothing is known of its
+    /// delay.
+    pub(super) fn arrive(&mut self, number: u64, identification: u16, now: u64, bytes: u64) {
+        match self.left_at.get(usize::from(identification)).filter(|at| **at > 0) {
+            Some(at) => {
+                let transit = now.wrapping_sub(*at).cast_signed() as f64 / 1e9;
+                self.take(number, transit, bytes);
+            }
+            None => {
+                self.received += 1;
+                self.reordered += u64::from(number < self.highest);
+                self.highest = self.highest.max(number);
+                self.count(bytes);
+            }
+        }
+    }
+
+    /// Takes a packet in that has neither number nor time.
+    pub(super) fn arrive_unnumbered(&mut self, bytes: u64) {
+        self.received += 1;
+        self.count(bytes);
+    }
+
+    /// Takes note that a flow of several at once was complete `took` seconds after its start.
+    pub(super) fn complete(&mut self, took: f64) {
+        self.received += 1;
+        self.delay_sum += took;
+        self.last = Some(Instant::now());
+    }
+
     /// Counts bytes of payload that have arrived.
     pub fn count(&mut self, bytes: u64) {
         self.bytes += bytes;
         let at = Instant::now();
         self.first.get_or_insert(at);
         self.last = Some(at);
+    }
+}
+
+impl Session {
+    /// What has come since `before`, which is the beginning of the same session.
+    pub(super) fn since(&self, before: &Session) -> Session {
+        let received = self.received.saturating_sub(before.received);
+        let sum = |s: &Session| s.delay * s.received as f64;
+        Session {
+            sent: self.sent.saturating_sub(before.sent),
+            received,
+            bytes: self.bytes.saturating_sub(before.bytes),
+            reordered: self.reordered.saturating_sub(before.reordered),
+            delay: (sum(self) - sum(before)) / received.max(1) as f64,
+            jitter: self.jitter,
+            seconds: self.seconds - before.seconds,
+        }
     }
 }
 

@@ -1,29 +1,45 @@
-//! Native traffic: flows at a rate, from a socket in one namespace to a socket in another, measured
-//! where they arrive.
+//! Generated traffic: flows at a rate, from one namespace to another, measured where they arrive.
 //!
 //! What a flow consists of is a traffic tool's business ([`TrafficGenerator`], a file each). Where
 //! both ends are on one machine, they have one clock; where only one end of a flow is on this
 //! machine, the other end's figures are merged by whoever knows both, and the delay is corrected by
 //! the difference of the clocks.
 
+mod ditg;
+mod external;
+mod flow_sizes;
+mod iperf3;
 mod measured;
+mod on_off;
+mod options;
+pub mod pcap;
+mod poisson;
+mod schedule;
+mod spec;
 mod tcp;
+mod tcpreplay;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 pub use measured::{ENDED, Ended, Measured, Shared};
+pub use options::OptionFault;
+pub use spec::FlowSpec;
 
 use crate::control::messages::FlowReport;
 use crate::node::vm_relocation::Gate;
 use anyhow::Context;
 use measured::with;
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tandem_linux::netns::NetNs;
-use tandem_model::TrafficTool;
+use tandem_model::site::Site;
+use tandem_model::{ToolOptions, TrafficTool};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// First port of generated traffic; a flow's is this plus its id, wrapping.
@@ -32,15 +48,62 @@ const PORTS: u16 = 20_000;
 const ETHERNET: u64 = 14;
 
 /// Every traffic tool of this lab.
-const GENERATORS: &[&dyn TrafficGenerator] = &[&udp::Udp, &tcp::Tcp];
+const GENERATORS: &[&dyn TrafficGenerator] = &[
+    &udp::Udp,
+    &tcp::Tcp,
+    &poisson::Poisson,
+    &on_off::OnOff,
+    &flow_sizes::WEB_SEARCH,
+    &flow_sizes::WEB_SEARCH_HPCC,
+    &flow_sizes::DATA_MINING,
+    &flow_sizes::KEY_VALUE,
+    &flow_sizes::HADOOP,
+    &flow_sizes::STORAGE,
+    &flow_sizes::FILE,
+    &pcap::Pcap,
+    &tcpreplay::TcpReplay,
+    &iperf3::Iperf3,
+    &ditg::POISSON,
+    &ditg::VOIP,
+    &ditg::TELNET,
+    &ditg::DNS,
+    &ditg::CSA,
+    &ditg::QUAKE3,
+];
+
+/// What a tool of others is asked to finish in; then it is killed.
+const FINISH: Duration = Duration::from_secs(3);
 
 /// A traffic tool: how one end of a flow sends, and how the other receives and measures.
 pub trait TrafficGenerator: Sync {
     /// What flows name it by, also in site files: lower-case letters, digits and '-'.
     fn name(&self) -> &'static str;
 
+    /// What it does and which options it has, in one line for people.
+    fn about(&self) -> &'static str {
+        ""
+    }
+
     /// True when what is sent arrives in the end, so that a loss cannot be counted.
     fn is_reliable(&self) -> bool;
+
+    /// False when it cannot say how long packets took.
+    fn says_delay(&self) -> bool {
+        true
+    }
+
+    /// The program that it runs and Debian's package of it, where it is not ours.
+    fn program(&self) -> Option<external::Program> {
+        None
+    }
+
+    /// Checks what a site file tells it.
+    ///
+    /// # Errors
+    /// With the first option that cannot be.
+    fn check(&self, options: &ToolOptions) -> Result<(), OptionFault> {
+        options::Reader::new(options).finish(())
+    }
 
     /// Starts the receiving end; its socket is bound when this returns. The task adds what arrives
     /// to the flow's figures and ends when it is aborted. Called within the runtime that carries
@@ -67,7 +130,16 @@ pub struct Receiver<'a> {
     pub address: SocketAddr,
     /// The flow's figures.
     pub measured: Shared,
+    /// When it is to end: for tools that have something to finish first. A task that keeps none is
+    /// aborted at once.
+    pub stop: Stop,
+    /// For files, of which none is left when the flow has ended. A flow's sender and receiver have
+    /// folders of the same path, also on different machines.
+    pub folder: &'a Path,
 }
+
+/// Turns true, or is closed, when a flow ends.
+pub type Stop = watch::Receiver<bool>;
 
 /// Where a flow is sent from.
 pub struct Sender<'a> {
@@ -79,6 +151,10 @@ pub struct Sender<'a> {
     pub there: SocketAddr,
     /// The flow's figures.
     pub measured: Shared,
+    /// As a [`Receiver`]'s.
+    pub stop: Stop,
+    /// As a [`Receiver`]'s.
+    pub folder: &'a Path,
 }
 
 /// The tool of that name, if this lab has it.
@@ -86,9 +162,60 @@ pub fn generator(tool: TrafficTool) -> Option<&'static dyn TrafficGenerator> {
     GENERATORS.iter().copied().find(|g| g.name() == tool.as_str())
 }
 
-/// Every tool that this lab has.
+/// All tools of this lab.
 pub fn generators() -> &'static [&'static dyn TrafficGenerator] {
     GENERATORS
+}
+
+fn generator_or_names(tool: TrafficTool) -> anyhow::Result<&'static dyn TrafficGenerator> {
+    generator(tool).with_context(|| {
+        let names: Vec<&str> = GENERATORS.iter().map(|g| g.name()).collect();
+        format!("this lab has no traffic tool {tool}; it has {}", names.join(", "))
+    })
+}
+
+/// Checks that this lab has the tools that a site names, and that each knows what it is told. A
+/// program that is missing is found when a flow of it starts: it may be needed elsewhere only.
+///
+/// # Errors
+/// With the section and key.
+pub fn check(site: &Site) -> anyhow::Result<()> {
+    let traffic = &site.traffic;
+    for (name, options) in &traffic.tools {
+        let section = format!("[traffic.{name}]");
+        let tool = spec::generator_of(*name, options);
+        let tool = generator_or_names(tool).with_context(|| section.clone())?;
+        tool.check(options).with_context(|| section)?;
+    }
+    let named = |tool: TrafficTool| traffic.tools.contains_key(&tool);
+    for (place, tool) in std::iter::once(("[traffic] transport".to_owned(), traffic.transport)).chain(
+        site.classes.iter().filter_map(|c| Some((format!("traffic of [[class]] {}", c.name), c.traffic?))),
+    ) {
+        if !named(tool) {
+            generator_or_names(tool)
+                .and_then(|g| Ok(g.check(&ToolOptions::new())?))
+                .with_context(|| place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a file that a site file names, on the machine that needs it.
+///
+/// # Errors
+/// When it cannot be read, or has more than `longest` bytes.
+fn read_file(path: &str, longest: u64) -> std::io::Result<Vec<u8>> {
+    use std::io::Read;
+    let file = std::fs::File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(longest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > longest {
+        return Err(std::io::Error::other(format!("it has more than {} MiB", longest >> 20)));
+    }
+    Ok(bytes)
 }
 
 /// The tool that a message means: messages of before said TCP or UDP by a flag.
@@ -100,84 +227,22 @@ fn any(port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port))
 }
 
-/// A flow to be generated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "FlowSpecMessage", into = "FlowSpecMessage")]
-pub struct FlowSpec {
-    /// Its id.
-    pub id: u64,
-    /// Sender's and receiver's addresses.
-    pub addresses: (Ipv4Addr, Ipv4Addr),
-    /// Sender's and receiver's names, for reports.
-    pub ends: String,
-    /// Bits a second, layer 2.
-    pub rate: u64,
-    /// What generates it.
-    pub tool: TrafficTool,
-    /// Bytes of an IP packet.
-    pub packet: u16,
-}
-
-impl FlowSpec {
-    /// A flow that a person or an experiment asks for: from and to as names and addresses.
-    pub fn of(
-        id: u64,
-        from: &(String, Ipv4Addr),
-        to: &(String, Ipv4Addr),
-        rate: u64,
-        tool: TrafficTool,
-    ) -> FlowSpec {
-        let ends = format!("{} -> {}", from.0, to.0);
-        FlowSpec { id, addresses: (from.1, to.1), ends, rate, tool, packet: 1400 }
-    }
-}
-
-/// A [`FlowSpec`] as a testbed's coordinator and its nodes say it, also those of before, which know
-/// the flag only.
-#[derive(Serialize, Deserialize)]
-struct FlowSpecMessage {
-    id: u64,
-    addresses: (Ipv4Addr, Ipv4Addr),
-    ends: String,
-    rate: u64,
-    tcp: bool,
-    packet: u16,
-    #[serde(default)]
-    tool: Option<TrafficTool>,
-}
-
-impl From<FlowSpecMessage> for FlowSpec {
-    fn from(m: FlowSpecMessage) -> FlowSpec {
-        let tool = tool_of(m.tool, m.tcp);
-        FlowSpec { id: m.id, addresses: m.addresses, ends: m.ends, rate: m.rate, tool, packet: m.packet }
-    }
-}
-
-impl From<FlowSpec> for FlowSpecMessage {
-    fn from(flow: FlowSpec) -> FlowSpecMessage {
-        FlowSpecMessage {
-            id: flow.id,
-            addresses: flow.addresses,
-            ends: flow.ends,
-            rate: flow.rate,
-            tcp: flow.tool == TrafficTool::TCP,
-            packet: flow.packet,
-            tool: Some(flow.tool),
-        }
-    }
-}
-
 struct Flow {
     spec: FlowSpec,
     started: Instant,
     measured: Shared,
     tasks: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
 }
 
 impl Flow {
     /// Ends its tasks and waits until they have let go of their sockets: the port may be wanted
     /// again at once. Must be called within a runtime, on a thread that is not the runtime's.
     fn end(&mut self) {
+        let _ = self.stop.send(true);
+        // Those that have something to finish hold on to it until they have.
+        let finished = tokio::time::timeout(FINISH, self.stop.closed());
+        let _ = Handle::current().block_on(finished);
         for task in self.tasks.drain(..) {
             task.abort();
             let _ = Handle::current().block_on(task);
@@ -187,13 +252,18 @@ impl Flow {
 }
 
 /// All flows of a lab: those that run, and what is left of the last [`ENDED`] that did.
-#[derive(Default)]
 pub struct Traffic {
     flows: BTreeMap<u64, Flow>,
     ended: Ended,
+    folder: PathBuf,
 }
 
 impl Traffic {
+    /// None yet; tools that need files put them into `folder`.
+    pub fn new(folder: &Path) -> Traffic {
+        Traffic { flows: BTreeMap::new(), ended: Ended::default(), folder: folder.to_owned() }
+    }
+
     /// Starts a flow between two namespaces, or the one end of it that is on this machine; one that
     /// runs already with the same figures is left as it is. Must be called within the runtime that
     /// is to carry it, on a thread that is not the runtime's. While the sender's gate is closed,
@@ -218,23 +288,33 @@ impl Traffic {
             before.end();
         }
         self.ended.take(spec.id);
-        let generator = generator(spec.tool).with_context(|| {
-            let names: Vec<&str> = GENERATORS.iter().map(|g| g.name()).collect();
-            format!("this lab has no traffic tool {}; it has {}", spec.tool, names.join(", "))
-        })?;
+        let generator = generator_or_names(spec.generator())?;
+        generator.check(&spec.options).with_context(|| format!("[traffic.{}]", spec.tool))?;
+        if let Some(program) = generator.program() {
+            program.find()?;
+        }
         let port = PORTS + (spec.id % 40_000) as u16;
         let measured: Shared = Arc::default();
         let mut tasks = Vec::new();
+        let (stop, stopped) = watch::channel(false);
         if let Some(place) = to {
-            let end = Receiver { place, address: any(port), measured: measured.clone() };
+            let (measured, stop) = (measured.clone(), stopped.clone());
+            let end = Receiver { place, address: any(port), measured, stop, folder: &self.folder };
             tasks.push(generator.receive(&spec, end)?);
         }
         if let Some((place, gate)) = from {
             let there = SocketAddr::V4(SocketAddrV4::new(spec.addresses.1, port));
-            let end = Sender { place, gate, there, measured: measured.clone() };
-            tasks.push(generator.send(&spec, end)?);
+            let measured = measured.clone();
+            let end = Sender { place, gate, there, measured, stop: stopped, folder: &self.folder };
+            match generator.send(&spec, end) {
+                Ok(task) => tasks.push(task),
+                Err(error) => {
+                    tasks.iter().for_each(JoinHandle::abort);
+                    return Err(error);
+                }
+            }
         }
-        self.flows.insert(spec.id, Flow { spec, started: Instant::now(), measured, tasks });
+        self.flows.insert(spec.id, Flow { spec, started: Instant::now(), measured, tasks, stop });
         Ok(())
     }
 
@@ -279,6 +359,9 @@ impl Flow {
                 jitter_ms: m.jitter * 1e3,
                 seconds: end.duration_since(self.started).as_secs_f64(),
                 ended: m.ended.is_some(),
+                note: m.failed.clone(),
+                own_clock: m.own_clock,
+                tool: Some(self.spec.generator()).filter(|tool| *tool != self.spec.tool),
             }
         })
     }
@@ -299,42 +382,4 @@ async fn runs<'a>(gate: &'a Gate, start: &mut tokio::time::Instant) -> tokio::sy
     let open = gate.read().await;
     *start += closed.elapsed();
     open
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flow_is_understood_by_whoever_knows_tools_and_by_whoever_knows_the_flag_only() {
-        let ends = [("a".to_owned(), Ipv4Addr::LOCALHOST), ("b".to_owned(), Ipv4Addr::LOCALHOST)];
-        let flow = |tool| FlowSpec::of(7, &ends[0], &ends[1], 1000, tool);
-        for (tool, tcp) in [(TrafficTool::UDP, false), (TrafficTool::TCP, true)] {
-            let mut message = serde_json::to_value(flow(tool)).expect("JSON");
-            assert_eq!(message["tcp"], tcp, "for a node of before");
-            let heard: FlowSpec = serde_json::from_value(message.clone()).expect("a flow");
-            assert_eq!(heard, flow(tool));
-            // From a coordinator of before.
-            message.as_object_mut().expect("an object").remove("tool");
-            let heard: FlowSpec = serde_json::from_value(message).expect("a flow");
-            assert_eq!(heard, flow(tool));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_tool_that_is_not_there_is_refused_with_those_that_are() {
-        let ends = [("a".to_owned(), Ipv4Addr::LOCALHOST), ("b".to_owned(), Ipv4Addr::LOCALHOST)];
-        let tool = "pigeon".parse().expect("a name");
-        let refused = Traffic::default().start(FlowSpec::of(7, &ends[0], &ends[1], 1000, tool), None, None);
-        let why = refused.expect_err("no such tool").to_string();
-        assert_eq!(why, "this lab has no traffic tool pigeon; it has udp, tcp");
-    }
-
-    #[test]
-    fn names_of_tools_are_names_and_unique() {
-        for (n, g) in GENERATORS.iter().enumerate() {
-            assert!(g.name().parse::<TrafficTool>().is_ok(), "{}", g.name());
-            assert!(!GENERATORS[..n].iter().any(|other| other.name() == g.name()), "{}", g.name());
-        }
-    }
 }

@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tandem_linux::netns::NetNs;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 /// Bytes of a message, its head included.
 const MESSAGE: usize = 8192;
 /// Payload of a full segment on Ethernet, with timestamps (RFC 7323), and the frame that it makes
 /// on layer 2.
-const SEGMENT: (f64, f64) = (1448.0, 1514.0);
+pub(super) const SEGMENT: (f64, f64) = (1448.0, 1514.0);
 
 /// The tool `tcp`.
 pub(super) struct Tcp;
@@ -23,6 +23,10 @@ pub(super) struct Tcp;
 impl TrafficGenerator for Tcp {
     fn name(&self) -> &'static str {
         "tcp"
+    }
+
+    fn about(&self) -> &'static str {
+        "a TCP connection, paced to the flow's rate"
     }
 
     fn is_reliable(&self) -> bool {
@@ -51,18 +55,20 @@ fn tcp_socket(place: &NetNs) -> anyhow::Result<TcpSocket> {
     Ok(TcpSocket::from_std_stream(socket))
 }
 
+/// Connects from inside a namespace.
+pub(super) async fn connect(place: &NetNs, there: SocketAddr) -> std::io::Result<TcpStream> {
+    tcp_socket(place).map_err(std::io::Error::other)?.connect(there).await
+}
+
 async fn tcp_sender(place: NetNs, gate: Gate, there: SocketAddr, rate: u64, shared: Shared) {
     let mut stream = loop {
-        let connected = match tcp_socket(&place) {
-            Ok(socket) => socket.connect(there).await.map_err(|e| e.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        match connected {
+        match connect(&place, there).await {
             Ok(stream) => break stream,
-            Err(why) => with(&shared, |m| m.failed = Some(why)),
+            Err(error) => with(&shared, |m| m.failed = Some(error.to_string())),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     };
+    with(&shared, |m| m.failed = None);
     let mut message = vec![0u8; MESSAGE];
     let on_the_wire = MESSAGE as f64 * 8.0 * SEGMENT.1 / SEGMENT.0;
     let mut start = tokio::time::Instant::now();

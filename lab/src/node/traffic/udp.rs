@@ -1,10 +1,9 @@
-//! UDP at a rate: every packet carries its number and when it was sent, so that delay, jitter, loss
-//! and reordering are known exactly.
+//! UDP by a schedule: every packet carries its number and when it was sent, so that delay, jitter,
+//! loss and reordering are known exactly. The tool `udp` sends at equal distances.
 
 use super::measured::{Shared, with};
+use super::schedule::{Constant, Schedule};
 use super::{ETHERNET, FlowSpec, Receiver, Sender, TrafficGenerator, clock, runs};
-use crate::node::vm_relocation::Gate;
-use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
@@ -20,52 +19,84 @@ impl TrafficGenerator for Udp {
         "udp"
     }
 
+    fn about(&self) -> &'static str {
+        "UDP packets at equal distances"
+    }
+
     fn is_reliable(&self) -> bool {
         false
     }
 
     fn receive(&self, flow: &FlowSpec, end: Receiver<'_>) -> anyhow::Result<JoinHandle<()>> {
-        let socket = end.place.run(|| std::net::UdpSocket::bind(end.address))??;
-        socket.set_nonblocking(true)?;
-        let room = usize::from(flow.packet);
-        Ok(tokio::spawn(udp_receiver(UdpSocket::from_std(socket)?, room, end.measured)))
+        receive(flow, end)
     }
 
     fn send(&self, flow: &FlowSpec, end: Sender<'_>) -> anyhow::Result<JoinHandle<()>> {
-        let socket = end.place.run(|| std::net::UdpSocket::bind(super::any(0)))??;
-        socket.set_nonblocking(true)?;
-        let size = usize::from(flow.packet.saturating_sub(HEADERS).max(16));
-        let socket = UdpSocket::from_std(socket)?;
-        Ok(tokio::spawn(udp_sender(socket, end.gate, end.there, size, flow.rate, end.measured)))
+        send(flow, end, Constant)
     }
 }
 
-async fn udp_sender(
-    socket: UdpSocket,
-    gate: Gate,
-    there: SocketAddr,
-    size: usize,
-    rate: u64,
+/// Bytes of a packet's payload: there is room for its number and its time.
+pub(super) fn payload(flow: &FlowSpec) -> usize {
+    usize::from(flow.packet.saturating_sub(HEADERS).max(16))
+}
+
+/// How long a packet takes at the flow's rate.
+pub(super) fn packet_time(flow: &FlowSpec) -> Duration {
+    let bits = (payload(flow) as u64 + u64::from(HEADERS) + ETHERNET) * 8;
+    Duration::from_nanos((u128::from(bits) * 1_000_000_000 / u128::from(flow.rate.max(1))) as u64)
+}
+
+/// Receives UDP packets that begin with their number and their time.
+pub(super) fn receive(flow: &FlowSpec, end: Receiver<'_>) -> anyhow::Result<JoinHandle<()>> {
+    let socket = end.place.run(|| std::net::UdpSocket::bind(end.address))??;
+    socket.set_nonblocking(true)?;
+    let room = usize::from(flow.packet);
+    Ok(tokio::spawn(udp_receiver(UdpSocket::from_std(socket)?, room, end.measured)))
+}
+
+/// Sends UDP packets by a schedule.
+pub(super) fn send(
+    flow: &FlowSpec,
+    end: Sender<'_>,
+    schedule: impl Schedule,
+) -> anyhow::Result<JoinHandle<()>> {
+    let socket = end.place.run(|| std::net::UdpSocket::bind(super::any(0)))??;
+    socket.set_nonblocking(true)?;
+    let socket = UdpSocket::from_std(socket)?;
+    let bits = (payload(flow) as u64 + u64::from(HEADERS) + ETHERNET) * 8;
+    let nanos = bits as f64 * 1e9 / flow.rate.max(1) as f64;
+    Ok(tokio::spawn(udp_sender(socket, payload(flow), nanos, schedule, end_of(end))))
+}
+
+/// What a sender's task keeps of its end.
+struct Kept {
+    gate: crate::node::vm_relocation::Gate,
+    there: std::net::SocketAddr,
     shared: Shared,
-) {
-    let frame = (size as u64 + u64::from(HEADERS) + ETHERNET) * 8;
+}
+
+fn end_of(end: Sender<'_>) -> Kept {
+    Kept { gate: end.gate, there: end.there, shared: end.measured }
+}
+
+async fn udp_sender(socket: UdpSocket, size: usize, nanos: f64, mut schedule: impl Schedule, end: Kept) {
     let mut start = tokio::time::Instant::now();
     let mut packet = vec![0u8; size];
-    let mut number = 0u64;
-    loop {
+    let mut due = 0.0;
+    for number in 1u64.. {
         // Each packet has its own moment, counted from the start: the rate is exact however late a
-        // timer is.
-        let due = Duration::from_nanos(
-            (u128::from(number) * u128::from(frame) * 1_000_000_000 / u128::from(rate.max(1))) as u64,
-        );
-        tokio::time::sleep_until(start + due).await;
-        let _open = runs(&gate, &mut start).await;
-        number += 1;
+        // timer is. The first one is due at once.
+        if number > 1 {
+            due += schedule.gap();
+        }
+        tokio::time::sleep_until(start + Duration::from_nanos((due * nanos) as u64)).await;
+        let _open = runs(&end.gate, &mut start).await;
         packet[..8].copy_from_slice(&number.to_be_bytes());
         packet[8..16].copy_from_slice(&clock().to_be_bytes());
         // An unreachable receiver (not there yet, or gone) is a packet lost, not an end.
-        let _ = socket.send_to(&packet, there).await;
-        with(&shared, |m| m.sent = number);
+        let _ = socket.send_to(&packet, end.there).await;
+        with(&end.shared, |m| m.sent = number);
     }
 }
 

@@ -29,6 +29,17 @@ pub struct Setting<'a> {
     pub per_switch: bool,
     /// What the switches are made of.
     pub datapath: &'a SwitchDatapaths,
+    /// The switches are there already, made by somebody else.
+    pub adopt: bool,
+    /// The agents shape the ports, where nothing is imitated; if not, somebody else has.
+    pub shapes_ports: bool,
+}
+
+impl Setting<'_> {
+    /// True where a port's queueing is its agent's.
+    fn shapes(&self, cfg: &LinkConfig) -> bool {
+        self.shapes_ports && !is_imitated(cfg)
+    }
 }
 
 /// Running agents; they end with this.
@@ -136,13 +147,14 @@ fn configuration(
     switches: &[SwitchId],
 ) -> String {
     let mut out = format!(
-        "name = {name:?}\ncontroller = {:?}\nstate = {}\ncontrol = {}\ninitial = {}\n[ovs]\ndatabase = {}\npid_file = {}\n",
+        "name = {name:?}\ncontroller = {:?}\nstate = {}\ncontrol = {}\ninitial = {}\n[ovs]\ndatabase = {}\npid_file = {}\nadopt = {}\n",
         setting.agents,
         quoted(folder.to_owned()),
         quoted(folder.join("control.sock")),
         quoted(folder.join("initial.toml")),
         quoted(setting.folder.join("db.sock")),
         quoted(setting.folder.join("vswitchd.pid")),
+        setting.adopt,
     );
     for id in switches {
         let Some(switch) = site.topology.switch(*id) else { continue };
@@ -158,7 +170,7 @@ fn configuration(
             let _ = write!(
                 out,
                 "[[switch.port]]\nnumber = {number}\ninterface = {interface:?}\nqueueing = {}\n",
-                !is_imitated(&cfg)
+                setting.shapes(&cfg)
             );
             if let Some(lines) = of_ports.next() {
                 out.push_str(lines);
@@ -181,7 +193,7 @@ fn initial(site: &Site, setting: &Setting<'_>, switches: &[SwitchId]) -> String 
         );
         for (number, interface, cfg) in ports(site, *id) {
             let _ = write!(out, "[[switch.port]]\nnumber = {number}\ninterface = {interface:?}\n");
-            if !is_imitated(&cfg) {
+            if setting.shapes(&cfg) {
                 let _ = write!(out, "rate = \"{} bit/s\"\nqueue = {}\n", cfg.rate.0, cfg.queue);
             }
         }

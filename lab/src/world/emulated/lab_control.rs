@@ -1,11 +1,13 @@
 //! The part of a lab that is seen from outside: bringing one up, asking it, entering its nodes,
 //! taking it down.
 
-use super::room;
+use super::{relay, room};
 use crate::control::labs;
 use crate::control::messages::{self, LabRequest, LabResponse, Status};
 use crate::controller_process::beside;
+use crate::node::traffic;
 use crate::world::emulated::datapath::{Choice, Datapaths, SwitchDatapaths};
+use crate::world::emulated::engine::EngineKind;
 use crate::world::emulated::room::{Available, Required};
 use anyhow::{Context, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -13,8 +15,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::UdpSocket;
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
@@ -49,12 +51,28 @@ pub struct Start {
     pub datapath: SwitchDatapaths,
     /// A group whose members may use the lab too.
     pub group: Option<String>,
+    /// What makes hosts, switches and links.
+    #[serde(default)]
+    pub engine: EngineKind,
     /// The agent's program.
     pub agent_program: PathBuf,
+    /// The controller's address outside, and numbers of the sockets that connect to it; none where
+    /// it is at a Unix socket.
+    #[serde(default)]
+    pub outside: Option<Outside>,
     /// Numbers of the listening sockets.
     pub control_fd: i32,
     /// See `control_fd`.
     pub world_fd: i32,
+}
+
+/// A controller outside of the lab's network namespace.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outside {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Numbers of the sockets that can be connected to it.
+    pub sockets: Vec<i32>,
 }
 
 /// What `up` is asked for.
@@ -76,6 +94,8 @@ pub struct Plan {
     pub agent_per_switch: bool,
     /// What the switches are made of.
     pub datapath: Choice,
+    /// What makes hosts, switches and links.
+    pub engine: EngineKind,
     /// A group whose members may use the lab too.
     pub group: Option<String>,
 }
@@ -94,9 +114,18 @@ pub struct Up {
 /// # Errors
 /// When there is none of that number.
 pub fn adopt(fd: i32) -> anyhow::Result<UnixListener> {
-    tandem_linux::sys::adopt(fd)
-        .map(UnixListener::from)
-        .with_context(|| format!("descriptor {fd} was not handed down"))
+    adopt_socket(fd).map(UnixListener::from)
+}
+
+/// The same of any socket. What is started from now on does not inherit it.
+///
+/// # Errors
+/// When there is none of that number.
+pub fn adopt_socket(fd: i32) -> anyhow::Result<OwnedFd> {
+    let context = || format!("descriptor {fd} was not handed down");
+    let socket = tandem_linux::sys::adopt(fd).with_context(context)?;
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).with_context(context)?;
+    Ok(socket)
 }
 
 /// Who may use a lab's sockets: its user, root, and the members of a group if one is named.
@@ -119,9 +148,13 @@ fn hand_down(listener: &UnixListener) -> anyhow::Result<()> {
 /// nothing is then left.
 pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     let checked: Site = tandem_core::site::read(&plan.text, &plan.file)?;
+    // Files of options are read by the lab's process, which has this one's folder.
+    traffic::check(&checked).with_context(|| plan.file.clone())?;
     let agent_program = beside("tandem-agent", "TANDEM_AGENT")?;
     let datapath = Datapaths::ask(&agent_program)?.decide(plan.datapath, &Probe::new(), &checked)?;
-    if !(plan.controller.starts_with("unix:/") || plan.controller.starts_with("tcp:")) {
+    plan.engine.engine().check(&checked, &datapath)?;
+    let outside = plan.controller.starts_with("tcp:").then(|| relay::parse(&plan.controller)).transpose()?;
+    if outside.is_none() && !plan.controller.starts_with("unix:/") {
         bail!(
             "{:?} is nothing that a switch can connect to; write unix:/path/to/socket or tcp:127.0.0.1:6653",
             plan.controller
@@ -133,11 +166,14 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
         );
     }
     peers(plan.group.as_deref())?;
-    Required::of(&checked).check(&Available::now())?;
-    let name = plan.name.clone().unwrap_or(checked.name);
+    let mut required = Required::of(&checked);
+    plan.engine.engine().require(&checked, &mut required);
+    required.check(&Available::now())?;
+    let name = plan.name.clone().unwrap_or_else(|| checked.name.clone());
     let (control, world) = labs::bind(&name)?;
     hand_down(&control)?;
     hand_down(&world)?;
+    let sockets = outside.map(|to| relay::sockets(&checked, to)).transpose()?.unwrap_or_default();
     let start = Start {
         name,
         site: plan.text.clone(),
@@ -148,7 +184,10 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
         agent_per_switch: plan.agent_per_switch,
         datapath,
         group: plan.group.clone(),
+        engine: plan.engine,
         agent_program,
+        outside: outside
+            .map(|address| Outside { address, sockets: sockets.iter().map(AsRawFd::as_raw_fd).collect() }),
         control_fd: control.as_raw_fd(),
         world_fd: world.as_raw_fd(),
     };
@@ -160,7 +199,7 @@ pub fn up(plan: &Plan) -> anyhow::Result<Up> {
     if let Some(mut input) = outer.stdin.take() {
         input.write_all(serde_json::to_string(&start)?.as_bytes())?;
     }
-    drop((control, world));
+    drop((control, world, sockets));
     let mut lines = BufReader::new(outer.stdout.take().context("no output")?).lines();
     let pid = lines.next().transpose()?.and_then(|l| l.parse().ok());
     let ended = outer.wait()?;

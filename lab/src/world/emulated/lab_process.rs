@@ -6,6 +6,7 @@ use super::network;
 use super::static_forwarding;
 use crate::control::messages::{LabRequest, LabResponse, Status};
 use crate::control::service::{self, LabBackend, Reports};
+use crate::node::announce;
 use crate::node::guest::Ordered;
 use crate::node::hosts::Hosts;
 use crate::node::loads;
@@ -18,17 +19,21 @@ use crate::precopy::Failed;
 use crate::precopy::transfer::Control;
 use crate::world::emulated::lab_control::Start;
 use crate::world::emulated::network::Network;
+use crate::world::emulated::relay::{Controller, Relay};
 use anyhow::{Context, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tandem_agent_protocol::hypervisor::{self as wire, report::Report as What};
 use tandem_agent_protocol::local_peers::LocalPeers;
-use tandem_linux::limits;
+use tandem_linux::netlink::Netlink;
 use tandem_linux::ovs::Ovs;
-use tandem_linux::sandbox;
+use tandem_linux::{limits, link, sandbox};
 use tandem_model::TrafficTool;
 use tandem_model::{NodeId, PortNo, Site};
 
@@ -39,6 +44,7 @@ struct Lab {
     network: Network,
     movers: Movers,
     probes: Probes,
+    relay: Option<Relay>,
 }
 
 /// `__inside`: says one line on standard output (the lab's status, or why there is none) and then
@@ -47,7 +53,10 @@ struct Lab {
 /// # Errors
 /// When the lab cannot be built.
 pub fn run() -> anyhow::Result<()> {
+    let is_up = Arc::new(AtomicBool::new(false));
+    end_with_asker(is_up.clone())?;
     let result = prepare();
+    is_up.store(true, Ordering::Relaxed);
     let line = match &result {
         Ok((lab, ..)) => LabResponse::Status(lab.status()),
         Err(error) => LabResponse::Error { why: format!("{error:#}") },
@@ -62,7 +71,34 @@ pub fn run() -> anyhow::Result<()> {
     nix::unistd::dup2_stdout(&log)?;
     nix::unistd::dup2_stderr(&log)?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).init();
-    service::run(Arc::new(lab), Reports::default(), peers, control, world)
+    let announce = lab.site.discovery.announce;
+    let lab = Arc::new(lab);
+    if let Some(period) = announce {
+        announce::every(period, &lab, |lab| lab.network.hosts.announce())?;
+    }
+    service::run(lab, Reports::default(), peers, control, world)
+}
+
+/// Between two looks whether whoever asked for the lab is still there.
+const LOOK: u16 = 200;
+
+/// Ends this process, and the lab with it, when whoever asked for it goes before it is up. What the
+/// building would end with in any case: nobody takes in that it is up.
+fn end_with_asker(is_up: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let watch = move || {
+        while !is_up.load(Ordering::Relaxed) {
+            let out = std::io::stdout();
+            // A pipe without a reader is an error of the pipe (poll(2), POLLERR).
+            let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];
+            let found = poll(&mut fds, PollTimeout::from(LOOK));
+            let is_gone = fds[0].revents().is_some_and(|r| r.contains(PollFlags::POLLERR));
+            if found.is_ok() && is_gone && !is_up.load(Ordering::Relaxed) {
+                std::process::exit(1);
+            }
+        }
+    };
+    std::thread::Builder::new().name("asker".into()).spawn(watch)?;
+    Ok(())
 }
 
 fn prepare() -> anyhow::Result<(Lab, LocalPeers, UnixListener, UnixListener)> {
@@ -76,9 +112,24 @@ fn prepare() -> anyhow::Result<(Lab, LocalPeers, UnixListener, UnixListener)> {
     let peers = lab_control::peers(start.group.as_deref())?;
     let site = tandem_core::site::read(&start.site, &start.site_file)?;
     let folder = Path::new(sandbox::PRIVATE);
+    let relay = relay(&start)?;
     let network = network::build(&site, folder, &start)?;
-    let lab = Lab { start, site, network, movers: Movers::default(), probes: Probes::default() };
+    let lab = Lab { start, site, network, movers: Movers::default(), probes: Probes::default(), relay };
     Ok((lab, peers, control, world))
+}
+
+/// The way to a controller that the switches do not reach by themselves.
+fn relay(start: &Start) -> anyhow::Result<Option<Relay>> {
+    let controller = match (&start.outside, start.controller.strip_prefix("unix:")) {
+        (Some(outside), _) => {
+            let sockets = outside.sockets.iter().map(|fd| lab_control::adopt_socket(*fd));
+            Controller::Outside(outside.address, sockets.collect::<anyhow::Result<_>>()?)
+        }
+        (None, Some(path)) if start.engine.engine().needs_tcp() => Controller::Unix(path.into()),
+        (None, _) => return Ok(None),
+    };
+    Netlink::open()?.batch(&[link::set_up(1, true)]).context("loopback")?;
+    Relay::start(&start.controller, controller).map(Some)
 }
 
 impl Lab {
@@ -95,12 +146,19 @@ impl Lab {
                 self.network.hosts.running().len(),
             ],
             datapath: self.start.datapath.places(&self.site),
+            engine: Some(self.start.engine.to_string()),
             steps: self.network.steps.clone(),
             controller: self.start.controller.clone(),
             machines: Vec::new(),
             port_filter: self.network.hosts.port_filter().unwrap_or_else(|_| "none".into()),
-            trouble: unfiltered(&self.network.hosts).into_iter().collect(),
+            trouble: self.trouble(),
         }
+    }
+
+    /// What is not as it should be.
+    fn trouble(&self) -> Vec<String> {
+        let relay = self.relay.as_ref().and_then(Relay::trouble);
+        unfiltered(&self.network.hosts).into_iter().chain(relay).collect()
     }
 
     fn find(&self, node: &str) -> anyhow::Result<LabResponse> {
@@ -157,15 +215,11 @@ pub fn flow(site: &Site, t: &wire::TrafficStart) -> anyhow::Result<(FlowSpec, St
         "" => None,
         name => Some(name.parse::<TrafficTool>()?),
     };
-    let spec = FlowSpec {
-        id: t.id,
-        addresses: (Ipv4Addr::from_bits(from.address), Ipv4Addr::from_bits(to.address)),
-        ends: format!("{sender} -> {receiver}"),
-        rate: t.rate_bit_per_s,
-        tool: tool_of(tool, t.tcp),
-        packet: u16::try_from(t.packet).unwrap_or(1400),
-    };
-    Ok((spec, sender, receiver))
+    let ends = [from.address, to.address].map(Ipv4Addr::from_bits);
+    let ends = ((sender.clone(), ends[0]), (receiver.clone(), ends[1]));
+    let spec = FlowSpec::of(t.id, &ends.0, &ends.1, t.rate_bit_per_s, tool_of(tool, t.tcp));
+    let packet = u16::try_from(t.packet).unwrap_or(1400);
+    Ok((FlowSpec { packet, ..spec.told_by(&site.traffic) }, sender, receiver))
 }
 
 /// What is said where VMs can use each other's addresses.
@@ -184,7 +238,7 @@ impl LabBackend for Lab {
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let server = a.server as usize;
         let port = PortNo(a.uplink_port);
-        let ordered = Ordered::of(a.resources, &a.image);
+        let ordered = Ordered::of(a.resources, &a.image).policed(a.resources, self.site.vm.police);
         let addressing = addressing(a)?;
         let address = address(a)?;
         let new = NewVm { id: a.vm, server, port, mac, address, addressing, ordered };
@@ -240,7 +294,7 @@ impl LabBackend for Lab {
             LabRequest::Flows => LabResponse::Flows { flows: hosts.flows() },
             LabRequest::StartFlow { id, from, to, rate, tcp, tool } => {
                 let spec = FlowSpec::of(*id, from, to, *rate, tool_of(*tool, *tcp));
-                hosts.start_flow(spec, Some(&from.0), Some(&to.0))?;
+                hosts.start_flow(spec.told_by(&self.site.traffic), Some(&from.0), Some(&to.0))?;
                 LabResponse::Done
             }
             LabRequest::StopFlow { id } => {

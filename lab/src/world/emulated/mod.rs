@@ -14,8 +14,12 @@
 
 pub mod agents;
 pub mod datapath;
+pub mod engine;
 pub mod lab_control;
 pub mod lab_process;
+pub mod native;
 pub mod network;
+pub mod relay;
 pub mod room;
+pub mod shortcomings;
 pub mod static_forwarding;

@@ -90,42 +90,53 @@ impl Required {
     /// # Errors
     /// With all that is missing, and the figures.
     pub fn check(&self, have: &Available) -> anyhow::Result<()> {
-        let mut missing = Vec::new();
-        if let Some(memory) = have.memory_kib.filter(|m| *m < self.memory_kib) {
-            missing.push(format!(
-                "{} MiB of memory are needed, and {} MiB are available",
-                self.memory_kib >> 10,
-                memory >> 10
-            ));
-        }
-        if let Some(most) = have.descriptors.filter(|d| *d < self.descriptors) {
-            missing.push(format!(
-                "{} descriptors are needed, and a process may have {most} (`ulimit -Hn`, or LimitNOFILE of its unit)",
-                self.descriptors
-            ));
-        }
-        if let Some(most) = have.namespaces.filter(|n| *n < self.namespaces) {
-            missing.push(format!(
-                "{} network namespaces are needed, and this user may have {most} (sysctl user.max_net_namespaces)",
-                self.namespaces
-            ));
-        }
-        if let Some(most) = have.tasks.filter(|n| *n < self.tasks) {
-            missing.push(format!(
-                "{} processes and threads are needed, and {most} may be started (`ulimit -u`, pids.max of the control group)",
-                self.tasks
-            ));
-        }
-        if self.ports > PORTS_OF_A_SWITCH {
-            missing.push(format!(
-                "a switch has {} ports, and OpenFlow 1.0 has numbers for {PORTS_OF_A_SWITCH}; let more switches share them",
-                self.ports
-            ));
-        }
+        let missing: Vec<String> = self.missing(have).into_iter().map(|(_, problem)| problem).collect();
         if missing.is_empty() {
             return Ok(());
         }
         bail!("this machine has no room for the lab, and nothing was made: {}", missing.join("; "))
+    }
+
+    /// What is short, in a word and with the figures.
+    pub fn missing(&self, have: &Available) -> Vec<(&'static str, String)> {
+        let mut missing = Vec::new();
+        if let Some(memory) = have.memory_kib.filter(|m| *m < self.memory_kib) {
+            let problem = format!(
+                "{} MiB of memory are needed, and {} MiB are available",
+                self.memory_kib >> 10,
+                memory >> 10
+            );
+            missing.push(("memory", problem));
+        }
+        if let Some(most) = have.descriptors.filter(|d| *d < self.descriptors) {
+            let problem = format!(
+                "{} descriptors are needed, and a process may have {most} (`ulimit -Hn`, or LimitNOFILE of its unit)",
+                self.descriptors
+            );
+            missing.push(("descriptors", problem));
+        }
+        if let Some(most) = have.namespaces.filter(|n| *n < self.namespaces) {
+            let problem = format!(
+                "{} network namespaces are needed, and this user may have {most} (sysctl user.max_net_namespaces)",
+                self.namespaces
+            );
+            missing.push(("namespaces", problem));
+        }
+        if let Some(most) = have.tasks.filter(|n| *n < self.tasks) {
+            let problem = format!(
+                "{} processes and threads are needed, and {most} may be started (`ulimit -u`, pids.max of the control group)",
+                self.tasks
+            );
+            missing.push(("tasks", problem));
+        }
+        if self.ports > PORTS_OF_A_SWITCH {
+            let problem = format!(
+                "a switch has {} ports, and OpenFlow 1.0 has numbers for {PORTS_OF_A_SWITCH}; let more switches share them",
+                self.ports
+            );
+            missing.push(("ports", problem));
+        }
+        missing
     }
 }
 

@@ -41,12 +41,15 @@ pub fn offset_at(clocks: &[Clock], machine: &str, at_ns: i64) -> f64 {
 /// What both ends of a flow saw of it: the sender's count, the receiver's figures, with the delay
 /// by one clock. `offsets` are the sender's and the receiver's, in nanoseconds.
 pub fn merge(sender: &FlowReport, receiver: &FlowReport, offsets: (f64, f64)) -> FlowReport {
-    let correction = if receiver.received > 0 { (offsets.1 - offsets.0) / 1e6 } else { 0.0 };
+    // What a tool of others has measured by wall clocks is not ours to correct.
+    let by_us = receiver.received > 0 && !receiver.own_clock;
+    let correction = if by_us { (offsets.1 - offsets.0) / 1e6 } else { 0.0 };
     FlowReport {
-        sent: sender.sent,
+        sent: sender.sent.max(receiver.sent),
         delay_ms: receiver.delay_ms - correction,
         seconds: sender.seconds.min(receiver.seconds),
         ended: sender.ended || receiver.ended,
+        note: sender.note.clone().or_else(|| receiver.note.clone()),
         ..receiver.clone()
     }
 }

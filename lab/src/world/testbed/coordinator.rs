@@ -87,7 +87,7 @@ fn take(site: &Site, machine: &inventory::Machine) -> anyhow::Result<NodeSetup> 
         let prefix_len = site.addresses.network.len();
         hosts.push(HostSetup { name: node.name.clone(), gateway, mac: mac.0, address, prefix_len, ports });
     }
-    Ok(NodeSetup { control: machine.control.clone(), hosts })
+    Ok(NodeSetup { control: machine.control.clone(), hosts, announce: site.discovery.announce })
 }
 
 fn facts(ssh: &Ssh) -> anyhow::Result<Machine> {
@@ -217,6 +217,7 @@ impl Testbed {
                 t.links.len(),
                 lock(&self.vms).len(),
             ],
+            engine: None,
             datapath: format!("{} machines of {}", self.machines.len(), self.inventory.name),
             steps: self.steps.clone(),
             controller: format!(
@@ -361,7 +362,7 @@ impl LabBackend for Testbed {
         let server = server.with_context(|| format!("there is no server {}", a.server))?.name.clone();
         let mac: [u8; 6] = a.mac.as_slice().try_into().context("an Ethernet address has six bytes")?;
         let node = self.node_of(&server)?;
-        let ordered = Ordered::of(a.resources, &a.image);
+        let ordered = Ordered::of(a.resources, &a.image).policed(a.resources, self.site.vm.police);
         let vm = a.vm;
         let port = a.uplink_port;
         let address = address(a)?;
@@ -391,7 +392,7 @@ impl LabBackend for Testbed {
         let cpu = to.cpu_cores;
         let ram = to.ram_bytes;
         let disk = to.disk_bytes;
-        self.ask(node, &NodeRequest::ResizeVm { vm: r.vm, cpu, ram, disk }).map(drop)
+        self.ask(node, &NodeRequest::ResizeVm { vm: r.vm, cpu, ram, disk, net: to.net_bit_per_s }).map(drop)
     }
 
     fn server_of(&self, vm: u64) -> Option<u32> {
@@ -432,7 +433,8 @@ impl LabBackend for Testbed {
             LabRequest::PingAll { senders } => LabResponse::Pings(self.ping(*senders)?),
             LabRequest::Flows => LabResponse::Flows { flows: self.flows()? },
             LabRequest::StartFlow { id, from, to, rate, tcp, tool } => {
-                self.start_flow(&FlowSpec::of(*id, from, to, *rate, tool_of(*tool, *tcp)), &from.0, &to.0)?;
+                let spec = FlowSpec::of(*id, from, to, *rate, tool_of(*tool, *tcp));
+                self.start_flow(&spec.told_by(&self.site.traffic), &from.0, &to.0)?;
                 LabResponse::Done
             }
             LabRequest::StopFlow { id } => {

@@ -142,7 +142,7 @@ mod tests {
             prefix_len: 8,
             ports: ports.collect(),
         };
-        NodeSetup { control: "eth0".into(), hosts: vec![host] }
+        NodeSetup { control: "eth0".into(), hosts: vec![host], announce: None }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::lines;
 use super::nic_lease;
 use crate::control::messages::{LabRequest, LabResponse};
+use crate::node::announce;
 use crate::node::hosts::{Host, Hosts};
 use crate::node::traffic::clock;
 use crate::node::vms::{NewVm, join};
@@ -15,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tandem_agent_protocol::hypervisor as wire;
 use tandem_linux::netlink::Netlink;
@@ -75,12 +76,15 @@ pub fn run(lifeline: i32) -> anyhow::Result<()> {
     });
     let held: Vec<NetNs> = spaces.iter().map(NetNs::duplicate).collect::<Result<_, _>>()?;
     let hosts = match prepare(&handed, spaces) {
-        Ok(hosts) => hosts,
+        Ok(hosts) => Arc::new(hosts),
         Err(error) => {
             answer(&LabResponse::Error { why: format!("{error:#}") });
             return Err(error);
         }
     };
+    if let Some(period) = handed.take.announce {
+        announce::every(period, &hosts, Hosts::announce)?;
+    }
     let port_filter = hosts.port_filter().unwrap_or_else(|why| format!("none: {why}"));
     answer(&LabResponse::Ready { guard: handed.guard, node: handed.node, port_filter });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -172,9 +176,9 @@ fn carry_out(hosts: &Hosts, order: NodeRequest) -> anyhow::Result<LabResponse> {
             hosts.move_vm(vm, PortNo(port))?;
             LabResponse::Done
         }
-        NodeRequest::ResizeVm { vm, cpu, ram, disk } => {
+        NodeRequest::ResizeVm { vm, cpu, ram, disk, net } => {
             let resources =
-                wire::Resources { cpu_cores: cpu, ram_bytes: ram, disk_bytes: disk, net_bit_per_s: 0 };
+                wire::Resources { cpu_cores: cpu, ram_bytes: ram, disk_bytes: disk, net_bit_per_s: net };
             hosts.resize_vm(vm, resources)?;
             LabResponse::Done
         }

@@ -7,6 +7,7 @@ use crate::node::traffic::FlowSpec;
 use crate::node::vms::Addressing;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 /// The first line: what the machine is to be. Answered by `Ready`, or by `Error` with nothing
 /// changed.
@@ -16,6 +17,9 @@ pub struct NodeSetup {
     pub control: String,
     /// Servers and gateways on this machine.
     pub hosts: Vec<HostSetup>,
+    /// How often they and their VMs announce themselves.
+    #[serde(default)]
+    pub announce: Option<Duration>,
 }
 
 /// A server or gateway.
@@ -81,6 +85,9 @@ pub enum NodeRequest {
         ram: u64,
         /// Bytes of disk.
         disk: u64,
+        /// Bit/s of its network, where it is held to it.
+        #[serde(default)]
+        net: u64,
     },
     /// Stop a VM.
     StopVm {
@@ -129,7 +136,7 @@ mod tests {
         assert_eq!(line(&NodeRequest::Now), r#"{"order":"now"}"#);
         let flows = NodeRequest::Ask { ask: LabRequest::Flows };
         assert_eq!(line(&flows), r#"{"order":"ask","ask":{"ask":"flows"}}"#);
-        let setup = NodeSetup { control: "eth0".into(), hosts: Vec::new() };
+        let setup = NodeSetup { control: "eth0".into(), hosts: Vec::new(), announce: None };
         assert_eq!(serde_json::to_string(&setup).expect("JSON"), r#"{"control":"eth0","hosts":[]}"#);
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use tandem_model::{Endpoint, GatewayId, Mac, NodeId, Role, ServerId, Site, SwitchId};
+use tandem_model::{Endpoint, GatewayId, Mac, NodeId, ServerId, Site, SwitchId};
 
 /// A port of a node: its number, and its interface in domain 0.
 pub type Port = (u32, String);
@@ -57,7 +57,7 @@ pub fn parts(site: &Site) -> Vec<Part> {
     let mut at: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut edges = 0;
     for (n, switch) in (0u32..).zip(&t.switches) {
-        let edge = switch.role == Role::Edge && !switch.legacy;
+        let edge = switch.prefix.is_some() && !switch.legacy;
         at.insert(NodeId::Switch(SwitchId(n)), if edge { edges } else { 0 });
         edges += usize::from(edge);
     }

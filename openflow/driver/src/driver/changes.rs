@@ -1,8 +1,8 @@
-//! Changes of a switch's flows: sent with a barrier behind them, confirmed or refused by what comes
-//! before its reply. A refused transaction is undone; a refused repair is tried again after a
-//! pause.
+//! Changes of a switch's flows. Each is sent with a barrier behind it, and is confirmed by the
+//! barrier's reply, or refused by an error before that. A refused transaction is rolled back; a
+//! refused repair is tried again after a pause.
 //!
-//! A large change goes out in [`pieces`](super::pieces), each with a barrier of its own; it is
+//! A large change is sent in [`pieces`](super::pieces), each with a barrier of its own; it is
 //! confirmed by that of its last piece.
 
 use super::pieces::{PIECE, Piece};
@@ -12,25 +12,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::{Event, Rule, RuleAction, RuleKey, Time, TxnId};
 
-/// The pause after a repair that the switch refused; it doubles up to the longest, so that it is
-/// not tried with every poll.
+/// The pause after a repair that the switch refused. It doubles each time up to a maximum, so that
+/// the repair is not tried with every poll.
 pub(super) const REPAIR_PAUSE: Duration = Duration::from_secs(2);
 pub(super) const LONGEST_REPAIR_PAUSE: Duration = Duration::from_secs(64);
 
-/// What a change is for.
+/// Why flows are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     /// `SyncRules`.
     Sync(TxnId),
     /// `ApplyRules`.
     Apply(TxnId),
-    /// An audit found something.
+    /// An audit found differences.
     Repair { missing: u32, stale: u32 },
-    /// Puts back what a refused `ApplyRules` changed.
+    /// Rolls back a refused `ApplyRules`.
     Undo,
 }
 
-/// A transaction on its way, oldest first; barriers are answered in order.
+/// A transaction that the switch has not confirmed yet. They are kept oldest first, as barriers are
+/// answered in order.
 #[derive(Debug, Clone)]
 pub(super) struct Open {
     pub(super) change: Change,
@@ -40,13 +41,13 @@ pub(super) struct Open {
     pub(super) added: u32,
     pub(super) removed: u32,
     pub(super) refused: Option<String>,
-    /// A rule to be added matches or writes metadata.
+    /// A rule that is added matches or writes metadata.
     pub(super) metadata: bool,
-    /// What each changed key held before.
+    /// The wanted rule of each changed key before the change.
     pub(super) before: Vec<(RuleKey, Option<Rule>)>,
 }
 
-/// The messages of a change that are not in a piece yet.
+/// The messages of a change that are not part of a piece yet.
 #[derive(Default)]
 struct Messages {
     piece: Output,
@@ -59,9 +60,9 @@ fn has_metadata(rule: &Rule) -> bool {
     rule.key.matching.metadata.is_some() || rule.actions.iter().any(writes)
 }
 
-/// True for an error by which a switch may say that it has no metadata (OF 1.3.5 sections 7.4.3 and
-/// 7.4.4): that of the instruction itself, and those for any instruction, field or mask that it
-/// does not have.
+/// Whether an error may mean that the switch does not support metadata (OF 1.3.5 sections 7.4.3 and
+/// 7.4.4): the error for the instruction itself, and those for any unsupported instruction, field
+/// or mask.
 fn is_about_metadata(error: &str) -> bool {
     let instruction = ["UNKNOWN_INST", "UNSUP_INST", "UNSUP_METADATA", "UNSUP_METADATA_MASK"];
     let matching = ["BAD_WILDCARDS", "BAD_FIELD", "BAD_MASK"];
@@ -73,7 +74,7 @@ fn is_about_metadata(error: &str) -> bool {
 }
 
 impl Driver {
-    /// Sends changes and barriers; what was there before is remembered until the last one is
+    /// Sends changes and barriers; remembers the wanted rules before them until the last barrier is
     /// answered.
     pub(super) fn change(
         &mut self,
@@ -95,8 +96,8 @@ impl Driver {
             before.push((key, self.wanted.insert(key, rule)));
         }
         for key in remove {
-            // In 1.0 a deletion cannot name a cookie. What stands there may have changed since
-            // flows were last read, one poll ago at most; that gap cannot be closed.
+            // In 1.0 a deletion cannot name a cookie. Another controller may have replaced the flow
+            // since flows were last read, at most one poll ago; that race cannot be closed.
             before.push((*key, self.wanted.remove(key)));
             if !self.is_spared(key) {
                 self.put(&mut messages, |s, xid, o| s.remove(xid, key, o));
@@ -116,7 +117,7 @@ impl Driver {
         self.send_pieces(now, out);
     }
 
-    /// One more message of a change.
+    /// Adds a message to a change.
     fn put(&mut self, messages: &mut Messages, message: impl FnOnce(&dyn ProtocolCodec, u32, &mut Vec<u8>)) {
         if messages.count == PIECE {
             self.end_piece(messages);
@@ -126,12 +127,13 @@ impl Driver {
         messages.count += 1;
     }
 
-    /// All rules are said anew: what is refused of earlier changes is not put back.
+    /// Forgets the rules before open changes, since a sync replaces all rules: refused changes are
+    /// not rolled back.
     pub(super) fn forget_before(&mut self) {
         self.open.iter_mut().for_each(|open| open.before.clear());
     }
 
-    /// Puts a barrier behind the messages so far; returns its transaction id.
+    /// Ends a piece with a barrier; returns the barrier's transaction id.
     fn end_piece(&mut self, messages: &mut Messages) -> u32 {
         let barrier = self.send(&mut messages.piece, |s, xid, o| s.barrier(xid, o));
         let bytes = std::mem::take(&mut messages.piece.bytes);
@@ -139,15 +141,15 @@ impl Driver {
         barrier
     }
 
-    /// Sends as many pieces as may be under way.
+    /// Sends as many pieces as may be unconfirmed.
     pub(super) fn send_pieces(&mut self, now: Time, out: &mut Output) {
         while let Some(mut bytes) = self.pieces.next(now) {
             out.bytes.append(&mut bytes);
         }
     }
 
-    /// True when what a key means to the switch must not be deleted there: it is somebody else's,
-    /// or another rule that is wanted means the same.
+    /// Whether the flow of a key must not be deleted: it belongs to another controller, or another
+    /// wanted rule means the same to the switch.
     fn is_spared(&self, key: &RuleKey) -> bool {
         self.foreign.contains(&self.wanted.meaning(key)) || self.wanted.means(key)
     }
@@ -169,8 +171,8 @@ impl Driver {
         let Some(open) = self.open.remove(at) else { return };
         let switch = self.dpid;
         if open.refused.is_none() {
-            // What was added has replaced whatever stood there; what was only taken off our list
-            // has not.
+            // An added flow has replaced any other controller's flow of that key; a removal may
+            // have left it.
             for (key, _) in open.before.iter().filter(|(key, _)| self.wanted.contains_key(key)) {
                 self.foreign.remove(&self.wanted.meaning(key));
             }
@@ -192,13 +194,13 @@ impl Driver {
             }
             (Change::Repair { missing, stale }, None) => {
                 self.repair = (now, REPAIR_PAUSE);
-                // What was only let go was no fault.
+                // Flows that were released are not repairs of a fault.
                 if missing + stale > 0 {
                     self.is_sync_refused = false;
                     out.events.push(Event::RulesRepaired { switch, missing, stale });
                 }
             }
-            // Its rules stay wanted: the next audits try again.
+            // The rules stay wanted: the next audits try to add them again.
             (Change::Sync(txn), Some(why)) => {
                 self.is_sync_refused = self.sync == Some(txn);
                 self.put_off_repairs(now);
@@ -221,12 +223,12 @@ impl Driver {
         self.repair = (now + pause, (pause * 2).min(LONGEST_REPAIR_PAUSE));
     }
 
-    /// Puts back what a refused transaction changed.
+    /// Rolls back a refused transaction.
     ///
-    /// Where a later one that is still open has changed the same key, the switch has what that one
-    /// says, and keeps it: only if it is refused too, what was there before both comes back.
+    /// Where a later open transaction has changed the same key, the switch has that one's rule and
+    /// keeps it. Only if it is refused too, the rule before both is restored.
     fn undo(&mut self, before: Vec<(RuleKey, Option<Rule>)>, now: Time, out: &mut Output) {
-        // A key that was changed twice had the older value before.
+        // Of a key that was changed twice, the older value is the one before the transaction.
         let mut before: BTreeMap<RuleKey, Option<Rule>> = before.into_iter().rev().collect();
         for (key, was) in self.open.iter_mut().flat_map(|later| &mut later.before) {
             if let Some(rule) = before.remove(key) {

@@ -1,26 +1,27 @@
-//! What a connection is for, when a switch has several: one is active, the others stand by.
+//! The duties of a switch's connections when it has several: one is active, the others are standby.
 //!
-//! A connection that stands by keeps itself alive and knows the switch's ports; it sends nothing
-//! else, and what the switch says on it goes to nobody, so that no packet is reported twice. When
-//! the active one goes, it announces the switch again, and the rules are compared with what the
-//! switch has: none is taken away in between.
+//! A standby connection keeps itself alive and tracks the switch's ports. It sends nothing else,
+//! and the driver drops what the switch reports on it, so that no packet is reported twice. When
+//! the active connection ends, a standby one announces the switch again, and the rules are compared
+//! with the switch's flows; no flow is deleted in between.
 
 use super::{Driver, Output};
 use tandem_model::{Event, PortInfo, SwitchCaps, Time};
 
-/// What a connection of a switch is for.
+/// The duty of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
-    /// Nobody has decided yet; as [`Duty::Standby`], and nothing is sent to the switch.
+    /// No duty is assigned yet; like [`Duty::Standby`], except that the switch gets no message
+    /// about it.
     Undecided,
-    /// The switch is driven by this connection, until it ends.
+    /// The driver controls the switch over this connection, until it ends.
     Active,
-    /// Another connection drives it.
+    /// Another connection is the active one.
     Standby,
 }
 
 impl Driver {
-    /// Greets a switch that has just connected, and waits after the handshake for
+    /// Starts a session with a switch that has just connected, and waits after the handshake for
     /// [`Driver::take_duty`].
     pub fn undecided(cfg: super::Config, peer: &str, now: Time, out: &mut Output) -> Driver {
         let mut driver = Driver::new(cfg, peer, now, out);
@@ -28,12 +29,12 @@ impl Driver {
         driver
     }
 
-    /// What this connection is for.
+    /// The duty of this connection.
     pub fn duty(&self) -> Duty {
         self.duty
     }
 
-    /// What the switch can do, once its handshake is done.
+    /// The switch's capabilities, once its handshake is done.
     pub fn caps(&self) -> Option<&SwitchCaps> {
         self.caps.as_ref()
     }
@@ -43,12 +44,12 @@ impl Driver {
         self.ports.values()
     }
 
-    /// Bytes of changes that wait for the switch to confirm earlier ones.
+    /// Bytes of changes that wait until the switch has confirmed earlier ones.
     pub fn backlog(&self) -> usize {
         self.pieces.backlog()
     }
 
-    /// Gives this connection another duty, after the handshake. One that is active stays so.
+    /// Assigns a duty to this connection, after the handshake. An active one stays active.
     pub fn take_duty(&mut self, duty: Duty, now: Time, out: &mut Output) {
         if !self.is_up() || self.duty == Duty::Active || self.duty == duty {
             return;
@@ -56,8 +57,8 @@ impl Driver {
         let before = std::mem::replace(&mut self.duty, duty);
         match duty {
             Duty::Undecided => {}
-            // A switch that cannot be told so says everything twice; what it says here is not
-            // listened to.
+            // A switch without such a message (1.0) reports everything on both connections; what it
+            // reports here is dropped.
             Duty::Standby => drop(self.send(out, |s, xid, o| s.set_async(xid, false, o))),
             Duty::Active => {
                 if before == Duty::Standby {
@@ -70,7 +71,7 @@ impl Driver {
         }
     }
 
-    /// Tells the core of the switch.
+    /// Reports the switch to the core.
     pub(super) fn announce(&mut self, out: &mut Output) {
         let Some(caps) = self.caps.clone() else { return };
         let ports = self.ports.values().cloned().collect();
@@ -81,13 +82,12 @@ impl Driver {
         self.is_up() && self.duty == Duty::Active
     }
 
-    /// Asks whether the switch is still there, because another connection says that it is somewhere
-    /// else.
+    /// Sends an echo request, because the same switch has connected from elsewhere.
     pub fn probe(&mut self, now: Time, out: &mut Output) {
         self.session.probe(now, &mut out.bytes);
     }
 
-    /// Tells the switch why its connection is closed.
+    /// Tells the switch in an error message why its connection is closed.
     pub fn dismiss(&mut self, why: &str, out: &mut Output) {
         self.session.dismiss(why, &mut out.bytes);
     }

@@ -1,4 +1,5 @@
-//! The core's effects as messages to the switch: rules, packets, port states, questions.
+//! Executes the core's effects as messages to the switch: rules, packets, port states, requests for
+//! statistics.
 
 use super::changes::Change;
 use super::{ANSWER_TIMEOUT, Driver, Output, PORT_CHANGES, PortChange};
@@ -8,7 +9,7 @@ use crate::wanted::{Meaning, Wanted};
 use tandem_model::{Effect, Event, PortNo, Time};
 
 impl Driver {
-    /// Carries out an effect for this switch. Other effects are none of its business.
+    /// Executes an effect for this switch. Effects that are not for a switch are ignored.
     pub fn execute(&mut self, effect: Effect, now: Time, out: &mut Output) {
         if !self.is_active() {
             return;
@@ -28,7 +29,7 @@ impl Driver {
             }
             Effect::LeaveRules { leave, .. } => {
                 self.leave = leave;
-                // What is being read is held against it in the end.
+                // A dump that is under way is compared with the new `leave` when it ends.
                 self.lets_go = !self.left.is_empty();
                 self.let_go(now, out);
             }
@@ -58,7 +59,8 @@ impl Driver {
             let text = format!("it has not told its port counters for {ANSWER_TIMEOUT:?}; it is asked again");
             self.warn(text, now, out);
         }
-        // An answer that takes longer than a period is waited for, not asked for once more.
+        // A reply that takes longer than a period is waited for; a second request would only add
+        // load.
         if !waiting || overdue {
             let xid = self.send(out, |s, xid, o| s.ask_counters(xid, o));
             self.counters.expect(xid);
@@ -90,7 +92,7 @@ impl Driver {
         if self.port_changes.len() == PORT_CHANGES {
             self.port_changes.pop_front();
         }
-        // A port change has no answer of its own: the barrier's says that the switch has taken it.
+        // PORT_MOD has no reply: the barrier's reply shows that the switch has executed it.
         let barrier = self.send(out, |s, xid, o| s.barrier(xid, o));
         self.port_changes.push_back(PortChange { xid, barrier, port, up, sent: now });
     }

@@ -1,5 +1,5 @@
-//! What a switch says that is not understood, broken, or a refusal: it costs at most what it is
-//! about.
+//! Errors and unreadable messages of a switch. Each costs at most the message or the change that it
+//! is about, not the session.
 
 use super::{Driver, FEATURES_REPLY, Output};
 use crate::codec::{self, SwitchMessage};
@@ -10,9 +10,9 @@ use tandem_model::{Event, PortNo, Time};
 use tandem_openflow::error::DecodeError;
 
 impl Driver {
-    /// A message that is framed and not understood costs itself, not the session: it is answered
-    /// with its error (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4). Only a switch that cannot say
-    /// who it is cannot be spoken with.
+    /// A framed message that cannot be decoded does not end the session: it is answered with its
+    /// error (OF 1.0 section 5.4.4, OF 1.3.5 section 7.5.4). The exception is the features reply,
+    /// without which the switch is not identified.
     pub(super) fn on_unreadable(
         &mut self,
         message: &[u8],
@@ -23,7 +23,8 @@ impl Driver {
         let xid = codec::xid_of(message);
         let is_features = message.get(1) == Some(&FEATURES_REPLY);
         let is_awaited = is_features && self.handshake.as_ref().is_some_and(|g| g.dpid.is_none());
-        // Answers are limited, so that whoever says nonsense all day is not answered all day.
+        // Error replies are limited, so that a switch that sends garbage all day is not answered
+        // all day.
         if is_awaited || self.answers.take(now) {
             self.session.refuse(message, why.of_error, &mut out.bytes);
         }
@@ -32,14 +33,14 @@ impl Driver {
         }
         let kind = message.get(1).copied().unwrap_or_default();
         self.on_misunderstood(&format!("a message of type {kind} is not understood"), why, now, out);
-        // A switch whose description cannot be read is a switch all the same.
+        // The description is optional, so the handshake goes on without it.
         if self.handshake.as_ref().is_some_and(|g| g.dpid.is_some() && g.description_xid == xid) {
             self.greet(xid, SwitchMessage::Description(String::new()), now, out)?;
         }
         Ok(())
     }
 
-    /// Said at most once a minute for each kind of fault.
+    /// Warns of a message that cannot be decoded, at most once a minute for each kind of fault.
     pub(super) fn on_misunderstood(&mut self, what: &str, why: DecodeError, now: Time, out: &mut Output) {
         self.misunderstood += 1;
         if self.misunderstood_kinds.take((why.what, why.of_error.kind, why.of_error.code), now) {
@@ -58,13 +59,13 @@ impl Driver {
         }
     }
 
-    /// The switch does not like a message: which one, its transaction id says.
+    /// The switch has refused the message with this transaction id.
     pub(super) fn on_error(&mut self, xid: u32, text: String, now: Time, out: &mut Output) {
         let is_barrier = self.pieces.is_barrier(xid);
         if let Some(open) = self.open.iter_mut().find(|o| (o.first..=o.barrier).contains(&xid)) {
             if is_barrier {
-                // It says nothing of the changes before it: they count as refused, and are made
-                // again when flows are next read.
+                // An error in place of a barrier's reply says nothing about the changes before the
+                // barrier: they count as refused, and are repaired when flows are next read.
                 let text = format!(
                     "it answers a barrier with {text}; without barriers rules cannot be confirmed: update the switch's software"
                 );
@@ -89,7 +90,7 @@ impl Driver {
         }
     }
 
-    /// A packet that is broken: counted, and said at most once a minute for each kind of fault.
+    /// Counts a malformed packet, and warns of it at most once a minute for each kind of fault.
     pub(super) fn on_malformed(&mut self, port: PortNo, why: Malformed, now: Time, out: &mut Output) {
         self.malformed += 1;
         if self.malformed_kinds.take(why, now) {

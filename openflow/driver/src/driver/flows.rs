@@ -1,5 +1,5 @@
-//! Reading a switch's flows and setting right what differs from what is wanted: for a sync, and as
-//! an audit with every poll.
+//! Reads a switch's flows and repairs differences from the wanted rules: for a sync, and as an
+//! audit with every poll.
 
 use super::changes::Change;
 use super::unlike::PutOff;
@@ -12,7 +12,7 @@ use tandem_model::{Event, Time, TxnId};
 impl Driver {
     pub(super) fn read_flows(&mut self, purpose: Purpose, now: Time, out: &mut Output) {
         if self.flow_dump.is_some() {
-            // A sync is never given up for an audit.
+            // A waiting sync is not replaced by an audit.
             if !matches!(self.queued, Some(Purpose::Sync(_))) || matches!(purpose, Purpose::Sync(_)) {
                 self.queued = Some(purpose);
             }
@@ -22,7 +22,7 @@ impl Driver {
         self.ask_flows(now, out);
     }
 
-    /// Asks for flows, if it is time to.
+    /// Requests the flows, if it is time for that.
     pub(super) fn ask_flows(&mut self, now: Time, out: &mut Output) {
         if !self.flow_dump.as_ref().is_some_and(|r| r.wants_asking(now)) {
             return;
@@ -45,7 +45,7 @@ impl Driver {
         let flows = match flow_dump.add(xid, flows, more, now) {
             Ok(Some(flows)) => flows,
             Ok(None) => return,
-            // More than any table holds, as parts of one answer.
+            // The parts of one reply list more flows than a table holds.
             Err(endless) => return self.unread(&endless.to_string(), now, out),
         };
         let (purpose, epoch) = (flow_dump.purpose, flow_dump.epoch);
@@ -55,12 +55,13 @@ impl Driver {
         let mut repair = reconcile::repair(&self.wanted, &flows, &self.leave, codec.as_ref());
         self.foreign = reconcile::foreign(&flows);
         let is_sync = matches!(purpose, Purpose::Sync(_));
-        // An audit beside changes that are under way shows nothing.
+        // Changes in flight make the comparison of an audit inconclusive.
         let proven = is_sync || self.synced && epoch == self.epoch && self.open.is_empty();
         if proven {
             self.tell_left(&mut repair, is_sync, out);
         } else {
-            // What is not left any more is not gone yet: it is looked at again after the changes.
+            // Flows that are no longer left are still there: the dump is repeated after the
+            // changes.
             self.lets_go |= repair.left != self.left;
         }
         match purpose {
@@ -81,7 +82,7 @@ impl Driver {
                 if !proven {
                     repair = Repair::default();
                 } else if now < self.repair.0 {
-                    // Repairs are put off; what is not left any more is none.
+                    // Repairs are paused; deleting flows that are no longer left is not a repair.
                     repair = Repair { let_go: repair.let_go, ..Repair::default() };
                 } else if let Some(PutOff { rules, example }) = self.unlike.sift(&mut repair, now) {
                     out.events.push(Event::RulesUnlike { switch, rules, example });
@@ -101,8 +102,8 @@ impl Driver {
         self.let_go(now, out);
     }
 
-    /// Rules that were refused are not wanted any more, or came otherwise: all that are wanted are
-    /// there.
+    /// Confirms a refused sync once all wanted rules are in the switch: the refused ones were
+    /// removed or added by a later change.
     fn tell_complete(&mut self, out: &mut Output) {
         let refused = std::mem::take(&mut self.is_sync_refused);
         if let Some(txn) = self.sync.filter(|_| refused) {
@@ -111,7 +112,8 @@ impl Driver {
         }
     }
 
-    /// Says what stays although nobody wants it: after a sync, and when it has changed.
+    /// Reports the flows that are left although no rule wants them: after a sync, and when they
+    /// have changed.
     fn tell_left(&mut self, repair: &mut Repair, synced: bool, out: &mut Output) {
         let left = std::mem::take(&mut repair.left);
         if left != self.left || (synced && !self.leave.is_nothing()) {
@@ -120,7 +122,7 @@ impl Driver {
         }
     }
 
-    /// Takes away what is not left any more, as soon as nothing else is under way.
+    /// Deletes flows that are no longer left, as soon as no change and no dump is under way.
     pub(super) fn let_go(&mut self, now: Time, out: &mut Output) {
         if self.lets_go && self.synced && self.open.is_empty() && self.flow_dump.is_none() {
             self.lets_go = false;
@@ -128,8 +130,8 @@ impl Driver {
         }
     }
 
-    /// A question for flows came to nothing: it is asked again. When that was tried often enough,
-    /// whoever waits for the answer is notified.
+    /// A dump of the flows has failed: it is tried again. After enough tries, the waiting sync is
+    /// answered with the failure.
     pub(super) fn unread(&mut self, why: &str, now: Time, out: &mut Output) {
         let Some(flow_dump) = &mut self.flow_dump else { return };
         if !flow_dump.failed(now) {

@@ -1,6 +1,6 @@
-//! The driver's state, and what each message, effect and deadline does to it. Transactions are in
-//! `changes`, the reading of flows and their reconciliation in `flows`, what is not understood or
-//! refused in `faults`, several connections of one switch in `duty`.
+//! The driver's state, and the handling of messages, effects and deadlines. Transactions are in
+//! `changes`, reading and repairing flows in `flows`, errors and unreadable messages in `faults`,
+//! several connections of one switch in `duty`.
 
 mod changes;
 mod duty;
@@ -36,31 +36,31 @@ use tandem_openflow::session::multipart::Assembly;
 use tandem_openflow::session::{self, Incoming, Session};
 use unlike::Unlike;
 
-/// How long a switch may take for its handshake after the HELLO, for a barrier, and for the next
-/// part of an answer.
+/// How long a switch may take for the handshake after its HELLO, for a barrier, and for the next
+/// part of a reply.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Changes of ports whose answer is waited for: of more, the oldest have none.
+/// Port changes that wait for a reply; when there are more, errors about the oldest are ignored.
 const PORT_CHANGES: usize = 64;
-/// Warnings a minute; more are dropped, so that a switch that only complains does not fill the log.
+/// Warnings a minute; more are dropped, so that one faulty switch does not fill the log.
 const WARNINGS: u32 = 10;
 
-/// Errors a minute that answer what is not understood.
+/// Error replies a minute to messages that cannot be decoded.
 const ANSWERS: u32 = 60;
 /// OFPT_FEATURES_REPLY, in either version.
 const FEATURES_REPLY: u8 = 6;
-/// What is said once a minute for each kind: kinds of broken packets and messages that are told
-/// apart at most. There are about as many in the code; whatever is beyond shares one limit.
+/// The most kinds of malformed packets and messages with a limit of one warning a minute each. The
+/// code has about as many; further kinds share one limit.
 const KINDS: usize = 64;
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What a driver needs to know of the site.
+/// The driver's configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
     /// How often counters are read.
     pub poll_period: Duration,
     /// How often each port sends a discovery frame; `None` where discovery is off.
     pub lldp_period: Option<Duration>,
-    /// Ties discovery frames to this run of the controller.
+    /// Authenticates the discovery frames of this run of the controller.
     pub secret: u64,
     /// Packets a second that go to the core; more are counted and dropped, so that one switch
     /// cannot starve the others.
@@ -69,18 +69,18 @@ pub struct Config {
     pub session: session::Config,
 }
 
-/// What a call leads to.
+/// The output of a call.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// To be sent to the switch.
+    /// Bytes for the switch.
     pub bytes: Vec<u8>,
-    /// For the core.
+    /// Events for the core.
     pub events: Vec<Event>,
-    /// For the operator's log: what is wrong with the switch, and does not end its connection.
+    /// Warnings for the operator's log: faults of the switch that do not end its connection.
     pub warnings: Vec<String>,
 }
 
-/// See the crate.
+/// The driver of one connection of a switch.
 pub struct Driver {
     cfg: Config,
     peer: String,
@@ -89,46 +89,46 @@ pub struct Driver {
     handshake: Option<Handshake>,
     dpid: Dpid,
     duty: Duty,
-    /// Known after the handshake.
+    /// Set at the end of the handshake.
     caps: Option<SwitchCaps>,
     ports: BTreeMap<PortNo, PortInfo>,
     wanted: Wanted,
-    /// What stays besides.
+    /// Flows that stay although no rule wants them.
     leave: Leave,
-    /// What of it was found, as it was reported last.
+    /// Such flows in the switch, as last reported to the core.
     left: Vec<LeftRules>,
-    /// Less is left than when flows were last read.
+    /// Fewer flows are to be left than when flows were last read.
     lets_go: bool,
-    /// False until the core has said what it wants: until then nothing is audited.
+    /// False until the first `SyncRules`: audits need to know the wanted rules.
     synced: bool,
     epoch: u64,
     open: VecDeque<Open>,
     pieces: Pieces,
     flow_dump: Option<FlowDump>,
-    /// Wanted as soon as the present reading ends.
+    /// The next dump, as soon as the present one ends.
     queued: Option<Purpose>,
-    /// The last `SyncRules`: a repair that is refused makes it refused.
+    /// The last `SyncRules`; a repair that is refused makes it refused.
     sync: Option<TxnId>,
-    /// It was refused since, and nothing has shown yet that all rules are there.
+    /// The sync was refused, and no audit has found all rules in the switch since.
     is_sync_refused: bool,
-    /// No repair before this time, and the next pause.
+    /// Repairs are paused until this time; the length of the next pause.
     repair: (Time, Duration),
-    /// Repairs that changed nothing.
+    /// Repairs without effect.
     unlike: Unlike,
-    /// Where flows of somebody else were when flows were last read (OpenFlow 1.0 only; 1.3 reports
-    /// only ours).
+    /// Keys of flows of other controllers when flows were last read (OpenFlow 1.0 only: in 1.3 a
+    /// request selects by cookie).
     foreign: BTreeSet<RuleKey>,
     counters: Assembly<PortSample>,
     counters_asked: Time,
     next_poll: Time,
     next_lldp: Option<Time>,
-    /// The latest changes of ports without an answer.
+    /// The latest port changes whose reply is awaited.
     port_changes: VecDeque<PortChange>,
     packets: PacketRateLimiter,
     port_news: PortChanges,
     complaints: RateLimiter,
     dropped: u64,
-    /// Errors that answer what is not understood.
+    /// Limits error replies to messages that cannot be decoded.
     answers: RateLimiter,
     misunderstood: u64,
     misunderstood_kinds: KeyedRateLimiter<(&'static str, u16, u16)>,
@@ -136,10 +136,10 @@ pub struct Driver {
     malformed_kinds: KeyedRateLimiter<Malformed>,
 }
 
-/// A port was told to be on or off.
+/// A PORT_MOD that was sent.
 #[derive(Debug, Clone, Copy)]
 struct PortChange {
-    /// Transaction id of the change, and of the barrier behind it.
+    /// Transaction ids of the PORT_MOD and of the barrier behind it.
     xid: u32,
     barrier: u32,
     port: PortNo,
@@ -148,14 +148,14 @@ struct PortChange {
 }
 
 impl PortChange {
-    /// True for an error about either message.
+    /// Whether an error with this transaction id is about one of them.
     fn is_about(self, xid: u32) -> bool {
         self.xid == xid || self.barrier == xid
     }
 }
 
 impl Driver {
-    /// Greets a switch that has just connected.
+    /// Starts a session with a switch that has just connected.
     pub fn new(cfg: Config, peer: &str, now: Time, out: &mut Output) -> Driver {
         let session = Session::new(&[header::V10, header::V13], cfg.session, now, &mut out.bytes);
         Driver {
@@ -205,17 +205,17 @@ impl Driver {
         self.is_up().then_some(self.dpid)
     }
 
-    /// Where it is connected from.
+    /// The address that it is connected from.
     pub fn peer(&self) -> &str {
         &self.peer
     }
 
-    /// Packets that did not go to the core because there were too many.
+    /// Packets that were not reported to the core because there were too many.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Packets that were dropped because they were broken.
+    /// Packets that were dropped because they were malformed.
     pub fn malformed(&self) -> u64 {
         self.malformed
     }
@@ -224,7 +224,7 @@ impl Driver {
         self.codec.is_some() && self.handshake.is_none()
     }
 
-    /// Says something that needs a transaction id; returns the id.
+    /// Sends a message with a new transaction id; returns the id.
     fn send(&mut self, out: &mut Output, message: impl FnOnce(&dyn ProtocolCodec, u32, &mut Vec<u8>)) -> u32 {
         let xid = self.session.next_xid();
         if let Some(codec) = &self.codec {
@@ -233,10 +233,9 @@ impl Driver {
         xid
     }
 
-    /// Takes in one whole message.
+    /// Handles one whole message.
     ///
-    /// # Errors
-    /// When the connection should be closed, after what `out` holds is sent.
+    /// # Errors When the connection should be closed, after the bytes in `out` are sent.
     pub fn on_message(&mut self, message: &[u8], now: Time, out: &mut Output) -> Result<(), DriverError> {
         match self.session.on_message(message, now, &mut out.bytes)? {
             Incoming::Handled => Ok(()),
@@ -263,17 +262,16 @@ impl Driver {
         }
     }
 
-    /// Looks at the beginning of a message that is not whole yet, so that an unknown peer is not
-    /// waited for.
+    /// Looks at the start of an incomplete message, so that a peer that is not a switch is refused
+    /// at once.
     ///
-    /// # Errors
-    /// When the connection should be closed, after what `out` holds is sent.
+    /// # Errors When the connection should be closed, after the bytes in `out` are sent.
     pub fn on_partial(&mut self, start: &[u8], out: &mut Output) -> Result<(), DriverError> {
         Ok(self.session.on_partial(start, &mut out.bytes)?)
     }
 
-    /// Answers bytes that cannot be cut into messages (OFPBRC_BAD_LEN); the connection should be
-    /// closed then.
+    /// Answers bytes that cannot be cut into messages (OFPBRC_BAD_LEN); the caller then closes the
+    /// connection.
     pub fn on_unframed(&mut self, start: &[u8], out: &mut Output) {
         self.session.refuse(start, OfErrorCode::BAD_LEN, &mut out.bytes);
     }
@@ -422,14 +420,14 @@ impl Driver {
         next
     }
 
-    /// True while nothing that it has asked of its switch's flows and ports is without an answer,
-    /// and nothing more is to be asked.
+    /// Whether all requests and changes for flows and ports have been answered, and none is
+    /// waiting.
     pub fn is_idle(&self) -> bool {
         let is_reading = self.flow_dump.is_some() || self.queued.is_some() || self.lets_go;
         self.open.is_empty() && self.port_changes.is_empty() && !is_reading
     }
 
-    /// Polls, discovers and keeps alive, as far as it is time for it.
+    /// Polls, sends discovery frames and keeps the session alive, as they are due.
     ///
     /// # Errors
     /// When the switch has been silent for too long.
@@ -455,8 +453,8 @@ impl Driver {
             return Err(DriverError::Barrier(ANSWER_TIMEOUT));
         }
         if now >= self.next_poll {
-            // Kept in step with the clock, so that readings do not drift; periods that were missed
-            // are left out.
+            // The next poll follows from the last one's due time, so that polls do not drift;
+            // periods that were missed are skipped.
             let late = now.since(self.next_poll).as_nanos() / self.cfg.poll_period.as_nanos().max(1);
             self.next_poll = self.next_poll + self.cfg.poll_period * (late as u32).saturating_add(1);
             self.poll(now, out);

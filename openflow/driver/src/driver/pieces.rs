@@ -1,19 +1,19 @@
-//! Changes on their way to the switch, in pieces with a barrier each.
+//! Sends large changes in pieces, each with a barrier.
 //!
-//! A switch may answer every deletion (OFPT_FLOW_REMOVED) and take in nothing more while it does.
-//! So only so many messages are under way that nobody confirmed; the others wait here, where they
-//! fill no socket, and what else there is to say is not behind them.
+//! A switch may answer every deletion (OFPT_FLOW_REMOVED) and read no further message while it
+//! does. So only a limited number of messages is unconfirmed at a time; the others wait here. They
+//! do not fill the socket, and other messages need not queue behind them.
 
 use std::collections::VecDeque;
 use tandem_model::Time;
 
-/// Messages before a barrier: some 20 KiB, little more than a round trip's worth.
+/// Messages before a barrier: about 20 KiB, little more than one round trip carries.
 pub(super) const PIECE: usize = 200;
-/// Messages under way without a confirmation at most: two pieces, so that the switch has work while
-/// a barrier's reply comes back.
+/// The most unconfirmed messages: two pieces, so that the switch is busy while a barrier's reply
+/// comes back.
 const UNDER_WAY: usize = 2 * PIECE;
 
-/// So many messages and their barrier.
+/// Up to [`PIECE`] messages and their barrier.
 #[derive(Debug, Clone)]
 pub(super) struct Piece {
     pub(super) bytes: Vec<u8>,
@@ -28,25 +28,25 @@ struct Sent {
     at: Time,
 }
 
-/// The pieces of changes that wait to be sent, and those that are under way.
+/// The pieces that wait to be sent, and those that are unconfirmed.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pieces {
     waiting: VecDeque<Piece>,
     sent: VecDeque<Sent>,
-    /// Bytes that wait.
+    /// Bytes of the waiting pieces.
     backlog: usize,
     /// Messages that were sent and not confirmed.
     under_way: usize,
 }
 
 impl Pieces {
-    /// One more that is to be sent.
+    /// Adds a piece to the waiting ones.
     pub(super) fn put(&mut self, piece: Piece) {
         self.backlog += piece.bytes.len();
         self.waiting.push_back(piece);
     }
 
-    /// The next one to be sent, if it may be now.
+    /// The next piece, if it may be sent now.
     pub(super) fn next(&mut self, now: Time) -> Option<Vec<u8>> {
         let messages = self.waiting.front()?.messages;
         if !self.sent.is_empty() && self.under_way + messages > UNDER_WAY {
@@ -59,7 +59,7 @@ impl Pieces {
         Some(piece.bytes)
     }
 
-    /// A barrier was answered; true when it was one of ours.
+    /// Takes the reply to a barrier; true if it was that of a piece.
     pub(super) fn confirmed(&mut self, barrier: u32) -> bool {
         let Some(at) = self.sent.iter().position(|s| s.barrier == barrier) else { return false };
         let sent = self.sent.remove(at);
@@ -67,17 +67,17 @@ impl Pieces {
         true
     }
 
-    /// True for the barrier of a piece that is under way.
+    /// Whether this is the barrier of an unconfirmed piece.
     pub(super) fn is_barrier(&self, xid: u32) -> bool {
         self.sent.iter().any(|s| s.barrier == xid)
     }
 
-    /// When the oldest piece under way was sent.
+    /// When the oldest unconfirmed piece was sent.
     pub(super) fn oldest(&self) -> Option<Time> {
         self.sent.front().map(|s| s.at)
     }
 
-    /// Bytes that wait.
+    /// Bytes of the waiting pieces.
     pub(super) fn backlog(&self) -> usize {
         self.backlog
     }

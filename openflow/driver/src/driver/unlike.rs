@@ -1,6 +1,6 @@
-//! Repairs that change nothing. A switch may report a rule otherwise than it was written, in a form
-//! that is not known to mean the same; then each repair finds the same fault again. Such a fault is
-//! put off, with a pause that grows, and said once.
+//! Repairs without effect. A switch may report a rule in another form than it was sent, and in one
+//! that the driver does not recognise as equal; then each audit finds the same fault again. Such a
+//! repair is paused, ever longer, and reported once.
 
 use super::changes::{LONGEST_REPAIR_PAUSE, REPAIR_PAUSE};
 use crate::reconcile::Repair;
@@ -8,34 +8,34 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tandem_model::{RuleKey, Time};
 
-/// Repairs of the same fault that are made at once; a rule may be deleted twice by somebody else.
+/// Repairs of the same fault before a pause: another controller may delete a rule twice.
 const AT_ONCE: u32 = 2;
 
-/// What is wrong with a switch's flows, as one repair mends it.
+/// A fault in a switch's flows that one message repairs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     /// A rule is missing or different.
     Missing(RuleKey),
-    /// A flow of ours is not wanted: the message that deletes it.
+    /// A flow of Tandem is not wanted: the message that deletes it.
     Stale(Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Tries {
     count: u32,
-    /// Not again before this time.
+    /// The fault is not repaired again before this time.
     until: Time,
     pause: Duration,
 }
 
-/// The rules that a switch shows otherwise than they were sent, again and again.
+/// The faults that repairs have not removed.
 #[derive(Debug, Default)]
 pub(super) struct Unlike {
     tries: BTreeMap<Fault, Tries>,
     is_told: bool,
 }
 
-/// What was put off, when it is to be said.
+/// Paused repairs that are to be reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PutOff {
     pub(super) rules: u32,
@@ -43,15 +43,15 @@ pub(super) struct PutOff {
 }
 
 impl Unlike {
-    /// Takes out of a repair what it has mended in vain. The result is there once, when something
-    /// is put off for the first time.
+    /// Removes the faults from a repair that earlier repairs did not remove. Returns the paused
+    /// ones when a pause begins for the first time.
     pub(super) fn sift(&mut self, repair: &mut Repair, now: Time) -> Option<PutOff> {
         let mut before = std::mem::take(&mut self.tries);
         let mut held = 0;
         let mut example = None;
         let mut is_due = |fault: Fault, text: &dyn Fn() -> String| {
             let fresh = Tries { count: 0, until: now, pause: REPAIR_PAUSE };
-            // A fault that is gone has been mended, and is forgotten.
+            // Faults that are no longer reported drop out of the map: their repair had an effect.
             let mut tries = before.remove(&fault).unwrap_or(fresh);
             let is_due = tries.count < AT_ONCE || now >= tries.until;
             if is_due {
@@ -85,7 +85,7 @@ impl Unlike {
         Some(PutOff { rules: held, example })
     }
 
-    /// A repair was refused, or other rules are wanted: nothing was tried in vain.
+    /// A repair was refused, or the wanted rules have changed: earlier tries do not count.
     pub(super) fn forget(&mut self) {
         *self = Unlike::default();
     }

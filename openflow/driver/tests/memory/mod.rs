@@ -1,6 +1,5 @@
-//! A switch in memory, of either version, that does what the specification says: the `Switch` of
-//! `tandem-openflow`, with faults that a test turns on. A second controller is connected to it, for
-//! what happens behind the driver's back.
+//! A switch in memory, of either version: the `Switch` of `tandem-openflow`, with faults that a
+//! test turns on. A second controller is connected to it, for changes that the driver does not see.
 #![allow(dead_code, reason = "shared by test files that each use a part")]
 
 use std::time::Duration;
@@ -18,7 +17,7 @@ pub(crate) fn connected(version: u8) -> Driver {
     connected_with(version, cfg(), 1)
 }
 
-/// The same with another configuration, to a switch with so many ports.
+/// The same with another configuration, and a switch with this many ports.
 #[allow(dead_code, reason = "not every test program needs it")]
 pub(crate) fn connected_with(version: u8, cfg: tandem_switch_driver::Config, ports: u32) -> Driver {
     let mut out = Output::default();
@@ -36,7 +35,7 @@ pub(crate) fn connected_with(version: u8, cfg: tandem_switch_driver::Config, por
     driver
 }
 
-/// What drivers in tests are configured with.
+/// The configuration of drivers in tests.
 pub(crate) fn cfg() -> tandem_switch_driver::Config {
     tandem_switch_driver::Config {
         poll_period: Duration::from_secs(1),
@@ -47,7 +46,7 @@ pub(crate) fn cfg() -> tandem_switch_driver::Config {
     }
 }
 
-/// A frame that came in by a port, as the switch tells it.
+/// The PACKET_IN of a frame that came in by a port.
 pub(crate) fn packet_in(version: u8, port: u16, frame: &[u8]) -> Vec<u8> {
     let (total_len, data) = (frame.len() as u16, Bytes(frame.to_vec()));
     let message = if version == header::V10 {
@@ -79,10 +78,10 @@ pub(crate) fn packet_in(version: u8, port: u16, frame: &[u8]) -> Vec<u8> {
 /// Its port's address.
 pub(crate) const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
-/// How a question is answered.
+/// How a request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answers {
-    /// As the specification says.
+    /// As the specification defines it.
     Right,
     /// With an error.
     WithError,
@@ -90,7 +89,7 @@ pub(crate) enum Answers {
     Never,
 }
 
-/// What the switch says to each of its controllers.
+/// Collects the switch's messages to each of its controllers.
 #[derive(Default)]
 struct Said(Vec<(ConnId, Vec<u8>)>);
 
@@ -103,26 +102,26 @@ impl Sink for Said {
     fn set_port(&mut self, _: u32, _: bool) {}
 }
 
-/// A switch in memory that answers as a real one does.
+/// The switch, and the faults that are turned on.
 pub(crate) struct Memory {
     pub(crate) version: u8,
     switch: Switch,
     said: Said,
-    /// The driver's connection, and the other controller's.
+    /// The connections of the driver and of the other controller.
     conn: ConnId,
     other: ConnId,
-    /// Refuses additions of this priority, as a full table does.
+    /// Refuses additions with this priority, as a full table does.
     pub(crate) refuses: Option<u16>,
     pub(crate) silent: bool,
     pub(crate) flows: Answers,
     pub(crate) counters: Answers,
     pub(crate) barriers: Answers,
     pub(crate) ports: Answers,
-    /// What it was told of its ports: number, address, configuration and mask; and whether it takes
-    /// it.
+    /// The PORT_MODs that it got: number, address, configuration and mask; and whether it executes
+    /// them.
     pub(crate) port_mods: Vec<(u32, Mac, u32, u32)>,
     pub(crate) refuses_ports: bool,
-    /// How often it was asked for flows and counters.
+    /// How often flows and counters were requested.
     pub(crate) asked: (u32, u32),
     /// Errors that it sent to the driver, by type and code.
     pub(crate) errors: Vec<(u16, u16)>,
@@ -196,7 +195,7 @@ impl Memory {
         self.switch.on_packet(1, &mut frame.to_vec(), Time::ZERO, &mut self.said);
     }
 
-    /// Takes what the driver sent and answers it.
+    /// Executes the driver's messages and returns the replies.
     pub(crate) fn answer(&mut self, bytes: &[u8], now: Time) -> Vec<u8> {
         let mut rest = bytes;
         while let Ok(Some((message, after))) = framing::next(rest) {
@@ -220,7 +219,7 @@ impl Memory {
         out
     }
 
-    /// Questions whose answer is at fault, and changes that are refused.
+    /// Whether this message gets a faulty reply or is refused.
     fn fails(&mut self, message: &[u8]) -> bool {
         self.refused(message) || self.not_answered(message)
     }
@@ -276,7 +275,7 @@ impl Memory {
         answers != Answers::Right
     }
 
-    /// Puts an error about a message among what the switch says.
+    /// Adds an error about a message to the switch's output.
     fn refuse(&mut self, message: &[u8], of_error: OfErrorCode) {
         let data = Bytes(message[..message.len().min(64)].to_vec());
         let (kind, code) = (of_error.kind, of_error.code);
@@ -291,7 +290,7 @@ impl Memory {
         self.said.send(self.conn, &bytes);
     }
 
-    /// The other controller says something, and no error comes back.
+    /// The other controller sends a message, which must not cause an error.
     fn other_says(&mut self, message: &AnyMessage) {
         let mut bytes = Vec::new();
         message.encode(77, &mut bytes).expect("short");
@@ -301,7 +300,7 @@ impl Memory {
         assert_eq!(told.map(|(_, bytes)| bytes[1]).find(|kind| *kind == 1), None, "an error");
     }
 
-    /// Somebody else adds a flow for all packets, or for IPv4 to 10.0.0.0/24.
+    /// The other controller adds a flow for all packets, or for IPv4 to 10.0.0.0/24.
     pub(crate) fn plant(&mut self, priority: u16, cookie: u64, ip: bool) {
         let to = std::net::Ipv4Addr::new(10, 0, 0, 0);
         let message = if self.version == header::V13 {
@@ -348,7 +347,7 @@ impl Memory {
         self.other_says(&message);
     }
 
-    /// Deletes flows behind everybody's back.
+    /// The other controller deletes flows.
     pub(crate) fn wipe(&mut self, priority: u16) {
         let flows: Vec<Flow> = self.pipeline().tables.iter().flat_map(|t| t.iter()).cloned().collect();
         for flow in flows.iter().filter(|f| f.priority == priority) {

@@ -11,7 +11,7 @@ use tandem_switch_driver::{Driver, DriverError, Output};
 
 pub(crate) const VERSIONS: [u8; 2] = [header::V10, header::V13];
 
-/// A driver, its switch, and what is on its way.
+/// A driver, its switch, and the messages between them.
 pub(crate) struct Pair {
     pub(crate) driver: Driver,
     pub(crate) switch: Memory,
@@ -21,7 +21,7 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// Connected, nothing said yet but the HELLO.
+    /// Connected; only the HELLO has been sent.
     pub(crate) fn new(version: u8) -> Pair {
         let mut out = Output::default();
         let driver = Driver::new(cfg(), "test", Time::ZERO, &mut out);
@@ -54,8 +54,8 @@ impl Pair {
         pair
     }
 
-    /// Runs the two against each other until neither has anything to say; the driver's facts. A
-    /// failing driver has had its last words.
+    /// Exchanges messages until both sides are quiet; returns the driver's events. A driver that
+    /// fails has sent its last error message.
     pub(crate) fn talk(&mut self) -> Result<Vec<Event>, DriverError> {
         let mut events = Vec::new();
         loop {
@@ -79,14 +79,14 @@ impl Pair {
         self.talk()
     }
 
-    /// On to the driver's next deadline.
+    /// Advances the time to the driver's next deadline.
     pub(crate) fn wait(&mut self) -> Result<Vec<Event>, DriverError> {
         self.now = self.driver.next_deadline();
         self.driver.on_deadline(self.now, &mut self.out)?;
         self.talk()
     }
 
-    /// On until the connection ends: the facts until then, and why it ended.
+    /// Advances the time until the connection ends; returns the events until then, and the error.
     pub(crate) fn wait_for_the_end(&mut self) -> (Vec<Event>, DriverError) {
         let mut events = Vec::new();
         loop {
@@ -110,7 +110,7 @@ pub(crate) fn apply(txn: u64, add: Vec<Rule>, remove: Vec<RuleKey>) -> Effect {
     Effect::ApplyRules { switch: Dpid(7), txn: TxnId(txn), add, remove }
 }
 
-/// For IPv4 to 10.0.0.0/24.
+/// A rule for IPv4 to 10.0.0.0/24.
 pub(crate) fn rule(priority: u16, action: RuleAction) -> Rule {
     let matching = RuleMatch {
         eth_type: Some(ETH_IPV4),

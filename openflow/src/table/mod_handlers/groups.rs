@@ -1,4 +1,4 @@
-//! Groups: GROUP_MOD carried out (OF 1.3.5 sections 6.5 and 7.3.4.2), and what is asked about them.
+//! Executes GROUP_MOD (OF 1.3.5 sections 6.5 and 7.3.4.2) and answers requests about groups.
 
 use super::{Refusal, Removed, replies13, span};
 use crate::error::OfErrorCode;
@@ -32,11 +32,10 @@ fn refused(why: impl Into<String>, code: u16) -> Refusal {
 }
 
 impl Pipeline {
-    /// Carries out a GROUP_MOD; there may be `most` groups. Flows that send to a group that is
-    /// deleted go with it.
+    /// Executes a GROUP_MOD, with at most `most` groups. Deleting a group also removes the flows
+    /// that send to it.
     ///
-    /// # Errors
-    /// With what to answer; nothing is then changed.
+    /// Returns the OpenFlow error to answer with; nothing is changed then.
     pub fn group_mod(&mut self, m: &GroupMod, most: usize, now: Time) -> Result<Vec<Removed>, Refusal> {
         let id = m.group_id;
         match m.command {
@@ -78,7 +77,7 @@ impl Pipeline {
                 of_error: OfErrorCode::BAD_OUT_GROUP,
             });
         }
-        // A changed group counts on; its buckets are new ones (section 6.5).
+        // A modified group keeps its counters and age; its buckets start at zero (section 6.5).
         let (packets, bytes, added) = old.map_or((0, 0, now), |g| (g.packets, g.bytes, g.added));
         self.groups.put(Group { id, kind, buckets, packets, bytes, added });
         Ok(Vec::new())
@@ -126,7 +125,7 @@ impl Pipeline {
             return Err(refused(format!("{id:#x} is no group's number"), INVALID_GROUP));
         }
         if self.groups.get(id).is_none() {
-            // Nothing to delete is no fault (section 6.5).
+            // Deleting a group that does not exist is not an error (section 6.5).
             return Ok(Vec::new());
         }
         if self.groups.references(id) > 0 {
@@ -136,7 +135,7 @@ impl Pipeline {
         Ok(self.take_out(RemovedReason::Group, |f| f.instructions.sends_to_group(id)))
     }
 
-    /// Answers OFPMP_GROUP; OFPG_ALL asks for all.
+    /// Answers OFPMP_GROUP; OFPG_ALL requests all groups.
     pub(super) fn group_stats(&self, asked: u32, now: Time) -> Vec<MultipartReply> {
         let of = |g: &Group| {
             let flows = self.tables.iter().flat_map(|t| t.iter());
@@ -171,8 +170,8 @@ impl Pipeline {
         replies13(self.groups.iter().map(of).collect(), ReplyBody::GroupDesc)
     }
 
-    /// The answer to OFPMP_GROUP_FEATURES, where there may be `most` groups; `actions` has a bit
-    /// per OFPAT action.
+    /// The reply to OFPMP_GROUP_FEATURES for at most `most` groups; `actions` has a bit per OFPAT
+    /// action.
     pub fn group_features(most: usize, actions: u32) -> ReplyBody {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         ReplyBody::GroupFeatures(GroupFeatures {

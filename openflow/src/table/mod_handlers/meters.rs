@@ -1,4 +1,4 @@
-//! Meters: METER_MOD carried out (OF 1.3.5 section 7.3.4.4), and what is asked about them.
+//! Executes METER_MOD (OF 1.3.5 section 7.3.4.4) and answers requests about meters.
 
 use super::{Refusal, Removed, replies13, span};
 use crate::of13::meter::{ALL, BandKind, MAX};
@@ -15,7 +15,7 @@ use tandem_model::Time;
 const METER_MOD_FAILED: u16 = 12;
 /// The most bands of a meter.
 const MOST_BANDS: u8 = 16;
-/// OFPMF bits that there are: all.
+/// The OFPMF bits that are supported: all.
 const FLAGS: u16 = flag::KBPS | flag::PKTPS | flag::BURST | flag::STATS;
 
 fn refused(why: impl Into<String>, code: u16) -> Refusal {
@@ -23,11 +23,10 @@ fn refused(why: impl Into<String>, code: u16) -> Refusal {
 }
 
 impl Pipeline {
-    /// Carries out a METER_MOD; there may be `most` meters. Flows that a deleted meter is for go
-    /// with it.
+    /// Executes a METER_MOD, with at most `most` meters. Deleting a meter also removes the flows
+    /// that use it.
     ///
-    /// # Errors
-    /// With what to answer; nothing is then changed.
+    /// Returns the OpenFlow error to answer with; nothing is changed then.
     pub fn meter_mod(&mut self, m: &MeterMod, most: usize, now: Time) -> Result<Vec<Removed>, Refusal> {
         let id = m.meter_id;
         let good = (1..=MAX).contains(&id);
@@ -68,7 +67,7 @@ impl Pipeline {
             self.meters.remove(None);
             return Ok(self.take_out(RemovedReason::Deleted, |f| f.instructions.meter.is_some()));
         }
-        // What is not there cannot be deleted, and that is no fault.
+        // Deleting a meter that does not exist is not an error (section 6.5).
         if self.meters.get(id).is_none() {
             return Ok(Vec::new());
         }
@@ -83,7 +82,7 @@ impl Pipeline {
         Ok(self.meters.iter().filter(move |m| asked == ALL || asked == m.id))
     }
 
-    /// Answers OFPMP_METER; OFPM_ALL asks for all.
+    /// Answers OFPMP_METER; OFPM_ALL requests all meters.
     pub(super) fn meter_stats(&self, asked: u32, now: Time) -> Result<Vec<MultipartReply>, Refusal> {
         let of = |m: &Meter| {
             let flows = self.tables.iter().flat_map(|t| t.iter());
@@ -106,13 +105,13 @@ impl Pipeline {
         Ok(replies13(self.meters_asked(asked)?.map(of).collect(), ReplyBody::Meter))
     }
 
-    /// Answers OFPMP_METER_CONFIG; OFPM_ALL asks for all.
+    /// Answers OFPMP_METER_CONFIG; OFPM_ALL requests all meters.
     pub(super) fn meter_config(&self, asked: u32) -> Result<Vec<MultipartReply>, Refusal> {
         let of = |m: &Meter| MeterConfig { flags: m.flags, meter_id: m.id, bands: m.bands.clone() };
         Ok(replies13(self.meters_asked(asked)?.map(of).collect(), ReplyBody::MeterConfig))
     }
 
-    /// The answer to OFPMP_METER_FEATURES, where there may be `most` meters.
+    /// The reply to OFPMP_METER_FEATURES for at most `most` meters.
     pub fn meter_features(most: usize) -> ReplyBody {
         ReplyBody::MeterFeatures(MeterFeatures {
             max_meter: u32::try_from(most).unwrap_or(u32::MAX),

@@ -1,12 +1,11 @@
-//! What a controller says about flows, groups and meters, carried out on a [`Pipeline`]: FLOW_MOD
-//! of either version (OF 1.0 section 4.6, OF 1.3.5 section 6.4), GROUP_MOD, METER_MOD, and the
-//! answers to questions about them and about tables. A switch that is built here stands on this.
+//! Executes the messages of controllers about flows, groups and meters on a [`Pipeline`]: FLOW_MOD
+//! of either version (OF 1.0 section 4.6, OF 1.3.5 section 6.4), GROUP_MOD, METER_MOD, and requests
+//! for statistics of them and of tables.
 //!
-//! [`Pipeline::flow_mod10`] and [`Pipeline::flow_mod13`] change nothing when they fail. What goes
-//! is handed back where its controller asked to be told. A packet that waits in a buffer is the
-//! caller's: it runs it through the pipeline after a FLOW_MOD that succeeded. A switch speaks one
-//! version at a time: flows that were said in the other one are counted in sums and tables, but not
-//! listed.
+//! A message that fails changes nothing. Removed flows are returned if their controller asked for
+//! FLOW_REMOVED. The caller holds the buffered packets: after a FLOW_MOD that succeeded it sends
+//! the packet that the message names through the pipeline. A switch speaks one version at a time:
+//! flows that came in the other version count in aggregates and tables, but are not listed.
 
 mod groups;
 mod meters;
@@ -24,13 +23,13 @@ use crate::error::OfErrorCode;
 use std::time::Duration;
 use tandem_model::Time;
 
-/// Why a FLOW_MOD is refused, and what to answer.
+/// Why a message is refused, and the OpenFlow error to answer with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{why}")]
 pub struct Refusal {
     /// The reason, as text.
     pub why: String,
-    /// OpenFlow's type and code, of the version that was spoken.
+    /// The error's type and code, in the version of the message.
     pub of_error: OfErrorCode,
 }
 
@@ -52,21 +51,21 @@ impl From<Unsupported> for Refusal {
     }
 }
 
-/// A flow that went, and that its controller wants to hear of.
+/// A removed flow whose controller asked for FLOW_REMOVED.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
     /// The table it was in.
     pub table: u8,
-    /// As it was.
+    /// The flow as it was.
     pub flow: Flow,
-    /// Why it went.
+    /// Why it was removed.
     pub reason: RemovedReason,
 }
 
 /// OFPFF_SEND_FLOW_REM, the same bit in both versions.
 const SEND_FLOW_REM: u16 = 1;
 
-/// One of the five commands, in one form for both versions.
+/// One of the five commands of a FLOW_MOD, in one form for both versions.
 enum Command {
     Add(Box<Flow>, AddOptions),
     Modify(Filter, Change),
@@ -111,8 +110,8 @@ impl Pipeline {
         Ok((removed, count))
     }
 
-    /// Takes out the flows whose time is up; those that their controller wants to hear of are
-    /// returned.
+    /// Removes the flows that have expired, and returns those whose controller asked for
+    /// FLOW_REMOVED.
     pub fn expire(&mut self, now: Time) -> Vec<Removed> {
         let mut removed = Vec::new();
         for (at, table) in self.tables.iter_mut().enumerate() {
@@ -123,7 +122,7 @@ impl Pipeline {
         removed
     }
 
-    /// Takes out flows; those that their controller wants to hear of are returned.
+    /// Removes flows, and returns those whose controller asked for FLOW_REMOVED.
     fn take_out(&mut self, reason: RemovedReason, takes: impl Fn(&Flow) -> bool) -> Vec<Removed> {
         let mut removed = Vec::new();
         for (at, table) in self.tables.iter_mut().enumerate() {
@@ -134,17 +133,17 @@ impl Pipeline {
         removed
     }
 
-    /// Not after [`Pipeline::next_expiry`], and known without looking at the flows.
+    /// A time not after [`Pipeline::next_expiry`], known without a pass over the flows.
     pub fn earliest(&self) -> Option<Time> {
         self.tables.iter().filter_map(super::FlowTable::earliest).min()
     }
 
-    /// When [`Pipeline::expire`] has something to do next.
+    /// When [`Pipeline::expire`] has to be called next.
     pub fn next_expiry(&self) -> Option<Time> {
         self.tables.iter().filter_map(super::FlowTable::next_expiry).min()
     }
 
-    /// The flows of a table or all that a filter is about, each with its table.
+    /// The flows that a filter selects in a table or in all, each with its table.
     fn selected<'a>(&'a self, tables: Tables, filter: &'a Filter) -> impl Iterator<Item = (u8, &'a Flow)> {
         let range = self.at(tables);
         let first = range.start;
@@ -156,7 +155,7 @@ impl Pipeline {
     }
 }
 
-/// Which tables something is about.
+/// The tables that a message is about.
 #[derive(Clone, Copy)]
 enum Tables {
     All,
@@ -173,12 +172,12 @@ fn span(time: Duration) -> (u32, u32) {
     (u32::try_from(time.as_secs()).unwrap_or(u32::MAX), time.subsec_nanos())
 }
 
-/// A time-out as messages have it: whole seconds, 0 for none.
+/// A time-out in a message: whole seconds, 0 for none.
 fn seconds(timeout: Duration) -> u16 {
     u16::try_from(timeout.as_secs()).unwrap_or(u16::MAX)
 }
 
-/// Packets, bytes and number of flows.
+/// Total packets, bytes and number of flows.
 fn sum<'a>(flows: impl Iterator<Item = (u8, &'a Flow)>) -> (u64, u64, u32) {
     flows.fold((0u64, 0u64, 0u32), |(packets, bytes, count), (_, f)| {
         (packets.saturating_add(f.packets), bytes.saturating_add(f.bytes), count.saturating_add(1))
@@ -194,8 +193,8 @@ fn reason(gone: RemovedReason) -> u8 {
     }
 }
 
-/// Cuts a list into parts that fit a message beside `head` bytes, at least one part, by the length
-/// that each item takes.
+/// Splits a list into at least one part, so that each fits a message after `head` bytes; `length`
+/// is the encoded length of an item.
 fn parts<T>(list: Vec<T>, head: usize, length: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut parts = vec![Vec::new()];
     let mut left = usize::from(u16::MAX) - head;

@@ -1,5 +1,5 @@
-//! OpenFlow 1.0: one FLOW_MOD for all tables, counters anew whenever a flow is replaced, and a
-//! change of nothing adds.
+//! FLOW_MOD and statistics of OpenFlow 1.0. A modification or deletion is about all tables, a
+//! replaced flow's counters start at zero, and a modification without a matching flow adds one.
 
 use super::{Command, Refusal, Removed, Tables, age, parts, reason, seconds, sum};
 use crate::of10::flow::{command, flag};
@@ -17,7 +17,7 @@ use tandem_model::Time;
 
 /// OFPET_FLOW_MOD_FAILED of 1.0.
 const FLOW_MOD_FAILED: u16 = 3;
-/// OFPFW bits that the tables match: all of them.
+/// The OFPFW bits that the tables support: all.
 const WILDCARDS: u32 = crate::of10::matching::wildcard::ALL;
 
 fn refused(error: TableError) -> Refusal {
@@ -40,11 +40,10 @@ fn filter(criteria: Criteria, strict: Option<u16>, out_port: Option<u32>) -> Fil
 }
 
 impl Pipeline {
-    /// Carries out a FLOW_MOD of OpenFlow 1.0. Flows are added to the first table; changes and
+    /// Executes a FLOW_MOD of OpenFlow 1.0. Flows are added to the first table; changes and
     /// deletions are about all.
     ///
-    /// # Errors
-    /// With what to answer; nothing is then changed.
+    /// Returns the OpenFlow error to answer with; nothing is changed then.
     pub fn flow_mod10(&mut self, m: &FlowMod, now: Time) -> Result<Vec<Removed>, Refusal> {
         let criteria = Criteria::from_of10(&m.matching);
         let strict =
@@ -61,7 +60,7 @@ impl Pipeline {
             if (m.idle_timeout, m.hard_timeout) != (0, 0) {
                 return Err(Refusal::new("emergency flows have no time-outs", FLOW_MOD_FAILED, 3));
             }
-            // There is no emergency table, so it is always full.
+            // There is no emergency table, which is answered as a full one.
             return Err(Refusal::new("this switch has no emergency flows", FLOW_MOD_FAILED, 0));
         }
         let instructions = Instructions::from_of10(&m.actions)?;
@@ -73,7 +72,7 @@ impl Pipeline {
             if run(self, Tables::All, Command::Modify(filter, change))?.1 > 0 {
                 return Ok(Vec::new());
             }
-            // Without a flow to change it acts like an addition (section 4.6).
+            // A modification without a matching flow is an addition (section 4.6).
         }
         let flow = Flow {
             cookie: m.cookie,
@@ -87,7 +86,7 @@ impl Pipeline {
         run(self, Tables::One(0), Command::Add(Box::new(flow), how)).map(|(removed, _)| removed)
     }
 
-    /// `None` for the emergency table, which is not there.
+    /// `None` for the emergency table, which does not exist.
     fn asked10(&self, q: &FlowStatsRequest) -> Option<(Tables, Filter)> {
         let tables = match q.table_id {
             0xff => Tables::All,
@@ -121,8 +120,8 @@ impl Pipeline {
         self.selected(tables, &filter).filter_map(of).collect()
     }
 
-    /// Answers a question of OpenFlow 1.0 about flows, their sums or tables, in as many messages as
-    /// it takes; `None` for other questions.
+    /// Answers a statistics request of OpenFlow 1.0 about flows, aggregates or tables, in as many
+    /// messages as needed; `None` for other requests.
     pub fn stats10(&self, question: &RequestBody, now: Time) -> Option<Vec<StatsReply>> {
         let one = |body| Some(vec![StatsReply { flags: 0, body }]);
         match question {
@@ -154,7 +153,7 @@ impl Pipeline {
     }
 }
 
-/// Statistics in as many replies as it takes, all but the last saying that more follow.
+/// Statistics in as many replies as needed; all but the last have OFPSF_REPLY_MORE.
 pub fn replies10<T: Wire>(list: Vec<T>, body: impl Fn(Vec<T>) -> ReplyBody) -> Vec<StatsReply> {
     let length = |item: &T| {
         let mut out = Vec::new();
@@ -171,7 +170,7 @@ pub fn replies10<T: Wire>(list: Vec<T>, body: impl Fn(Vec<T>) -> ReplyBody) -> V
     replies
 }
 
-/// The message that tells of a flow that went; `None` for one that was not said in 1.0.
+/// The FLOW_REMOVED of a flow; `None` for a flow that did not come in OpenFlow 1.0.
 pub fn removed10(removed: &Removed, now: Time) -> Option<FlowRemoved> {
     let f = &removed.flow;
     let WireForm::V10(matching, _) = &f.wording else { return None };

@@ -1,5 +1,5 @@
-//! OpenFlow 1.3: a FLOW_MOD for one table (deletions for all), cookies as filters, counters that
-//! outlive a replacement.
+//! FLOW_MOD and multipart requests of OpenFlow 1.3. A message is about one table (a deletion also
+//! about all), cookies filter flows, and counters may survive a replacement.
 
 use super::{Command, Refusal, Removed, Tables, age, parts, reason, seconds, sum};
 use crate::error::OfErrorCode;
@@ -18,7 +18,7 @@ use tandem_model::Time;
 
 /// OFPET_FLOW_MOD_FAILED of 1.3.
 const FLOW_MOD_FAILED: u16 = 5;
-/// OFPFF bits that there are.
+/// The OFPFF bits that are supported.
 const FLAGS: u16 = flag::SEND_FLOW_REM
     | flag::CHECK_OVERLAP
     | flag::RESET_COUNTS
@@ -34,10 +34,9 @@ fn refused(error: TableError) -> Refusal {
 }
 
 impl Pipeline {
-    /// Carries out a FLOW_MOD of OpenFlow 1.3.
+    /// Executes a FLOW_MOD of OpenFlow 1.3.
     ///
-    /// # Errors
-    /// With what to answer; nothing is then changed.
+    /// Returns the OpenFlow error to answer with; nothing is changed then.
     pub fn flow_mod13(&mut self, m: &FlowMod, now: Time) -> Result<Vec<Removed>, Refusal> {
         if m.command > command::DELETE_STRICT {
             return Err(Refusal::new(format!("there is no command {}", m.command), FLOW_MOD_FAILED, 6));
@@ -91,7 +90,7 @@ impl Pipeline {
         self.execute(tables, command).map(|(removed, _)| removed).map_err(refused)
     }
 
-    /// The groups and the meter that a flow is to use must be there.
+    /// Checks that the groups and the meter that a flow uses exist.
     fn known(&self, instructions: &Instructions) -> Result<(), Refusal> {
         if let Some(group) = instructions.groups().find(|g| self.groups.get(*g).is_none()) {
             return Err(Refusal {
@@ -151,11 +150,11 @@ impl Pipeline {
         Ok(self.selected(tables, &filter).filter_map(of).collect())
     }
 
-    /// Answers a question of OpenFlow 1.3 about flows, their sums, tables, groups or meters, in as
-    /// many messages as it takes; `None` for other questions.
+    /// Answers a multipart request of OpenFlow 1.3 about flows, aggregates, tables, groups or
+    /// meters, in as many messages as needed; `None` for other requests.
     ///
-    /// # Errors
-    /// With what to answer, when there is no such table or the match is none.
+    /// Returns the OpenFlow error to answer with, if the table does not exist or the match is
+    /// malformed.
     pub fn stats13(&self, question: &RequestBody, now: Time) -> Result<Option<Vec<MultipartReply>>, Refusal> {
         Ok(Some(match question {
             RequestBody::Flow(q) => replies13(self.flows13(q, now)?, ReplyBody::Flow),
@@ -185,7 +184,7 @@ impl Pipeline {
     }
 }
 
-/// Statistics in as many replies as it takes, all but the last saying that more follow.
+/// Statistics in as many replies as needed; all but the last have OFPMPF_REPLY_MORE.
 pub fn replies13<T: Wire>(list: Vec<T>, body: impl Fn(Vec<T>) -> ReplyBody) -> Vec<MultipartReply> {
     let length = |item: &T| {
         let mut out = Vec::new();
@@ -202,7 +201,7 @@ pub fn replies13<T: Wire>(list: Vec<T>, body: impl Fn(Vec<T>) -> ReplyBody) -> V
     replies
 }
 
-/// The message that tells of a flow that went; `None` for one that was not said in 1.3.
+/// The FLOW_REMOVED of a flow; `None` for a flow that did not come in OpenFlow 1.3.
 pub fn removed13(removed: &Removed, now: Time) -> Option<FlowRemoved> {
     let f = &removed.flow;
     let WireForm::V13(matching, _) = &f.wording else { return None };

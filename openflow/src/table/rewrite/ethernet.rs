@@ -4,12 +4,12 @@ use super::word;
 
 /// dl_type of an 802.3 frame that has no Ethernet type (OF 1.0 table 4: OFP_DL_TYPE_NOT_ETH_TYPE).
 const NO_TYPE: u16 = 0x05ff;
-/// Where an untagged frame has its type.
+/// Offset of the type in an untagged frame.
 pub(super) const TYPE: usize = 12;
 
-/// A frame's Ethernet type and where what it names begins, behind a VLAN tag if there is one. An
-/// 802.3 frame has a length there; it has the type of its SNAP header, if that is of organisation 0
-/// (OF 1.0 section 3.4, table 4).
+/// A frame's Ethernet type, and the offset of the payload of that type, behind a VLAN tag if there
+/// is one. An 802.3 frame has a length in that place; its type is that of its SNAP header, if that
+/// has OUI 0 (OF 1.0 section 3.4, table 4).
 pub(in super::super) fn ether_type(frame: &[u8]) -> Option<(u16, usize)> {
     let at = type_place(frame);
     let kind = word(frame, at)?;
@@ -22,12 +22,12 @@ pub(in super::super) fn ether_type(frame: &[u8]) -> Option<(u16, usize)> {
     Some(word(frame, at + 8).filter(|k| *k >= 0x0600).map_or((NO_TYPE, at + 2), |kind| (kind, at + 10)))
 }
 
-/// Where the type or length of a frame stands, behind a VLAN tag if there is one.
+/// Offset of a frame's type or length, behind a VLAN tag if there is one.
 pub(super) fn type_place(frame: &[u8]) -> usize {
     if tagged(frame) { TYPE + 4 } else { TYPE }
 }
 
-/// Sets the Ethernet type, where the frame has one: in the SNAP header of an 802.3 frame.
+/// Sets the Ethernet type if the frame has one; in an 802.3 frame, that of the SNAP header.
 pub(in super::super) fn set_ether_type(frame: &mut [u8], kind: u16) {
     let Some((old, body)) = ether_type(frame) else { return };
     if old != NO_TYPE {
@@ -35,20 +35,20 @@ pub(in super::super) fn set_ether_type(frame: &mut [u8], kind: u16) {
     }
 }
 
-/// Sets an Ethernet address: 0 is the destination's place, 6 the source's.
+/// Sets an Ethernet address: offset 0 is the destination, 6 the source.
 pub(in super::super) fn mac(frame: &mut [u8], place: usize, mac: [u8; 6]) {
     if let Some(field) = frame.get_mut(place..place + 6) {
         field.copy_from_slice(&mac);
     }
 }
 
-/// True with a VLAN tag.
+/// True if the frame has a VLAN tag.
 #[inline]
 pub(in super::super) fn tagged(frame: &[u8]) -> bool {
     matches!(frame.get(12..14), Some([0x81, 0x00] | [0x88, 0xa8]))
 }
 
-/// True when there is a VLAN tag under the VLAN tag.
+/// True if the frame has a VLAN tag behind its VLAN tag.
 pub(in super::super) fn tagged_twice(frame: &[u8]) -> bool {
     tagged(frame) && matches!(frame.get(16..18), Some([0x81, 0x00] | [0x88, 0xa8]))
 }
@@ -65,7 +65,7 @@ pub(in super::super) fn push_vlan(frame: &mut Vec<u8>, kind: u16) {
     frame.splice(TYPE..TYPE, [k0, k1, t0, t1]);
 }
 
-/// Takes the outermost VLAN tag off, if there is one.
+/// Removes the outermost VLAN tag, if there is one.
 pub(in super::super) fn pop_vlan(frame: &mut Vec<u8>) {
     if tagged(frame) && frame.len() >= 18 {
         frame.drain(TYPE..TYPE + 4);

@@ -17,7 +17,7 @@ pub(in super::super) fn icmp(frame: &mut [u8], v6: bool, value: u16, mask: u16) 
     }
 }
 
-/// The message of neighbour discovery: its place and its type.
+/// The neighbour discovery message: its offset and its type.
 fn discovery(frame: &[u8]) -> Option<(usize, u8)> {
     let at = message(frame, true)?.at;
     match frame.get(at..at + 2)? {
@@ -26,8 +26,8 @@ fn discovery(frame: &[u8]) -> Option<(usize, u8)> {
     }
 }
 
-/// Sets half of the target of a neighbour solicitation or advertisement: 8 and 16 are its places in
-/// the message.
+/// Sets half of the target of a neighbour solicitation or advertisement, at offset 8 or 16 of the
+/// message.
 pub(in super::super) fn nd_target(frame: &mut [u8], place: usize, half: [u8; 8]) {
     if let Some((at, _)) = discovery(frame) {
         set(frame, at + place, &half, &[Some(at + 2)]);

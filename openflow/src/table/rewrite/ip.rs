@@ -4,21 +4,22 @@ use super::ethernet::ether_type;
 use super::protocol::{DCCP, ICMPV6, TCP, UDP, UDP_LITE};
 use super::{adjust, set, set_bits, word};
 
-/// Where an IP packet's parts stand in a frame.
+/// Offsets of an IP packet's parts in a frame.
 #[derive(Clone, Copy)]
 pub(super) struct Ip {
     /// The IP header.
     pub(super) at: usize,
     pub(super) v6: bool,
-    /// The byte that names the transport: in the IP header, or in the last extension header.
+    /// The byte with the transport's protocol number: in the IP header, or in the last extension
+    /// header.
     protocol_at: usize,
-    /// The transport header, where it can be seen: not in a later fragment, behind encryption, or
-    /// cut off.
+    /// The transport header, if it can be read: not in a later fragment, behind encryption, or
+    /// truncated.
     pub(super) transport: Option<Transport>,
-    /// A part of a packet, the first or a later one.
+    /// The packet is a fragment, the first or a later one.
     pub(super) fragment: bool,
-    /// The destination in the header is a stop on the way, and not what the transport's checksum
-    /// covers (RFC 8200 section 8.1).
+    /// The destination in the header is an intermediate hop of a routing header, so that the
+    /// transport's checksum does not cover it (RFC 8200 section 8.1).
     routed: bool,
 }
 
@@ -31,12 +32,12 @@ pub(super) struct Transport {
 }
 
 impl Transport {
-    /// Where its checksum stands, if it has one in use. ICMPv6 and those of TCP's kind cover the
-    /// addresses too.
+    /// Offset of its checksum, if one is in use and covers the IP addresses: that of TCP and its
+    /// kind, and of ICMPv6.
     fn covering_addresses(self, frame: &[u8]) -> Option<usize> {
         match self.protocol {
             TCP => Some(self.at + 16),
-            // A UDP checksum of zero is none (RFC 768).
+            // A UDP checksum of zero means that there is none (RFC 768).
             UDP => Some(self.at + 6).filter(|at| word(frame, *at).is_some_and(|sum| sum != 0)),
             DCCP | UDP_LITE => Some(self.at + 6),
             ICMPV6 if self.v6 => Some(self.at + 2),
@@ -44,12 +45,12 @@ impl Transport {
         }
     }
 
-    /// Where the checksum over its ports stands, if it has one in use.
+    /// Offset of the checksum over its ports, if one is in use.
     pub(super) fn covering_ports(self, frame: &[u8]) -> Option<usize> {
         self.covering_addresses(frame).filter(|_| self.protocol != ICMPV6)
     }
 
-    /// A UDP checksum that comes out as zero is sent as all ones, since zero means none (RFC 768,
+    /// A UDP checksum that computes to zero is sent as all ones, since zero means none (RFC 768,
     /// RFC 3828).
     pub(super) fn never_zero(self, frame: &mut [u8], checksum_at: usize) {
         if matches!(self.protocol, UDP | UDP_LITE) && word(frame, checksum_at) == Some(0) {
@@ -80,7 +81,7 @@ fn ipv4(frame: &[u8], at: usize) -> Option<Ip> {
         v6: false,
         protocol_at: at + 9,
         transport: (fragment & 0x1fff == 0).then_some(transport),
-        // More fragments, or an offset.
+        // The more-fragments bit, or an offset.
         fragment: fragment & 0x3fff != 0,
         routed: false,
     })
@@ -95,8 +96,8 @@ fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
     let mut next = at + 40;
     loop {
         let protocol = frame[found.protocol_at];
-        // Extension headers (RFC 8200 section 4); those of authentication count in words of 4
-        // bytes, less two (RFC 4302 section 2.2).
+        // Extension headers (RFC 8200 section 4); the length of an authentication header is in
+        // words of 4 bytes, minus two (RFC 4302 section 2.2).
         let length = match protocol {
             0 | 43 | 60 => frame.get(next + 1).map(|n| (usize::from(*n) + 1) * 8),
             44 => Some(8),
@@ -108,7 +109,7 @@ fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
             }
         };
         let Some(length) = length.filter(|length| frame.len() >= next + length) else { return Some(found) };
-        // Segments left.
+        // A routing header with segments left.
         found.routed |= protocol == 43 && frame[next + 3] > 0;
         found.protocol_at = next;
         if protocol == 44 {
@@ -122,12 +123,12 @@ fn ipv6(frame: &[u8], at: usize) -> Option<Ip> {
     }
 }
 
-/// True for a part of an IP packet, the first one too.
+/// True for an IP fragment, the first one too.
 pub(crate) fn fragment(frame: &[u8]) -> bool {
     ip(frame).is_some_and(|ip| ip.fragment)
 }
 
-/// Sets an address of either version by its place in the header.
+/// Sets an address of either version at an offset in the header.
 fn address(frame: &mut [u8], ip: &Ip, place: usize, address: &[u8], covered: bool) {
     let transport = ip.transport.filter(|_| covered);
     let sum = transport.and_then(|t| t.covering_addresses(frame));
@@ -138,15 +139,15 @@ fn address(frame: &mut [u8], ip: &Ip, place: usize, address: &[u8], covered: boo
     }
 }
 
-/// Sets an IPv4 address: 12 is the source's place in the header, 16 the destination's.
+/// Sets an IPv4 address: offset 12 of the header is the source, 16 the destination.
 pub(in super::super) fn ipv4_address(frame: &mut [u8], place: usize, value: u32) {
     if let Some(ip) = ip(frame).filter(|ip| !ip.v6) {
         address(frame, &ip, place, &value.to_be_bytes(), true);
     }
 }
 
-/// Sets half of an IPv6 address: 8 and 16 are the source's places in the header, 24 and 32 the
-/// destination's.
+/// Sets half of an IPv6 address: offsets 8 and 16 of the header are the source, 24 and 32 the
+/// destination.
 pub(in super::super) fn ipv6_address(frame: &mut [u8], place: usize, value: [u8; 8]) {
     if let Some(ip) = ip(frame).filter(|ip| ip.v6) {
         address(frame, &ip, place, &value, !(place >= 24 && ip.routed));
@@ -161,8 +162,7 @@ pub(in super::super) fn flow_label(frame: &mut [u8], label: u32) {
     }
 }
 
-/// Sets the IP protocol (the next header that is not an extension), and keeps the checksum of the
-/// transport header that is there right.
+/// Sets the IP protocol (the last next header), and updates the checksum of the transport header.
 pub(in super::super) fn ip_protocol(frame: &mut [u8], protocol: u8) {
     let Some(ip) = ip(frame) else { return };
     let Some(old) = frame.get(ip.protocol_at).copied() else { return };
@@ -178,8 +178,8 @@ pub(in super::super) fn ip_protocol(frame: &mut [u8], protocol: u8) {
     }
 }
 
-/// Sets bits of the IPv4 type of service or of the IPv6 traffic class, which are made of DSCP and
-/// ECN alike.
+/// Sets bits of the IPv4 type of service or of the IPv6 traffic class; both consist of DSCP and
+/// ECN.
 pub(in super::super) fn traffic_class(frame: &mut [u8], value: u8, mask: u8) {
     let (value, mask) = (u16::from(value), u16::from(mask));
     match ip(frame) {
@@ -190,7 +190,7 @@ pub(in super::super) fn traffic_class(frame: &mut [u8], value: u8, mask: u8) {
 }
 
 /// Raises the drop precedence of an assured forwarding class (RFC 2597 section 6), at most to the
-/// highest; other packets stay as they are.
+/// highest; packets of other classes are unchanged.
 pub(in super::super) fn drop_precedence(frame: &mut [u8], level: u8) {
     let class = ip(frame).and_then(|ip| Some((ip.v6, word(frame, ip.at)?)));
     let Some(dscp) = class.map(|(v6, word)| (if v6 { word >> 6 } else { word >> 2 }) as u8 & 0x3f) else {
@@ -203,12 +203,12 @@ pub(in super::super) fn drop_precedence(frame: &mut [u8], level: u8) {
     }
 }
 
-/// Where the TTL or hop limit of an IP header stands.
+/// Offset of the TTL or hop limit in an IP header.
 fn ttl_place(ip: &Ip) -> usize {
     ip.at + if ip.v6 { 7 } else { 8 }
 }
 
-/// Lowers the TTL or hop limit; false when the packet must not go on.
+/// Decrements the TTL or hop limit; false when the packet has to be dropped.
 pub(in super::super) fn dec_ttl(frame: &mut [u8]) -> bool {
     let Some(ip) = ip(frame) else { return true };
     let Some(ttl) = frame.get(ttl_place(&ip)).copied() else { return false };
@@ -234,14 +234,14 @@ fn set_ttl_of(frame: &mut [u8], ip: &Ip, value: u8) {
     }
 }
 
-/// The TTL or hop limit of the IP header at a place, which nothing names: its first bits say which
-/// version it is (RFC 4928 section 2).
+/// The TTL or hop limit of the IP header at an offset, without an Ethernet type that names it: the
+/// first bits are the version (RFC 4928 section 2).
 pub(super) fn ttl_at(frame: &[u8], at: usize) -> Option<u8> {
     let ip = unnamed(frame, at)?;
     frame.get(ttl_place(&ip)).copied()
 }
 
-/// Sets the TTL or hop limit of such a header.
+/// Sets the TTL or hop limit of the IP header at an offset.
 pub(super) fn set_ttl_at(frame: &mut [u8], at: usize, value: u8) {
     if let Some(ip) = unnamed(frame, at) {
         set_ttl_of(frame, &ip, value);

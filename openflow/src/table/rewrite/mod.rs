@@ -1,6 +1,6 @@
-//! Changes of a packet's bytes, with every checksum that covers them kept right. A packet without
-//! the field stays as it is; a flow is only taken when what it matches has the fields that it sets
-//! (`super::consistent`).
+//! Changes a packet's bytes and updates every checksum over them. A packet without the field is
+//! unchanged; `super::consistent` refuses flows whose match does not imply the fields that they
+//! set.
 
 mod arp;
 mod ethernet;
@@ -46,7 +46,7 @@ fn word(frame: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*frame.get(at..)?.first_chunk()?))
 }
 
-/// Keeps a checksum right when one of the words under it changes (RFC 1624 equation 3).
+/// Updates a checksum after one of the words under it has changed (RFC 1624 equation 3).
 fn adjust(frame: &mut [u8], checksum_at: usize, old: u16, new: u16) {
     let Some(sum) = word(frame, checksum_at) else { return };
     let mut total = u32::from(!sum) + u32::from(!old) + u32::from(new);
@@ -56,8 +56,8 @@ fn adjust(frame: &mut [u8], checksum_at: usize, old: u16, new: u16) {
     frame[checksum_at..checksum_at + 2].copy_from_slice(&(!(total as u16)).to_be_bytes());
 }
 
-/// Sets an even number of bytes, and keeps the checksums right that cover them. Nothing is done to
-/// a frame that ends before.
+/// Sets an even number of bytes and updates these checksums. A frame that ends before them is
+/// unchanged.
 fn set(frame: &mut [u8], at: usize, value: &[u8], checksums: &[Option<usize>]) {
     if frame.len() < at + value.len() {
         return;
@@ -72,7 +72,7 @@ fn set(frame: &mut [u8], at: usize, value: &[u8], checksums: &[Option<usize>]) {
     }
 }
 
-/// Sets bits of a word, and keeps the checksums right that cover it.
+/// Sets bits of a word and updates these checksums.
 fn set_bits(frame: &mut [u8], at: usize, value: u16, mask: u16, checksums: &[Option<usize>]) {
     if let Some(old) = word(frame, at) {
         set(frame, at, &(old & !mask | value & mask).to_be_bytes(), checksums);

@@ -9,7 +9,7 @@ const ENTRY: usize = 4;
 /// The bottom-of-stack bit.
 const BOTTOM: u32 = 1 << 8;
 
-/// Where the outermost label stack entry is, and what it is.
+/// Offset and value of the outermost label stack entry.
 fn outermost(frame: &[u8]) -> Option<(usize, u32)> {
     let (0x8847 | 0x8848, at) = ether_type(frame)? else { return None };
     Some((at, entry(frame, at)?))
@@ -19,9 +19,9 @@ fn entry(frame: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*frame.get(at..)?.first_chunk()?))
 }
 
-/// Pushes a label stack entry right behind the Ethernet header and before any other tag. Label,
-/// traffic class and TTL are copied from the outermost entry that is there, the TTL else from the
-/// IP header (OF 1.3.5 sections 5.12 and 5.12.1).
+/// Pushes a label stack entry directly behind the Ethernet header, before any other tag. Label,
+/// traffic class and TTL are copied from the outermost entry, or without one the TTL from the IP
+/// header (OF 1.3.5 sections 5.12 and 5.12.1).
 pub(in super::super) fn push_mpls(frame: &mut Vec<u8>, kind: u16) {
     if frame.len() < TYPE + 2 {
         return;
@@ -32,11 +32,11 @@ pub(in super::super) fn push_mpls(frame: &mut Vec<u8>, kind: u16) {
     let entry = copied.unwrap_or_else(|| ttl().into()) | if under { 0 } else { BOTTOM };
     let [k0, k1] = kind.to_be_bytes();
     let [e0, e1, e2, e3] = entry.to_be_bytes();
-    // The type of what is under it goes: the entry has none.
+    // The Ethernet type of the payload is lost: a label stack entry does not hold it.
     frame.splice(TYPE..TYPE + 2, [k0, k1, e0, e1, e2, e3]);
 }
 
-/// Takes the outermost label stack entry off; what is under it is said to be of a type.
+/// Removes the outermost label stack entry; `kind` becomes the Ethernet type of the payload.
 pub(in super::super) fn pop_mpls(frame: &mut Vec<u8>, kind: u16) {
     let Some((at, _)) = outermost(frame) else { return };
     frame.drain(at..at + ENTRY);
@@ -56,7 +56,7 @@ pub(in super::super) fn set_mpls_ttl(frame: &mut [u8], ttl: u8) {
     mpls_bits(frame, ttl.into(), 0xff);
 }
 
-/// Lowers the TTL of the outermost label stack entry; false when the packet must not go on.
+/// Decrements the TTL of the outermost label stack entry; false when the packet has to be dropped.
 pub(in super::super) fn dec_mpls_ttl(frame: &mut [u8]) -> bool {
     let Some((_, entry)) = outermost(frame) else { return true };
     let ttl = entry as u8;
@@ -66,7 +66,7 @@ pub(in super::super) fn dec_mpls_ttl(frame: &mut [u8]) -> bool {
     ttl > 1
 }
 
-/// Copies the TTL of the header under the outermost label stack entry into that.
+/// Copies the TTL of the header behind the outermost label stack entry into that entry.
 pub(in super::super) fn copy_ttl_out(frame: &mut [u8]) {
     let Some((at, outer)) = outermost(frame) else { return };
     let next = at + ENTRY;
@@ -77,7 +77,7 @@ pub(in super::super) fn copy_ttl_out(frame: &mut [u8]) {
     }
 }
 
-/// Copies the TTL of the outermost label stack entry into the header under it.
+/// Copies the TTL of the outermost label stack entry into the header behind it.
 pub(in super::super) fn copy_ttl_in(frame: &mut [u8]) {
     let Some((at, outer)) = outermost(frame) else { return };
     if outer & BOTTOM != 0 {

@@ -9,14 +9,14 @@ const TAG: usize = 4;
 /// Bytes of both customer addresses.
 const ADDRESSES: usize = 12;
 
-/// Where the service tag is.
+/// Offset of the service tag.
 fn service_tag(frame: &[u8]) -> Option<usize> {
     let (0x88e7, at) = ether_type(frame)? else { return None };
     (frame.len() >= at + TAG).then_some(at)
 }
 
-/// Puts a backbone header before the frame: its addresses, and a service tag with the I-SID of the
-/// one that is there and the priority of the VLAN tag, or zeros (OF 1.3.5 sections 5.12 and
+/// Puts a backbone header before the frame: the frame's addresses, and a service tag with the I-SID
+/// of an existing tag and the priority of the VLAN tag, or zeros (OF 1.3.5 sections 5.12 and
 /// 5.12.1).
 pub(in super::super) fn push_pbb(frame: &mut Vec<u8>, kind: u16) {
     if frame.len() < TYPE + 2 {
@@ -32,8 +32,7 @@ pub(in super::super) fn push_pbb(frame: &mut Vec<u8>, kind: u16) {
     frame.splice(0..0, header);
 }
 
-/// Takes the service tag off: the customer's addresses become the frame's. A backbone VLAN tag
-/// stays.
+/// Removes the service tag: the customer's addresses become the frame's. A backbone VLAN tag stays.
 pub(in super::super) fn pop_pbb(frame: &mut Vec<u8>) {
     let Some(at) = service_tag(frame) else { return };
     let customer = at + TAG;

@@ -8,7 +8,7 @@ use crc::{CRC_32_ISCSI, Crc};
 /// SCTP's checksum (RFC 9260 appendix A).
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// Sets a TCP or UDP port, over IPv4 or IPv6: 0 is the source's place, 2 the destination's.
+/// Sets a TCP or UDP port, over IPv4 or IPv6: offset 0 is the source, 2 the destination.
 pub(in super::super) fn port(frame: &mut [u8], place: usize, value: u16) {
     let Some(transport) = ip(frame).and_then(|ip| ip.transport) else { return };
     if !matches!(transport.protocol, TCP | UDP) {
@@ -21,8 +21,8 @@ pub(in super::super) fn port(frame: &mut [u8], place: usize, value: u16) {
     }
 }
 
-/// Sets an SCTP port, over IPv4 or IPv6: 0 is the source's place, 2 the destination's. False where
-/// it cannot be done: a fragment does not have all that the checksum covers.
+/// Sets an SCTP port, over IPv4 or IPv6: offset 0 is the source, 2 the destination. False if that
+/// is impossible: a fragment lacks part of the data under the checksum.
 pub(in super::super) fn sctp_port(frame: &mut [u8], place: usize, value: u16) -> bool {
     let Some(ip) = ip(frame) else { return true };
     let Some(transport) = ip.transport.filter(|t| t.protocol == SCTP) else { return true };
@@ -33,7 +33,7 @@ pub(in super::super) fn sctp_port(frame: &mut [u8], place: usize, value: u16) ->
     if packet.len() < 12 {
         return false;
     }
-    // What was wrong stays wrong: the checksum changes by what it changes with the port.
+    // A wrong checksum stays wrong: only the difference that the port makes is added.
     let before = CRC32C.checksum(packet);
     set(packet, place, &value.to_be_bytes(), &[]);
     let change = (before ^ CRC32C.checksum(packet)).to_le_bytes();
@@ -41,7 +41,7 @@ pub(in super::super) fn sctp_port(frame: &mut [u8], place: usize, value: u16) ->
     true
 }
 
-/// Where an IP packet ends, before what fills the frame up; `None` where it is cut off.
+/// Where an IP packet ends, before the padding of the frame; `None` if it is truncated.
 fn end(frame: &[u8], ip: &Ip) -> Option<usize> {
     let length =
         if ip.v6 { 40 + usize::from(word(frame, ip.at + 4)?) } else { word(frame, ip.at + 2)?.into() };

@@ -9,4 +9,6 @@ policies! { dyn AllocationPolicy:
     worst_fit::WorstFit,
     least_loaded_edge::LeastLoadedEdge,
     weighted::Weighted,
+    server_driven::ServerDriven,
+    network_driven::NetworkDriven,
 }

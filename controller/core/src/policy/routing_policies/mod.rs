@@ -8,4 +8,5 @@ policies! { dyn RoutingPolicy:
     widest_shortest::WidestShortest,
     avoid_flapping::AvoidFlapping,
     quietest::Quietest,
+    by_level::ByLevel,
 }

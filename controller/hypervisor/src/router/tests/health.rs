@@ -1,4 +1,4 @@
-//! Servers that are away and come back, VMs that are missed there, and a router that was let go.
+//! Servers that become unreachable and come back, missing VMs, and a router that was detached.
 
 use super::*;
 
@@ -20,18 +20,18 @@ async fn servers_that_are_away_are_told_tried_again_and_what_they_have_is_adopte
         traffic: false,
     };
     assert_eq!(bed.event().await, up(&[(VM, A)]));
-    // A request for it fails at once, with the reason.
+    // A request for the server fails at once, with the reason.
     bed.send(allocate(VmId(10), B));
     let Event::VmFailed { why, .. } = bed.event().await else { panic!("B is away") };
     assert!(why.contains("cannot be reached"), "{why}");
     assert_eq!(bed.memory.calls("allocate"), 0);
-    // What cannot be stopped now is not said to be stopped.
+    // A VM that cannot be stopped now is not reported as stopped.
     bed.send(Effect::StopVm { vm: VmId(9), server: B, placed_at: None });
     bed.quiet().await;
     bed.memory.with(|s| s.away.clear());
     assert_eq!(bed.event().await, Event::ServersUnreachable { servers: Vec::new() });
     assert_eq!(bed.event().await, up(&[(VM, A), (VmId(9), B)]));
-    // It goes while its loads are read: that is told, and nothing is declared dead.
+    // The server fails while its loads are read: that is reported, and no VM is declared dead.
     bed.send(Effect::ReportLoads { period: Duration::from_secs(5) });
     for _ in 0..2 {
         assert!(matches!(bed.event().await, Event::ServerSamples { .. }));
@@ -76,8 +76,8 @@ async fn what_a_driver_hears_of_is_looked_at_at_once() {
     assert!(matches!(&failed, Event::VmDied { vm: VM, .. }), "{failed:?}");
 }
 
-/// The event loop lets go of a router whose queue is full: the router says so, attaches again and
-/// tells what runs.
+/// The event loop detaches a router whose queue is full: the router reports it, attaches again and
+/// reports the running VMs.
 #[tokio::test(start_paused = true)]
 async fn a_router_that_was_let_go_attaches_again_and_tells_what_runs() {
     let Bed { memory, effects, inputs, _task } = Bed::up(Memory::default()).await;

@@ -1,4 +1,4 @@
-//! VMs that are started, stopped, resized and attached: order, bounds, and what fails.
+//! VMs that are started, stopped, resized and attached: order, limits, and failures.
 
 use super::*;
 
@@ -42,7 +42,8 @@ async fn a_start_that_fails_hangs_or_panics_does_not_hold_up_what_comes_after_it
     bed.send(allocate(vm, A));
     let Event::VmFailed { why, .. } = bed.event().await else { panic!("it hangs") };
     assert!(why.contains("memory: starting vm8 was given up after 900s"), "{why}");
-    // A hang makes its server doubtful, and it is listed again; it answers, so nothing is said.
+    // A hung call makes the router list its server again; the server answers, so nothing is
+    // reported.
     bed.send(allocate(vm, A));
     bed.send(Effect::StopVm { vm, server: A, placed_at: None });
     assert_eq!(bed.event().await, Event::VmStopped { vm });
@@ -77,7 +78,7 @@ async fn what_cannot_be_is_answered_too() {
     assert!(why.contains("not in the hypervisors file"), "{why}");
 }
 
-/// Ways in and out of a server that flap while a call hangs leave one wish, the last.
+/// Uplinks of a server that flap during a hung call leave one job, the last.
 #[tokio::test(start_paused = true)]
 async fn a_line_of_attachments_is_one_attachment_long() {
     let memory = Memory::default();

@@ -1,4 +1,4 @@
-//! Moves: reported, refused, cancelled, stalled, and cut in the middle of a hand-over.
+//! Moves: reported, refused, cancelled, stalled, and interrupted during the hand-over.
 
 use super::*;
 
@@ -16,7 +16,7 @@ async fn a_migration_is_reported_and_answered_again_as_it_ended() {
         assert_eq!(bed.event().await, moved());
     }
     assert_eq!(bed.memory.calls("migrate"), 1);
-    // Another controller's memory is empty: it finds the VM where it went.
+    // Another controller knows nothing of the move: it finds the VM on the target.
     let mut other = Bed::start(bed.memory.clone()).await;
     other.event().await;
     other.event().await;
@@ -34,7 +34,7 @@ async fn a_move_that_is_refused_leaves_the_vm_where_it_is() {
     let failed = Event::MigrationFailed { migration: MIG, at: Some(A), why: "it: its disk is local".into() };
     assert_eq!(bed.event().await, failed);
     assert_eq!(bed.memory.calls("migrate"), 0);
-    // As one onto a server that is away, or of nobody's.
+    // Like a move to a server that is unreachable, or without a hypervisor.
     bed.memory.with(|s| s.away.insert(B));
     bed.send(Effect::ReportLoads { period: Duration::from_secs(5) });
     while !matches!(bed.event().await, Event::ServersUnreachable { .. }) {}
@@ -75,7 +75,7 @@ async fn a_cancel_ends_a_transfer_and_a_late_one_is_looked_up() {
     bed.send(cancel());
     let undone = Event::MigrationFailed { migration: MIG, at: Some(A), why: "cancelled".into() };
     assert_eq!(bed.event().await, undone);
-    // One that is not known here: what it left is cleaned up first.
+    // A migration unknown to the router: it is cleaned up first.
     let unknown = Effect::CancelMigration { migration: MigrationId(9), vm: VM, from: A, to: B };
     bed.send(unknown);
     let undone = Event::MigrationFailed { migration: MigrationId(9), at: Some(A), why: "cancelled".into() };
@@ -119,7 +119,7 @@ async fn a_hand_over_that_was_cut_is_asked_about_until_somebody_knows() {
     assert!(matches!(bed.event().await, Event::MigrationProgress { .. }));
     assert_eq!(bed.event().await, Event::VmMoved { migration: MIG, downtime: None });
     assert_eq!(bed.memory.calls("resolve"), 5);
-    // Its place is the new one: what is missed there is told.
+    // The VM's server is the target: if it is missing there, that is reported.
     bed.send(Effect::ReportLoads { period: Duration::from_secs(5) });
     bed.memory.with(|s| s.vms.clear());
     let failed = loop {

@@ -1,5 +1,5 @@
-//! The router over a driver in memory whose calls fail, hang and are cut as a script says; time is
-//! virtual.
+//! The router with a driver in memory whose calls fail, hang and are interrupted after a script;
+//! time is virtual.
 
 mod health;
 mod lifecycle;
@@ -27,16 +27,16 @@ const B: ServerId = ServerId(1);
 const VM: VmId = VmId(7);
 const MIG: MigrationId = MigrationId(3);
 
-/// What a call does.
+/// The behaviour of a call.
 #[derive(Debug, Clone, PartialEq)]
 enum Does {
-    /// What it should.
+    /// It succeeds.
     Work,
-    /// Never returns.
+    /// It never returns.
     Hang,
-    /// Fails so.
+    /// It fails with this error.
     Fail(VmmError),
-    /// A migration that is cut after the hand-over: nobody knows where the VM is, until `resolve`
+    /// A migration interrupted after the hand-over: the VM's location is unknown until `resolve`
     /// finds it on B.
     Cut,
     /// A migration that reports, and ends when it is cancelled.
@@ -48,21 +48,21 @@ enum Does {
 #[derive(Default)]
 struct State {
     vms: BTreeSet<(ServerId, VmId)>,
-    /// What the next calls of that name do; `Work` when there is none.
+    /// The behaviour of the next calls with that name; `Work` without an entry.
     script: BTreeMap<&'static str, Vec<Does>>,
     log: Vec<String>,
     away: BTreeSet<ServerId>,
     at_once: usize,
     most_at_once: usize,
     unsure: u32,
-    /// What is kept with VMs.
+    /// Specifications stored with VMs.
     kept: BTreeMap<VmId, VmSpec>,
-    /// VMs that are there and do not run.
+    /// VMs that exist and do not run.
     halted: BTreeSet<(ServerId, VmId)>,
-    /// Whom the hosts serve, and who else has tried.
+    /// The owner of the hosts, and the other controller that has tried.
     owner: Option<Owner>,
     rival: Option<Owner>,
-    /// Who hears of what somebody else does.
+    /// The receiver of notifications about VMs.
     ears: Option<mpsc::Sender<VmDown>>,
 }
 
@@ -250,7 +250,7 @@ impl Hypervisor for Memory {
     }
 }
 
-/// A running router, and what it told the event loop.
+/// A running router, and its reports to the event loop.
 struct Bed {
     memory: Memory,
     effects: mpsc::Sender<Effect>,
@@ -288,7 +288,7 @@ impl Bed {
         Bed { memory, effects, inputs, _task: tokio_util::task::AbortOnDropHandle::new(task) }
     }
 
-    /// With a VM on A, and up.
+    /// With a VM on A, after `WorldUp`.
     async fn up(memory: Memory) -> Bed {
         memory.with(|s| s.vms.insert((A, VM)));
         let mut bed = Bed::start(memory).await;
@@ -302,11 +302,11 @@ impl Bed {
         self.effects.try_send(effect).expect("the router runs");
     }
 
-    /// The next fact; virtual time makes a hang a failure at once.
+    /// The next event; in virtual time a hang is a failure at once.
     async fn event(&mut self) -> Event {
         loop {
             match self.any_event().await {
-                // Told before every `WorldUp`.
+                // Sent before every `WorldUp`.
                 Event::VmsFound { .. } => {}
                 other => return other,
             }
@@ -320,7 +320,7 @@ impl Bed {
         }
     }
 
-    /// Nothing is said for a while.
+    /// Checks that nothing is reported for a while.
     async fn quiet(&mut self) {
         if let Ok(said) = tokio::time::timeout(Duration::from_secs(30), self.inputs.recv()).await {
             panic!("{said:?}");

@@ -1,5 +1,5 @@
-//! Services that keep order by themselves: alone they are the event loop's to attach and detach;
-//! beside a driver that is called they are servers that answer or are away.
+//! Services that keep the order of calls themselves: alone they are attached and detached as a
+//! whole; with a called driver they are servers that answer or are unreachable.
 
 use super::*;
 use tandem_model::FoundVm;
@@ -7,7 +7,7 @@ use tandem_model::FoundVm;
 const C: ServerId = ServerId(2);
 const D: ServerId = ServerId(3);
 
-/// A service in memory: a test plays its other side.
+/// A service in memory, played by the test.
 struct InMemory {
     servers: Vec<ServerId>,
     link: Mutex<Option<tokio::sync::oneshot::Sender<ServiceLink>>>,
@@ -28,7 +28,7 @@ impl HypervisorService for InMemory {
     }
 }
 
-/// A router with a service, and a driver that is called where there is one.
+/// A router with a service, and optionally a called driver.
 async fn begin(
     memory: Option<Memory>,
     servers: &[ServerId],
@@ -69,7 +69,7 @@ async fn event(inputs: &mut mpsc::Receiver<HypervisorReport>) -> Event {
     }
 }
 
-/// What the service is ordered next; `None` when it is to attach anew.
+/// The service's next order; `None` when it has to attach again.
 async fn order(orders: &mut mpsc::Receiver<Effect>) -> Option<Effect> {
     tokio::time::timeout(Duration::from_secs(7200), orders.recv()).await.expect("in time")
 }
@@ -78,12 +78,12 @@ fn world_up(world: &str, vms: &[(VmId, ServerId)]) -> Event {
     Event::WorldUp { world: world.into(), vms: vms.to_vec(), traffic: true }
 }
 
-/// What the event loop sees is what the service says, in its order; orders arrive as they are, in
-/// theirs, and repeated ones repeated.
+/// The event loop gets the service's reports in their order; the service gets orders in theirs,
+/// repeated ones too.
 #[tokio::test(start_paused = true)]
 async fn a_service_alone_is_attached_while_it_is_there_and_told_orders_as_they_are() {
     let (link, mut inputs, _task) = begin(None, &[A, B], 64).await;
-    // It is not there yet, and refused: nothing is attached.
+    // The service is unreachable at first: nothing is attached.
     link.down("nobody answers".into()).await;
     let refused = Event::WorldRefused { world: "a service".into(), why: "it serves another".into() };
     link.event(refused.clone()).await.expect("heard");
@@ -124,13 +124,14 @@ async fn a_service_alone_is_attached_while_it_is_there_and_told_orders_as_they_a
     assert_eq!(event(&mut inputs).await, world_up("lab w", &[]));
 }
 
-/// Orders that nobody takes are bounded: the service is let go, and told anew when it is back.
+/// Orders that are not taken are limited: the service is detached, and gets them again when it is
+/// back.
 #[tokio::test(start_paused = true)]
 async fn a_service_that_takes_no_orders_is_let_go() {
     let (link, mut inputs, _task) = begin(None, &[A, B], 4).await;
     let mut orders = link.up(hello(&[])).await.expect("heard");
     let effects = attached(&mut inputs).await;
-    // More than both queues hold.
+    // More orders than both queues hold.
     for n in 0..20 {
         effects.send(allocate(VmId(n), A)).await.expect("the router takes them all");
     }
@@ -145,7 +146,7 @@ async fn a_service_that_takes_no_orders_is_let_go() {
     assert!(matches!(next(&mut inputs).await, HypervisorReport::Detached(_)));
 }
 
-/// The event loop lets go of a router that has only a service: that says hello anew.
+/// The event loop detaches a router that has only a service, which then sends another hello.
 #[tokio::test(start_paused = true)]
 async fn a_router_that_was_let_go_attaches_when_its_service_says_hello_anew() {
     let (link, mut inputs, _task) = begin(None, &[A, B], 4).await;
@@ -164,8 +165,8 @@ async fn a_router_that_was_let_go_attaches_when_its_service_says_hello_anew() {
     assert_eq!(event(&mut inputs).await, world_up("lab w", &[(VM, A)]));
 }
 
-/// Beside hosts that are called, a service is servers: the core hears which are away, and of all
-/// that runs together. Each is asked for its own servers' VMs.
+/// With called hosts, a service is servers: the core gets the unreachable ones, and one list of all
+/// running VMs. Each is responsible for its own servers' VMs.
 #[tokio::test(start_paused = true)]
 async fn beside_hosts_a_service_is_servers_that_answer_or_are_away() {
     let memory = Memory::default();
@@ -184,12 +185,12 @@ async fn beside_hosts_a_service_is_servers_that_answer_or_are_away() {
         traffic,
     };
     assert_eq!(event(&mut inputs).await, up(&[(VM, A)], false));
-    // What is asked of it meanwhile is answered.
+    // Orders for it are answered meanwhile.
     effects.send(allocate(VmId(8), C)).await.expect("it takes orders");
     let Event::VmFailed { vm: VmId(8), why } = event(&mut inputs).await else { panic!("nobody is there") };
     assert!(why.contains("a service is away: nobody answers"), "{why}");
 
-    // It is there. A VM that it says to run on a host's server is none of its.
+    // It is attached. A VM that it reports on another driver's server is ignored.
     let mut orders = link.up(hello(&[(VmId(9), D), (VM, B)])).await.expect("heard");
     assert_eq!(event(&mut inputs).await, Event::ServersUnreachable { servers: Vec::new() });
     assert!(matches!(event(&mut inputs).await, Event::VmsFound { vms } if vms.len() == 2));
@@ -200,7 +201,7 @@ async fn beside_hosts_a_service_is_servers_that_answer_or_are_away() {
     effects.send(allocate(VmId(10), B)).await.expect("it takes orders");
     assert_eq!(event(&mut inputs).await, started(VmId(10)));
     assert_eq!(memory.calls("allocate"), 1, "each has its own");
-    // Between them nothing can be moved.
+    // VMs cannot be moved between them.
     for (from, to) in [(A, C), (C, A)] {
         let Effect::MigrateVm { migration, vm, manner, spec, rate, downtime, rounds, .. } = migrate() else {
             panic!("a move")
@@ -215,8 +216,8 @@ async fn beside_hosts_a_service_is_servers_that_answer_or_are_away() {
     }
 }
 
-/// What a service runs is known at its hello. When a host comes back and all that runs is to be
-/// told, a service that has been given orders since says hello anew first.
+/// The running VMs of a service are known at its hello. When a host comes back and the whole list
+/// is needed, a service that has got orders since sends another hello first.
 #[tokio::test(start_paused = true)]
 async fn a_service_says_hello_anew_before_all_that_runs_is_told() {
     let memory = Memory::default();

@@ -1,4 +1,5 @@
-//! VMs that nobody asked for, hosts that serve somebody else, and orders that mean another VM.
+//! VMs without a request, hosts that serve another controller, and orders for another VM with the
+//! same id.
 
 use super::*;
 use tandem_model::{FoundVm, StoreUid, VmOrigin};
@@ -8,8 +9,8 @@ fn made_at(placed_at: u64) -> VmSpec {
     VmSpec { origin, ..spec() }
 }
 
-/// What runs and what does not is told with what is kept with it, before it is told that the
-/// hypervisors are there; and the router does nothing of its own to any of them.
+/// Running and stopped VMs are reported with their stored specifications before `WorldUp`; and the
+/// router itself changes none of them.
 #[tokio::test(start_paused = true)]
 async fn what_is_there_is_told_with_what_is_kept_and_left_as_it_is() {
     let memory = Memory::default();
@@ -31,14 +32,14 @@ async fn what_is_there_is_told_with_what_is_kept_and_left_as_it_is() {
     assert!(matches!(bed.any_event().await, Event::WorldUp { vms, .. } if vms == [(VM, A), (VmId(8), B)]));
     bed.quiet().await;
     assert!(bed.memory.with(|s| s.log.iter().all(|l| l.starts_with("list"))));
-    // From now on it is kept with it.
+    // From now on it is stored with the VM.
     bed.send(Effect::TagVm { vm: VmId(8), server: B, spec: Box::new(made_at(6)) });
     bed.quiet().await;
     assert_eq!(bed.memory.with(|s| s.kept.get(&VmId(8)).cloned()), Some(made_at(6)));
 }
 
-/// A stop of a VM that was made for another request is answered as for one that is not there, and
-/// it is still known where it runs.
+/// A stop for a VM that was created for another request is answered like one for a VM that does not
+/// exist, and the VM's server stays known.
 #[tokio::test(start_paused = true)]
 async fn a_stop_that_means_another_vm_stops_nobody() {
     let memory = Memory::default();
@@ -47,7 +48,7 @@ async fn a_stop_that_means_another_vm_stops_nobody() {
     bed.send(Effect::StopVm { vm: VM, server: A, placed_at: Some(Time(6)) });
     assert_eq!(bed.event().await, Event::VmStopped { vm: VM });
     assert_eq!((bed.memory.calls("destroy"), bed.memory.with(|s| s.vms.len())), (0, 1));
-    // It is looked for as before when it dies.
+    // Its end is noticed as before.
     bed.memory.with(|s| s.vms.clear());
     bed.send(Effect::ReportLoads { period: Duration::from_secs(5) });
     loop {
@@ -62,9 +63,9 @@ async fn a_stop_that_means_another_vm_stops_nobody() {
     assert_eq!(bed.memory.with(|s| s.vms.len()), 0);
 }
 
-/// Hosts that serve another controller: they are away, with what to do; nothing is asked of them.
-/// When they are given to this one, it has them; when they are taken from it, it lets go. Both are
-/// told.
+/// Hosts that serve another controller count as unreachable, with what to do, and get no calls.
+/// When they are given to this controller, it uses them; when they are taken away, it stops. Both
+/// are reported.
 #[tokio::test(start_paused = true)]
 async fn hosts_of_another_controller_are_left_alone() {
     let other = Owner { store: StoreUid(1), site: "dc".into() };
@@ -93,8 +94,8 @@ async fn hosts_of_another_controller_are_left_alone() {
         }
     };
     assert!(matches!(served, Event::WorldUp { vms, .. } if vms == [(VM, A)]));
-    // Somebody else tries: said. Somebody else has taken them: they are away again, and their VMs
-    // are not failed.
+    // Another controller tries: that is reported. Another controller has taken them: they are
+    // unreachable again, and their VMs have not failed.
     bed.memory.with(|s| s.rival = Some(other.clone()));
     let Event::RivalSeen { who, .. } = bed.event().await else { panic!("another one has tried") };
     assert!(who.contains(&other.store.to_string()), "{who}");

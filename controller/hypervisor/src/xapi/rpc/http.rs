@@ -1,9 +1,9 @@
-//! HTTP/1.1 to one host: connections that are kept, a limit on every wait and on every answer's
+//! HTTP/1.1 to one host: persistent connections, with a limit on every wait and on every reply's
 //! size.
 //!
-//! A call is sent once. Only where a kept connection turns out to be closed before anything was
-//! written is it sent again, on a new one. What was written and not answered is [`HttpError::Cut`]
-//! or [`HttpError::TimedOut`]: nobody knows whether it was carried out.
+//! A call is sent once. Only if a persistent connection turns out to be closed before anything was
+//! written, it is sent again on a new one. A call that was written without a reply is
+//! [`HttpError::Cut`] or [`HttpError::TimedOut`]: whether it was executed is unknown.
 
 use super::tls::{UnknownCertificate, unknown_certificate};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -18,36 +18,35 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-/// Answers longer than this are refused: a pool of thousands of VMs answers its largest question in
-/// a tenth of it.
+/// Longer replies are refused: a pool of thousands of VMs needs a tenth of it for its largest one.
 pub const MOST: usize = 256 << 20;
 
-/// Connections kept open when nobody needs them: one for events, some for calls.
+/// The most idle connections kept open: one for events, some for calls.
 const KEPT: usize = 8;
 
-/// To connect and to shake hands, at most.
+/// Time-out of connecting and of the TLS handshake.
 const CONNECT: Duration = Duration::from_secs(20);
 
-/// How a host is reached.
+/// The address of a host.
 #[derive(Clone)]
 pub enum Route {
-    /// Without TLS. The password is readable on the wire: for a host on a network of its own.
+    /// Without TLS. The password is readable on the wire: for a host on a private network.
     Plain {
         /// Name or address.
         host: String,
         /// TCP port.
         port: u16,
     },
-    /// By TLS, with a known certificate.
+    /// With TLS, for a known certificate.
     Tls {
         /// Name or address.
         host: String,
         /// TCP port.
         port: u16,
-        /// Knows the certificates.
+        /// Verifies the certificate.
         connector: TlsConnector,
     },
-    /// A Unix socket: the near end of a tunnel.
+    /// A Unix socket: the local end of a tunnel.
     Unix(PathBuf),
 }
 
@@ -61,50 +60,49 @@ impl std::fmt::Display for Route {
     }
 }
 
-/// Why there is no answer.
+/// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
-    /// Nothing was sent: nobody listens there, or no route leads there.
+    /// Nothing was sent: no process listens there, or there is no route.
     #[error("{0}")]
     Unreachable(String),
-    /// Nothing was sent: it is not the host that it should be.
+    /// Nothing was sent: the host's certificate is unknown.
     #[error(transparent)]
     UnknownCertificate(#[from] UnknownCertificate),
-    /// The connection ended before the answer did; the call may have been carried out.
+    /// The connection ended before the reply; the call may have been executed.
     #[error("the connection was cut before the answer was complete: {0}")]
     Cut(String),
-    /// No answer in time; the call may have been carried out.
+    /// There was no reply in time; the call may have been executed.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// Longer than [`MOST`].
+    /// The reply is longer than [`MOST`].
     #[error("an answer of more than {MOST} bytes")]
     TooLong,
-    /// Not an answer to the question.
+    /// The HTTP status is not 200.
     #[error("HTTP status {0}")]
     Status(StatusCode),
 }
 
-/// HTTP/1.1 to one host, with connections that are kept for the next call.
+/// HTTP/1.1 to one host, with persistent connections.
 pub struct Http {
     route: Route,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
 impl Http {
-    /// To a host; nothing is connected yet.
+    /// For a host; does not connect yet.
     pub fn new(route: Route) -> Http {
         Http { route, idle: Mutex::new(Vec::new()) }
     }
 
-    /// Where it leads, for people.
+    /// The host's address, for people.
     pub fn route(&self) -> &Route {
         &self.route
     }
 
-    /// Posts, and gives the body of the answer.
+    /// Sends a POST, and returns the body of the reply.
     ///
-    /// # Errors
-    /// When there is none of status 200 in time.
+    /// When there is no reply with status 200 in time.
     pub async fn post(
         &self,
         path: &str,
@@ -116,10 +114,9 @@ impl Http {
         self.exchange(request.body(Full::new(body.into())), limit).await
     }
 
-    /// Gets, and gives the body of the answer.
+    /// Sends a GET, and returns the body of the reply.
     ///
-    /// # Errors
-    /// When there is none of status 200 in time.
+    /// When there is no reply with status 200 in time.
     pub async fn get(&self, path: &str, limit: Duration) -> Result<Bytes, HttpError> {
         self.exchange(self.request(Method::GET, path).body(Full::default()), limit).await
     }
@@ -178,7 +175,7 @@ impl Http {
             match sender.try_send_request(request).await {
                 Ok(answer) => return Ok((answer, sender)),
                 Err(mut error) => match error.take_message() {
-                    // Never written: what was kept had been closed.
+                    // Nothing was written: the persistent connection was closed.
                     Some(unsent) if !new => request = unsent,
                     _ => return Err(HttpError::Cut(words(error.error()))),
                 },
@@ -198,7 +195,7 @@ impl Http {
             Route::Tls { host, port, connector } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
                 let _ = stream.set_nodelay(true);
-                // The name is not looked at: the certificate is known as a whole.
+                // The name is not verified: the certificate as a whole is known.
                 let name = ServerName::try_from(host.clone())
                     .or_else(|_| ServerName::try_from("xapi"))
                     .map_err(|e| HttpError::Unreachable(e.to_string()))?;
@@ -230,7 +227,7 @@ where
     Ok(sender)
 }
 
-/// An error with its causes, which hyper leaves out of its words.
+/// An error with its causes, which hyper's own text leaves out.
 fn words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,18 +1,18 @@
-//! JSON-RPC 2.0 at `/jsonrpc`, the form of newer versions of XAPI.
+//! JSON-RPC 2.0 at `/jsonrpc`, supported by newer versions of XAPI.
 //!
-//! A refusal is `error {code: 1, message: CODE, data: [args]}`. A server that knows only JSON-RPC
-//! 1.0 answers a call of 2.0 with XML-RPC's `{Status, ...}` as the result: that is read too. Depth
-//! is bounded by the parser (128 levels).
+//! A refusal is `error {code: 1, message: CODE, data: [args]}`. A server with JSON-RPC 1.0 only
+//! answers a call of 2.0 with XML-RPC's `{Status, ...}` as the result, which is accepted too. The
+//! parser limits the depth (128 levels).
 
 use super::{Answer, Failure, Malformed, Value, xml};
 use serde_json::json;
 
-/// A call. `id` comes back with its answer.
+/// Encodes a call. `id` is repeated in the reply.
 pub fn encode_call(id: u64, method: &str, params: &[Value]) -> String {
     json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string()
 }
 
-/// The answer to the call with this id.
+/// Decodes the reply to the call with this id.
 ///
 /// # Errors
 /// When the bytes are anything else.
@@ -22,7 +22,7 @@ pub fn decode_answer(id: u64, bytes: &[u8]) -> Result<Answer, Malformed> {
     let second = map.get("jsonrpc").and_then(Value::as_str) == Some("2.0");
     match map.get("id") {
         Some(Value::Number(n)) if n.as_u64() == Some(id) => {}
-        // An error before the id was read has none.
+        // An error found before the id was read has none.
         Some(Value::Null) | None if map.get("error").is_some_and(|e| !e.is_null()) => {}
         _ => return Err(Malformed::NotAnAnswer("the answer to another call")),
     }

@@ -1,14 +1,14 @@
-//! How XAPI is spoken: calls and answers as values, in two forms on the wire.
+//! The protocol of XAPI: calls and replies as values, in two forms on the wire.
 //!
 //! ```text
 //!  Call (method, values) -- xml.rs  (XML-RPC, every version)  --+
 //!                        -- json.rs (JSON-RPC 2.0, newer ones) -+- http.rs -- plain, tls.rs (pinned), tunnel.rs (ssh) -- host
 //! ```
 //!
-//! The codecs are pure. What a server sends is bounded in size (`http.rs`) and in depth (here), and
-//! is never trusted: anything that is not an answer is [`Malformed`]. Values are JSON's in both
-//! forms. XAPI sends 64-bit integers as decimal strings in XML-RPC and as numbers in JSON-RPC;
-//! whoever reads one accepts both ([`integer`]).
+//! The codecs are pure. A server's output is limited in size (`http.rs`) and depth (here), and is
+//! not trusted: anything that is not a valid reply is [`Malformed`]. Values are JSON's in both
+//! forms. XAPI sends 64-bit integers as decimal strings in XML-RPC and as numbers in JSON-RPC; both
+//! are accepted ([`integer`]).
 
 pub mod http;
 pub mod json;
@@ -19,25 +19,25 @@ use serde::{Deserialize, Deserializer};
 pub use serde_json::Value;
 use std::fmt;
 
-/// Values nested deeper than this are refused. XAPI's records need five.
+/// The deepest nesting of values that is accepted. XAPI's records need five levels.
 pub const DEPTH: usize = 64;
 
-/// XAPI's refusal of a call: a code of its data model and what it says about it.
+/// XAPI's refusal of a call: a code of its data model with arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// Such as `VM_BAD_POWER_STATE`.
     pub code: String,
-    /// What belongs to it, in the code's order.
+    /// Its arguments, in the code's order.
     pub args: Vec<String>,
 }
 
 impl Failure {
-    /// The n-th of what belongs to it, or "".
+    /// The n-th argument, or "".
     pub fn arg(&self, n: usize) -> &str {
         self.args.get(n).map_or("", String::as_str)
     }
 
-    /// From the list that XAPI sends: the code first.
+    /// Made from XAPI's list, with the code first.
     pub(crate) fn from_list(list: Vec<Value>) -> Result<Failure, Malformed> {
         let mut words = list.into_iter().map(|v| match v {
             Value::String(s) => s,
@@ -60,38 +60,38 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Bytes that are no answer.
+/// Bytes that are not a valid reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// No XML.
+    /// They are not XML.
     #[error("not XML: {0}")]
     Xml(String),
-    /// No JSON.
+    /// They are not JSON.
     #[error("not JSON: {0}")]
     Json(String),
-    /// Well-formed, but not what an answer looks like.
+    /// They are well-formed, but do not have the form of a reply.
     #[error("not an answer of XAPI: {0}")]
     NotAnAnswer(&'static str),
     /// A fault of the XML-RPC layer itself.
     #[error("XML-RPC fault {code}: {text}")]
     Fault {
-        /// Its number.
+        /// Its code.
         code: i64,
-        /// What it says.
+        /// Its text.
         text: String,
     },
-    /// Nested deeper than [`DEPTH`].
+    /// Values are nested deeper than [`DEPTH`].
     #[error("nested deeper than {DEPTH} levels")]
     TooDeep,
-    /// A text of ours that XML cannot carry.
+    /// A text of a call that XML cannot represent.
     #[error("{0:?} has a character that XML cannot carry; write it without control characters")]
     Unsendable(String),
-    /// A value of another type than the data model says.
+    /// A value has another type than in the data model.
     #[error("an answer of another type than expected: {0}")]
     WrongType(String),
 }
 
-/// What came back: a value, or XAPI's refusal.
+/// The reply: a value, or XAPI's refusal.
 pub type Answer = Result<Value, Failure>;
 
 /// For `#[serde(deserialize_with)]`: a 64-bit integer, as a number or as decimal text.
@@ -108,10 +108,9 @@ pub fn integer<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
     read.ok_or_else(|| serde::de::Error::custom(format!("{value} is no integer")))
 }
 
-/// A value as the type that the data model says.
+/// Converts a value to a type of the data model.
 ///
-/// # Errors
-/// When it is another one.
+/// When it has another type.
 pub fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Malformed> {
     serde_json::from_value(value).map_err(|e| Malformed::WrongType(e.to_string()))
 }

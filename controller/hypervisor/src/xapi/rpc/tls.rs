@@ -1,5 +1,5 @@
-//! TLS to a host whose certificate it has signed itself, as XAPI's are: the certificate is known by
-//! its SHA-256 fingerprint, and by nothing else.
+//! TLS to hosts with self-signed certificates, as XAPI has them: a certificate is verified by its
+//! SHA-256 fingerprint only.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,13 +12,13 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
 };
 
-/// SHA-256 of a certificate as sent (DER). Written as `openssl x509 -fingerprint -sha256` does;
-/// colons may be left out.
+/// SHA-256 of a certificate in DER. Written as by `openssl x509 -fingerprint -sha256`; colons may
+/// be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    /// Of a certificate.
+    /// The fingerprint of a certificate.
     pub fn of(der: &[u8]) -> Fingerprint {
         let digest = ring::digest::digest(&ring::digest::SHA256, der);
         let mut bytes = [0; 32];
@@ -62,19 +62,19 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// A host showed another certificate than the known ones.
+/// A host has sent another certificate than the known ones.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "its certificate has the fingerprint {found}, which is not among the {known} that are known of this pool"
 )]
 pub struct UnknownCertificate {
-    /// What it showed.
+    /// The fingerprint of its certificate.
     pub found: Fingerprint,
-    /// How many are known.
+    /// Number of known ones.
     pub known: usize,
 }
 
-/// Lets in who shows one of these certificates and proves that it has its key.
+/// Accepts a server with one of these certificates and a proof of its key.
 #[derive(Debug)]
 struct Pinned {
     known: Vec<Fingerprint>,
@@ -121,10 +121,9 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// What makes connections to hosts with one of these certificates, by TLS 1.2 or 1.3.
+/// A connector to hosts with one of these certificates, by TLS 1.2 or 1.3.
 ///
-/// # Errors
-/// When the TLS library has no protocol version left, which its features decide.
+/// When the TLS library supports no protocol version, which depends on its features.
 pub fn connector(known: &[Fingerprint]) -> Result<TlsConnector, Error> {
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let pinned = Pinned { known: known.to_vec(), provider: provider.clone() };
@@ -136,7 +135,7 @@ pub fn connector(known: &[Fingerprint]) -> Result<TlsConnector, Error> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-/// Why the other side was not let in, when that was its certificate.
+/// The unknown certificate, if that was the reason for an error.
 pub fn unknown_certificate(error: &std::io::Error) -> Option<UnknownCertificate> {
     let inner = error.get_ref()?.downcast_ref::<Error>()?;
     match inner {
@@ -155,7 +154,7 @@ mod tests {
     fn a_fingerprint_is_read_as_openssl_writes_it() {
         let of = Fingerprint::of(b"abc");
         let written = of.to_string();
-        // FIPS 180-4's example for "abc".
+        // The example for "abc" in FIPS 180-4.
         assert!(written.starts_with("BA:78:16:BF:8F:01:CF:EA"), "{written}");
         assert_eq!(written.parse(), Ok(of));
         assert_eq!(written.replace(':', "").to_lowercase().parse(), Ok(of));

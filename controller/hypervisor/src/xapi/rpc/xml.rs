@@ -1,7 +1,7 @@
-//! XML-RPC, the form that every version of XAPI speaks.
+//! XML-RPC, supported by every version of XAPI.
 //!
-//! Read with a pull parser: nothing is expanded, a document type is refused, names of elements are
-//! few and known. Integers are sent as strings, as XAPI wants its 64-bit ones.
+//! It is read with a pull parser: entities are not expanded, a document type is refused, and only
+//! known elements are accepted. Integers are sent as strings, as XAPI requires for its 64-bit ones.
 
 use super::{Answer, DEPTH, Failure, Malformed, Value};
 use quick_xml::Reader;
@@ -9,10 +9,9 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 use serde_json::{Map, Number};
 
-/// A call.
+/// Encodes a call.
 ///
-/// # Errors
-/// [`Malformed::Unsendable`] for text that XML has no way to carry.
+/// [`Malformed::Unsendable`] for text that XML cannot represent.
 pub fn encode_call(method: &str, params: &[Value]) -> Result<String, Malformed> {
     let mut out = String::from("<?xml version=\"1.0\"?><methodCall><methodName>");
     text(&mut out, method)?;
@@ -63,8 +62,8 @@ fn encode(out: &mut String, value: &Value) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Escaped; a carriage return too, which a parser would otherwise read as a new line (XML 1.0
-/// 2.11).
+/// Escapes a text; a carriage return too, which a parser would otherwise read as a line feed (XML
+/// 1.0 2.11).
 fn text(out: &mut String, s: &str) -> Result<(), Malformed> {
     for c in s.chars() {
         match c {
@@ -72,7 +71,7 @@ fn text(out: &mut String, s: &str) -> Result<(), Malformed> {
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '\r' => out.push_str("&#13;"),
-            // XML 1.0 2.2: these do not exist, escaped or not.
+            // XML 1.0 2.2: these characters are not allowed, escaped or not.
             '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => {
                 return Err(Malformed::Unsendable(s.to_owned()));
             }
@@ -82,7 +81,7 @@ fn text(out: &mut String, s: &str) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// An answer: the value, or XAPI's refusal.
+/// Decodes a reply: the value, or XAPI's refusal.
 ///
 /// # Errors
 /// When the bytes are anything else.
@@ -125,7 +124,7 @@ pub(super) fn status(value: Value) -> Result<Answer, Malformed> {
     }
 }
 
-/// A value alone, as a task's result holds it: `<value>OpaqueRef:...</value>`.
+/// Decodes a single value, as in a task's result: `<value>OpaqueRef:...</value>`.
 ///
 /// # Errors
 /// When the text is anything else.
@@ -143,7 +142,7 @@ enum Tag {
 
 struct Parser<'a> {
     reader: Reader<&'a [u8]>,
-    /// The tag that ended the text that was given out.
+    /// The tag behind the text that was returned last.
     pending: Option<Tag>,
 }
 
@@ -159,7 +158,7 @@ impl<'a> Parser<'a> {
         Ok(Parser { reader, pending: None })
     }
 
-    /// The next tag, or the text before it when there is any.
+    /// The next tag, or the text before it if there is any.
     fn next(&mut self) -> Result<Tag, Malformed> {
         if let Some(tag) = self.pending.take() {
             return Ok(tag);
@@ -190,7 +189,7 @@ impl<'a> Parser<'a> {
         Ok(Tag::Text(gathered))
     }
 
-    /// The next tag; there is only white space before it.
+    /// The next tag, with only white space before it.
     fn next_tag(&mut self) -> Result<Tag, Malformed> {
         match self.next()? {
             Tag::Text(t) if t.trim().is_empty() => self.next(),
@@ -213,7 +212,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The text up to the end of this element, and that end.
+    /// The text up to the end of this element, and that end tag.
     fn text(&mut self) -> Result<String, Malformed> {
         match self.next()? {
             Tag::Close => Ok(String::new()),
@@ -222,7 +221,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// What is inside `<value>`, and its end.
+    /// The contents of `<value>`, and its end tag.
     fn value(&mut self, depth: usize) -> Result<Value, Malformed> {
         if depth > DEPTH {
             return Err(Malformed::TooDeep);
@@ -251,7 +250,7 @@ impl<'a> Parser<'a> {
             "double" => {
                 let t = self.text()?;
                 let n = t.trim().parse::<f64>().map_err(|_| Malformed::NotAnAnswer("a number"))?;
-                // "Not a number" is what is not measured yet.
+                // "NaN" means not measured yet.
                 Number::from_f64(n).map_or(Value::Null, Value::Number)
             }
             "nil" => self.close().map(|()| Value::Null)?,

@@ -1,4 +1,4 @@
-//! Calls that are answered at once.
+//! Calls that are executed at once.
 
 use super::model::{State, refuse};
 use super::wire::Refusal;
@@ -16,7 +16,7 @@ fn map(params: &[Value], n: usize) -> Result<&Map<String, Value>, Refusal> {
     params.get(n).and_then(Value::as_object).map_or_else(|| refuse(&["FIELD_TYPE_ERROR", &n.to_string()]), Ok)
 }
 
-/// A number (JSON-RPC), or decimal text (XML-RPC, where a 64-bit integer is nothing else).
+/// A number (JSON-RPC), or decimal text (XML-RPC, where a 64-bit integer is sent so).
 fn int(params: &[Value], n: usize) -> Result<i64, Refusal> {
     let value = params.get(n);
     let read = value.and_then(|v| v.as_i64().or_else(|| v.as_str()?.parse().ok()));
@@ -125,7 +125,7 @@ pub(crate) fn call(s: &mut State, method: &str, params: &[Value]) -> Result<Valu
                 return refuse(&["DEVICE_ALREADY_EXISTS", &word("device")]);
             }
             let vif = s.add_vif(&vm, &network, &word("MAC"), &word("device"));
-            // What the record leaves out is as the data model says (XenAPI, class VIF).
+            // Missing fields have the data model's defaults (XenAPI, class VIF).
             for (field, otherwise) in [
                 ("locking_mode", json!("network_default")),
                 ("ipv4_allowed", json!([])),
@@ -191,7 +191,7 @@ pub(crate) fn call(s: &mut State, method: &str, params: &[Value]) -> Result<Valu
     }
 }
 
-/// What every class of the data model has.
+/// The methods of every class in the data model.
 fn generic(s: &mut State, class: &str, name: &str, params: &[Value]) -> Result<Value, Refusal> {
     let unknown = || refuse(&["MESSAGE_METHOD_UNKNOWN", &format!("{class}.{name}")]);
     if !s.objects.contains_key(class) {
@@ -261,7 +261,7 @@ pub(crate) fn quiet(s: &State, vm: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Whether a host could run a VM: it is on, reaches its disks, and has memory for it.
+/// Whether a host could run a VM: it is enabled, reaches its disks, and has the memory.
 pub(crate) fn fits(s: &State, vm: &str, host: &str) -> Result<(), Refusal> {
     s.get("VM", vm)?;
     if s.get("host", host)?["enabled"] != true {

@@ -1,28 +1,28 @@
-//! Calls that take time: checked at their beginning, carried out at their end; in between they can
-//! be cancelled, hang or fail.
+//! Calls that take time: checked at the start, executed at the end; in between they can be
+//! cancelled, hang or fail.
 
 use super::calls::{fits, flag, needs, quiet, text};
 use super::model::{NULL, State, refuse};
 use super::wire::Refusal;
 use serde_json::{Value, json};
 
-/// What has begun.
+/// An operation that has started.
 pub(crate) struct Deed {
-    /// The VM that is busy with it, and the operation's name.
+    /// Its VM, and its name.
     pub(crate) vm: String,
     pub(crate) operation: &'static str,
     params: Vec<Value>,
 }
 
 impl Deed {
-    /// Where `migrate_send` sends to, as `host.migrate_receive` has said it.
+    /// The destination of `migrate_send`, as returned by `host.migrate_receive`.
     pub(crate) fn dest(&self) -> &Value {
         static NOWHERE: Value = Value::Null;
         if self.operation == "migrate_send" { self.params.get(1).unwrap_or(&NOWHERE) } else { &NOWHERE }
     }
 }
 
-/// The operation's name for methods that take time.
+/// The operation's name, for methods that take time.
 pub(crate) fn operation(method: &str) -> Option<&'static str> {
     Some(match method {
         "VM.clone" => "clone",
@@ -41,11 +41,11 @@ pub(crate) fn operation(method: &str) -> Option<&'static str> {
     })
 }
 
-/// Checks. `params` without the session.
+/// Checks a call. `params` without the session.
 pub(crate) fn begin(s: &State, operation: &'static str, params: &[Value]) -> Result<Deed, Refusal> {
     let vm = text(params, 0)?;
     s.get("VM", vm)?;
-    // A template may be cloned many times at once.
+    // A template may be cloned several times at once.
     if operation != "clone" {
         quiet(s, vm)?;
     }
@@ -96,7 +96,7 @@ pub(crate) fn begin(s: &State, operation: &'static str, params: &[Value]) -> Res
     Ok(Deed { vm: vm.to_owned(), operation, params: params.to_vec() })
 }
 
-/// Carries out. `other` is the pool that `migrate_send` sends to, when that is another one.
+/// Executes an operation. `other` is the destination pool of `migrate_send`, if it is another one.
 pub(crate) fn finish(s: &mut State, deed: &Deed, other: Option<&mut State>) -> Result<Value, Refusal> {
     let vm = deed.vm.as_str();
     s.get("VM", vm)?;
@@ -163,8 +163,8 @@ pub(crate) fn finish(s: &mut State, deed: &Deed, other: Option<&mut State>) -> R
     Ok(json!(""))
 }
 
-/// Disks to the storage that the map says; within the pool the VM stays the same, in another one it
-/// is made anew with the same UUID.
+/// Copies disks to the storage in the map; within the pool the VM stays the same, in another one it
+/// is created again with the same UUID.
 fn send(s: &mut State, deed: &Deed, other: Option<&mut State>) -> Result<Value, Refusal> {
     let vm = deed.vm.as_str();
     let host = deed.params[1]["host"].as_str().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! A call's way: scripts first, then sessions, then what is asked.
+//! The execution of a call: first the scripted faults, then the session check, then the method.
 
 use super::model::{State, refuse};
 use super::wire::{Call, Refusal, xml_value};
@@ -9,16 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// Deeds take so many steps of this time.
+/// Operations take this many steps.
 const STEPS: u32 = 5;
 const STEP: Duration = Duration::from_millis(20);
 
-/// What becomes of a call.
+/// The result of a call.
 pub(crate) enum Outcome {
     Answer(Result<Value, Refusal>),
-    /// The answer breaks off in the middle.
+    /// The reply is cut in the middle.
     Half(Result<Value, Refusal>),
-    /// No answer.
+    /// There is no reply.
     Nothing,
 }
 
@@ -32,7 +32,7 @@ fn fault(shared: &Shared, method: &str) -> Option<Fault> {
     Some(scripts.remove(at).fault)
 }
 
-/// `address`: which host was asked.
+/// `address`: the address of the host that was called.
 pub(crate) async fn dispatch(shared: &Arc<Shared>, address: &str, call: Call) -> Outcome {
     lock(&shared.heard).push(call.method.clone());
     let mut fault = fault(shared, &call.method);
@@ -187,7 +187,7 @@ async fn steps(
                 _ => {}
             }
         }
-        // A deaf one has been let go and ends well, whatever was asked of it.
+        // A hanging task that ignored its cancellation ends well.
         if cancelled() && !matches!(fault, Some(Fault::HangDeaf)) {
             return refuse(&["TASK_CANCELLED", task]);
         }
@@ -199,8 +199,7 @@ async fn steps(
     }
 }
 
-/// `event.from`: everything at first, then what has changed since the token, or nothing when the
-/// time is over.
+/// `event.from`: all objects at first, then those changed since the token, or none at the time-out.
 async fn events(shared: &Arc<Shared>, params: &[Value]) -> Result<Value, Refusal> {
     let classes: Vec<String> = params
         .first()
@@ -236,7 +235,7 @@ async fn events(shared: &Arc<Shared>, params: &[Value]) -> Result<Value, Refusal
 }
 
 fn gather(s: &State, since: u64, wanted: &dyn Fn(&str, &str) -> bool) -> Vec<Value> {
-    // One for each object: its last change.
+    // One event for each object: its last change.
     let mut latest: BTreeMap<&str, &super::model::Change> = BTreeMap::new();
     for change in s.log.iter().filter(|c| c.0 > since && wanted(&c.1, &c.3)) {
         latest.insert(&change.3, change);
@@ -254,7 +253,7 @@ fn gather(s: &State, since: u64, wanted: &dyn Fn(&str, &str) -> bool) -> Vec<Val
     changes.into_iter().map(event).collect()
 }
 
-/// `/rrd_updates` of one host: a quarter of a CPU for each VM, a steady kilobyte a second.
+/// `/rrd_updates` of one host: a quarter of a CPU for each VM, a constant kilobyte a second.
 pub(crate) fn rrd(s: &State, address: &str, query: &str) -> Result<String, Refusal> {
     let pairs: BTreeMap<&str, &str> = query.split('&').filter_map(|p| p.split_once('=')).collect();
     let session = pairs.get("session_id").copied().unwrap_or_default();
@@ -287,7 +286,7 @@ pub(crate) fn rrd(s: &State, address: &str, query: &str) -> Result<String, Refus
     }
     let legend: String = columns.iter().map(|(name, _)| format!("<entry>{name}</entry>")).collect();
     let cells: String = columns.iter().map(|(_, value)| format!("<v>{value}</v>")).collect();
-    // Newest first, as XAPI has it.
+    // Newest first, as with XAPI.
     let moments = (start / 5 + 1..=now / 5).rev().take(120).map(|n| n * 5);
     let rows: String = moments.map(|t| format!("<row><t>{t}</t>{cells}</row>")).collect();
     Ok(format!(

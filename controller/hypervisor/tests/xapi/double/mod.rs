@@ -1,13 +1,13 @@
-//! A double of a XAPI pool: a stateful model that follows the public data model, spoken to by
-//! XML-RPC and JSON-RPC, with or without TLS, and told to fail where a test wants it to.
+//! A double of a XAPI pool: a stateful model after the public data model, accessible by XML-RPC and
+//! JSON-RPC, with or without TLS, with faults that a test scripts.
 //!
 //! ```text
 //!  server.rs: HTTP, TLS, cuts --> dispatch.rs: sessions, scripts, events, tasks --> calls.rs (at once), deeds.rs (that take time) --> model.rs
 //!  wire.rs: its own XML-RPC and JSON-RPC
 //! ```
 //!
-//! It was made from the data model's documentation, not from a host; `official.rs` has the official
-//! Python client speak to it.
+//! It was written after the data model's documentation, not after a host; `official.rs` runs the
+//! official Python client with it.
 
 mod calls;
 mod deeds;
@@ -27,14 +27,14 @@ pub(crate) const MASTER: &str = "127.0.0.1";
 pub(crate) const SLAVE: &str = "127.0.0.2";
 pub(crate) const PASSWORD: &str = "correct horse & <battery>";
 
-/// What goes wrong with a call.
+/// A fault of a call.
 #[derive(Clone)]
 pub(crate) enum Fault {
     /// It is refused.
     Refuse(&'static [&'static str]),
-    /// It is not carried out, and the connection is closed.
+    /// It is not executed, and the connection is closed.
     CutBefore,
-    /// It is carried out, and the connection is cut in the middle of the answer.
+    /// It is executed, and the connection is cut in the middle of the reply.
     CutAfter,
     /// It takes longer.
     Slow(Duration),
@@ -42,17 +42,17 @@ pub(crate) enum Fault {
     EndSessions,
     /// Its task does not end until it is cancelled.
     Hang,
-    /// Its task does not end even then, only when the test lets it (`Double::release`).
+    /// Its task does not end even then, until the test releases it (`Double::release`).
     HangDeaf,
     /// Its task fails in the middle.
     FailLater(&'static [&'static str]),
-    /// Somebody else changes something while its task is under way.
+    /// Something else changes while its task is under way.
     Meanwhile(fn(&mut State)),
 }
 
 pub(crate) struct Script {
     method: String,
-    /// So many calls go well first.
+    /// Number of calls that succeed before.
     skip: u32,
     fault: Fault,
 }
@@ -61,7 +61,7 @@ pub(crate) struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
     scripts: Mutex<Vec<Script>>,
-    /// Every call's method, in order.
+    /// The methods of all calls, in order.
     heard: Mutex<Vec<String>>,
     released: watch::Sender<bool>,
     port: u16,
@@ -72,7 +72,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    /// Looks at or changes the state, and wakes those who wait for changes.
+    /// Reads or changes the state, and wakes polls for changes.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut State) -> T) -> T {
         let (result, last) = {
             let mut state = lock(&self.state);
@@ -84,22 +84,22 @@ impl Shared {
     }
 }
 
-/// A pool; gone when dropped.
+/// A pool; dropping it ends it.
 pub(crate) struct Double {
     pub(crate) shared: Arc<Shared>,
-    /// SHA-256 of its certificate, when it speaks TLS.
+    /// SHA-256 of its certificate, with TLS.
     pub(crate) fingerprint: Option<[u8; 32]>,
     pub(crate) port: u16,
     _tasks: JoinSet<()>,
 }
 
-/// How a pool is made.
+/// The settings of a pool.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) tls: bool,
     /// False: an XCP 1.6.
     pub(crate) json: bool,
-    /// Of each host.
+    /// Memory of each host in bytes.
     pub(crate) memory: i64,
     /// Both hosts reach the disks.
     pub(crate) shared_storage: bool,
@@ -112,7 +112,7 @@ impl Default for Setup {
 }
 
 impl Double {
-    /// Two hosts `xcp1` (the master) and `xcp2`, networks, storage, a template `debian-12`.
+    /// Starts two hosts `xcp1` (the master) and `xcp2`, networks, storage, a template `debian-12`.
     pub(crate) async fn start(setup: Setup) -> Double {
         let mut state = State { password: PASSWORD.to_owned(), json: setup.json, ..State::default() };
         for class in [
@@ -152,12 +152,12 @@ impl Double {
         server::start(state, setup.tls).await
     }
 
-    /// The n-th call from now (0: the next) of this method fails so, once.
+    /// Adds a fault to the n-th call from now (0: the next) of this method, once.
     pub(crate) fn script(&self, method: &str, skip: u32, fault: Fault) {
         lock(&self.shared.scripts).push(Script { method: method.to_owned(), skip, fault });
     }
 
-    /// Scripts that nobody has come across.
+    /// Faults that were not triggered.
     pub(crate) fn left(&self) -> Vec<String> {
         lock(&self.shared.scripts).iter().map(|s| s.method.clone()).collect()
     }
@@ -167,7 +167,7 @@ impl Double {
         lock(&self.shared.heard).iter().filter(|m| *m == method).count()
     }
 
-    /// Lets tasks go on that hang.
+    /// Lets hanging tasks end.
     pub(crate) fn release(&self) {
         self.shared.released.send_replace(true);
     }
@@ -176,7 +176,7 @@ impl Double {
         self.shared.with(work)
     }
 
-    /// Everything but sessions and tasks.
+    /// All objects except sessions and tasks.
     pub(crate) fn things(&self) -> impl PartialEq + std::fmt::Debug + use<> {
         self.with(|s| s.things())
     }
@@ -191,7 +191,7 @@ impl Double {
         })
     }
 
-    /// The name of the host that a VM runs on, or its power state where it does not run.
+    /// The name of the host that a VM runs on, or its power state if it does not run.
     pub(crate) fn place(&self, id: u64) -> String {
         let Some(vm) = self.vm(id) else { return "gone".to_owned() };
         self.with(|s| match s.text("VM", &vm, "power_state").as_str() {

@@ -1,8 +1,8 @@
-//! What the double has: objects of the public data model's classes, sessions, tasks, and a log of
-//! changes.
+//! The state of the double: objects of the public data model's classes, sessions, tasks, and a log
+//! of changes.
 //!
-//! Objects are records as they go over the wire; getters, setters and maps work on any field of any
-//! class, as in the data model. What has rules of its own is in `calls.rs` and `deeds.rs`.
+//! Objects are records as on the wire; getters, setters and maps work on any field of any class, as
+//! in the data model. Methods with rules of their own are in `calls.rs` and `deeds.rs`.
 
 use super::wire::Refusal;
 use serde_json::{Map, Value, json};
@@ -11,16 +11,16 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const NULL: &str = "OpaqueRef:NULL";
 pub(crate) const GIB: i64 = 1 << 30;
 
-/// One change: its number, class, `add`, `mod` or `del`, and of what.
+/// A change: its number, class, `add`, `mod` or `del`, and reference.
 pub(crate) type Change = (u64, String, &'static str, String);
 
 #[derive(Default)]
 pub(crate) struct State {
-    /// By class and reference.
+    /// Objects by class and reference.
     pub(crate) objects: BTreeMap<String, BTreeMap<String, Map<String, Value>>>,
     pub(crate) sessions: BTreeSet<String>,
     pub(crate) log: Vec<Change>,
-    /// Tasks that somebody wants to end.
+    /// Tasks that were cancelled.
     pub(crate) cancelled: BTreeSet<String>,
     pub(crate) numbers: u64,
     pub(crate) password: String,
@@ -43,7 +43,7 @@ impl State {
         self.log.push((number, class.to_owned(), operation, reference.to_owned()));
     }
 
-    /// Of the last change.
+    /// The number of the last change.
     pub(crate) fn last(&self) -> u64 {
         self.log.last().map_or(0, |c| c.0)
     }
@@ -91,7 +91,7 @@ impl State {
         list.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
     }
 
-    /// Changes a record that is there.
+    /// Changes an existing record.
     pub(crate) fn change(
         &mut self,
         class: &str,
@@ -212,7 +212,7 @@ impl State {
         self.remove("VIF", vif);
     }
 
-    /// A VM with its interfaces; its disks stay where they are, as VM.destroy has it.
+    /// Removes a VM with its interfaces; its disks stay, as with VM.destroy.
     pub(crate) fn remove_vm(&mut self, vm: &str) {
         for vif in self.list("VM", vm, "VIFs") {
             self.remove_vif(&vif);
@@ -227,8 +227,8 @@ impl State {
         self.remove("VM", vm);
     }
 
-    /// What must be as before when nothing is to be left: everything but sessions, tasks and the
-    /// log.
+    /// The state that must be equal when nothing is left over: everything except sessions, tasks
+    /// and the log.
     pub(crate) fn things(&self) -> BTreeMap<String, BTreeMap<String, Map<String, Value>>> {
         let kept = self.objects.iter().filter(|(class, all)| *class != "task" && !all.is_empty());
         kept.map(|(class, all)| (class.clone(), all.clone())).collect()

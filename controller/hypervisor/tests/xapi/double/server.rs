@@ -1,5 +1,5 @@
-//! The double's HTTP: two hosts of a pool on two addresses of loopback, at one port; plain, or with
-//! a certificate that it signs itself.
+//! The double's HTTP server: two hosts of a pool on two loopback addresses, at one port; plain, or
+//! with a self-signed certificate.
 
 use super::dispatch::{Outcome, dispatch, rrd};
 use super::model::State;
@@ -27,14 +27,14 @@ use tokio_stream::{Stream, StreamExt};
 /// The pools of this process, by port: a VM can be sent from one to another.
 static POOLS: Mutex<BTreeMap<u16, Weak<Shared>>> = Mutex::new(BTreeMap::new());
 
-/// The pool that `host.migrate_receive` has named.
+/// The pool in a reply of `host.migrate_receive`.
 pub(crate) fn of(dest: &Value) -> Option<Arc<Shared>> {
     let uri: hyper::Uri = dest.get("xenops")?.as_str()?.parse().ok()?;
     lock(&POOLS).get(&uri.port_u16()?)?.upgrade()
 }
 
 async fn listeners() -> [TcpListener; 2] {
-    // A port that is free on both addresses.
+    // Looks for a port that is free on both addresses.
     loop {
         let first = TcpListener::bind((MASTER, 0)).await.expect("loopback");
         let port = first.local_addr().expect("bound").port();
@@ -96,7 +96,7 @@ async fn accept(
 async fn serve(stream: TcpStream, address: &'static str, shared: Arc<Shared>, acceptor: Option<TlsAcceptor>) {
     let service = service_fn(|request| handle(shared.clone(), address, request));
     let server = hyper::server::conn::http1::Builder::new();
-    // What clients do to connections is their business.
+    // Errors of a connection are the client's.
     let _ = match acceptor {
         Some(acceptor) => match acceptor.accept(stream).await {
             Ok(stream) => server.serve_connection(TokioIo::new(stream), service).await,
@@ -115,13 +115,13 @@ fn plain(status: StatusCode, text: String) -> Response<Body> {
     response
 }
 
-/// The beginning of an answer that says how long it will be, and then a cut.
+/// The first half of a reply with the full Content-Length, and then a cut.
 fn half(text: String) -> Response<Body> {
     let length = text.len();
     let bytes = Bytes::from(text).slice(..length / 2);
     let frames =
         tokio_stream::iter([Ok(Frame::data(bytes)), Err(Error::new(ErrorKind::ConnectionReset, "cut"))]);
-    // The pause lets the first half go out.
+    // The pause lets the first half be sent.
     let frames = frames.then(|frame| async {
         if frame.is_err() {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -132,7 +132,7 @@ fn half(text: String) -> Response<Body> {
     Response::builder().header("content-length", length).body(body).expect("a response")
 }
 
-/// A body must be `Sync`, a future that waits need not be.
+/// A body must be `Sync`, a future need not be.
 struct SyncStream<S>(Mutex<Pin<Box<S>>>);
 
 impl<S: Stream> Stream for SyncStream<S> {

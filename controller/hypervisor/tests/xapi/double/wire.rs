@@ -1,12 +1,11 @@
-//! The double's own reading and writing of XML-RPC and JSON-RPC. It shares nothing with the
-//! driver's: that each understands the other, and the official client understands this one, is what
-//! is tested.
+//! The double's own XML-RPC and JSON-RPC. It shares no code with the driver's: the tests check that
+//! both understand each other, and that the official client understands this one.
 
 use quick_xml::events::{BytesText, Event};
 use quick_xml::{Reader, Writer};
 use serde_json::{Map, Value, json};
 
-/// A refusal: the code and what belongs to it.
+/// A refusal: the code and its arguments.
 pub(crate) type Refusal = Vec<String>;
 
 /// A call: its id (JSON-RPC), method and parameters.

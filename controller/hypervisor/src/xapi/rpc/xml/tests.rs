@@ -2,8 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::json;
 
-/// Any value whose texts XML can carry. Integers come back as strings, which is what XAPI wants:
-/// none here.
+/// Any value with texts that XML can represent. Integers would come back as strings, as XAPI
+/// requires, so there are none.
 fn values() -> impl Strategy<Value = Value> {
     let text = "[ -~\\t\\n\\räß€𝄞]{0,12}";
     let leaf = prop_oneof![
@@ -41,7 +41,7 @@ proptest! {
         let _ = decode_answer(&bytes);
     }
 
-    /// Closer to the mark: a good answer with some bytes changed.
+    /// A valid reply with some changed bytes.
     #[test]
     fn damaged_answers_never_panic(value in values(), at in 0usize..2000, byte in any::<u8>(), cut in 0usize..2000) {
         let mut bytes = response(&json!({"Status": "Success", "Value": value})).into_bytes();
@@ -53,7 +53,7 @@ proptest! {
     }
 }
 
-/// As Python's xmlrpc.client writes a refusal, with its white space.
+/// A refusal as written by Python's xmlrpc.client, with its white space.
 #[test]
 fn a_refusal_is_a_code_and_what_belongs_to_it() {
     let text = "<?xml version='1.0'?>\n<methodResponse>\n<params>\n<param>\n<value><struct>\n<member>\n<name>Status</name>\n\

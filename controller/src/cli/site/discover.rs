@@ -1,9 +1,7 @@
 //! `tandem site discover`: a site file from what the machines, the agents and discovery frames say.
 
-use super::args::GlobalArgs;
-use super::testbed::Which;
-use anyhow::Context;
-use clap::Subcommand;
+use super::super::args::GlobalArgs;
+use super::super::testbed::Which;
 use std::path::PathBuf;
 use tandem_api::Client;
 use tandem_api::endpoints::{HOSTS, LINKS, SURPRISES};
@@ -11,27 +9,15 @@ use tandem_testbed::discover::{self, Cable, Facts};
 use tandem_testbed::inventory::Inventory;
 use tandem_testbed::ssh::{Ssh, connect_all};
 
-/// What can be done with site files.
-#[derive(Debug, Subcommand)]
-pub enum SiteCommand {
-    /// Write a site file of a testbed: its machines' NICs over ssh, and the cables that the running
-    /// controller has seen.
-    Discover {
-        /// Which testbed.
-        #[command(flatten)]
-        which: Which,
-        /// Where to write it; by default it is printed.
-        #[arg(long)]
-        out: Option<PathBuf>,
-    },
-}
-
-/// `tandem site`; false when a machine could not be asked.
+/// `tandem site discover`; false when a machine could not be asked.
 ///
 /// # Errors
 /// When the inventory has faults, or the file cannot be written.
-pub async fn site(global: &GlobalArgs, command: SiteCommand) -> anyhow::Result<bool> {
-    let SiteCommand::Discover { which, out } = command;
+pub(super) async fn discover(
+    global: &GlobalArgs,
+    which: Which,
+    out: Option<PathBuf>,
+) -> anyhow::Result<bool> {
     let inventory = which.load()?;
     let asked = inventory.clone();
     let facts = tokio::task::spawn_blocking(move || ask(&asked)).await?;
@@ -44,17 +30,7 @@ pub async fn site(global: &GlobalArgs, command: SiteCommand) -> anyhow::Result<b
         }
     };
     let text = discover::write(&inventory, &facts, &cables);
-    match out {
-        None => print!("{text}"),
-        // A site file that is there may have been written by hand: it is not replaced.
-        Some(path) => {
-            let file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
-            let mut file =
-                file.with_context(|| format!("cannot make {}; choose another --out", path.display()))?;
-            std::io::Write::write_all(&mut file, text.as_bytes())
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
-    }
+    super::write(&text, out.as_deref())?;
     let mut good = true;
     for why in facts.iter().filter_map(|f| f.as_ref().err()) {
         eprintln!("tandem: {why}");
