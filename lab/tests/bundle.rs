@@ -7,9 +7,17 @@ use proptest::prelude::*;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 use tandem_lab::bundle::{BundleError, FILES, List, Listed, pack, sha256, unpack};
 use tandem_lab::temp_dir::TempDir;
 use tar::{Builder, EntryType, Header};
+
+/// A folder of its own: tests run side by side.
+fn folder() -> TempDir {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    TempDir::new(&format!("bundle-test-{number}")).expect("a folder")
+}
 
 fn lab(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tandem-lab")).args(arguments).output().expect("tandem-lab starts")
@@ -43,7 +51,7 @@ fn list(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Result<List, BundleError> {
-    let temp = TempDir::new("bundle-test").expect("a folder");
+    let temp = folder();
     let result = unpack::read(bytes, Path::new("x.tar.gz"), temp.path());
     let outside = temp.path().parent().expect("a folder").join("outside");
     assert!(!outside.exists(), "nothing is written outside");
@@ -54,7 +62,7 @@ const FILE: EntryType = EntryType::Regular;
 
 #[test]
 fn what_is_packed_is_read_back_and_the_same_run_gives_the_same_bytes() {
-    let temp = TempDir::new("bundle-test").expect("a folder");
+    let temp = folder();
     let run = temp.path().join("run");
     std::fs::create_dir_all(run.join("csv")).expect("a folder");
     assert!(matches!(pack::pack(&run, &temp.path().join("x")), Err(BundleError::NoRun(_))));
@@ -169,7 +177,7 @@ proptest! {
 
 #[test]
 fn a_simulated_run_comes_out_of_its_bundle_the_same_to_the_byte() {
-    let temp = TempDir::new("rerun-test").expect("a folder");
+    let temp = folder();
     let [run, again, bundle] = ["run", "again", "run.tar.gz"].map(|n| temp.path().join(n));
     let options = ["experiment", "fill", "--policy", "worst-fit,weighted", "--record", "--out", text(&run)];
     let output = lab(&options);
@@ -199,7 +207,7 @@ fn a_simulated_run_comes_out_of_its_bundle_the_same_to_the_byte() {
 
 #[test]
 fn a_site_of_ones_own_is_in_the_bundle() {
-    let temp = TempDir::new("rerun-test").expect("a folder");
+    let temp = folder();
     let path = |name: &str| -> PathBuf { temp.path().join(name) };
     let site = "name = \"own\"\n[topology]\nshape = \"linear\"\nswitches = 2\n[policy]\nallocation = \"first-fit\"\n";
     std::fs::write(path("site.toml"), site).expect("a file");

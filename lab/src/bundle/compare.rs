@@ -54,6 +54,9 @@ impl Comparison {
         let mut text =
             format!("{} files are the same to the byte, {} are not", self.same, self.different.len());
         let _ = writeln!(text, ", {} are in one of both only", self.missing.len());
+        for path in self.different.iter().take(20) {
+            let _ = writeln!(text, "  differs: {path}");
+        }
         for path in self.missing.iter().take(20) {
             let _ = writeln!(text, "  in one only: {path}");
         }

@@ -7,6 +7,9 @@ use crate::experiment::{
     thesis_evaluation, traffic_tools,
 };
 use crate::temp_dir;
+use crate::world::World;
+use crate::world::emulated::engine::EngineKind;
+use crate::world::packets::Emulated;
 use crate::world::xen;
 use anyhow::{Context, bail};
 use clap::Subcommand;
@@ -58,12 +61,19 @@ pub(super) enum Experiment {
         world: WorldKind,
         #[command(flatten)]
         place: Place,
+        /// Measure on these engines of the emulated world too, into the same figures: `--also
+        /// mininet`.
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "ENGINE")]
+        also: Vec<EngineKind>,
         #[command(flatten)]
         options: thesis_evaluation::Options,
     },
     /// What each traffic tool of the lab costs (CPU and memory for what arrives), and how much of
     /// the rate that it is asked for arrives. A tool that is not installed is named and left out.
     TrafficTools {
+        /// In which world: processes of this machine are looked at, so an emulated one.
+        #[arg(long, value_enum, default_value = "emulated")]
+        world: WorldKind,
         #[command(flatten)]
         place: Place,
         #[command(flatten)]
@@ -145,8 +155,10 @@ pub(super) fn run(experiment: Experiment) -> anyhow::Result<()> {
             let both = ["best-fit", "worst-fit"].map(str::to_owned);
             fill_up("best-vs-worst-fit", world, place, &both, record)
         }
-        Experiment::ThesisEvaluation { world, place, options } => evaluation(world, place, &options),
-        Experiment::TrafficTools { place, options } => tools(place, &options),
+        Experiment::ThesisEvaluation { world, place, also, options } => {
+            evaluation(world, place, &also, &options)
+        }
+        Experiment::TrafficTools { world, place, options } => tools(world, place, &options),
         Experiment::Datapaths(options) => datapaths::run(&options),
         Experiment::HardwareQos(options) => hardware_qos::run(&options),
         Experiment::KeepPolicy(options) => keep_policy::run(&options),
@@ -157,14 +169,21 @@ pub(super) fn run(experiment: Experiment) -> anyhow::Result<()> {
 
 fn joint(world: WorldKind, place: Place, options: &joint_placement::Options) -> anyhow::Result<()> {
     temp_dir::clean_when_interrupted()?;
-    let given = place.prepare()?;
+    let given = place.site()?;
     let text = given.as_deref().unwrap_or(joint_placement::SITE);
-    let job = joint_placement::Job { text, is_given: given.is_some(), out: place.out.clone(), options };
+    let output = place.output.clone();
+    let job = |seed| {
+        let options = joint_placement::Options { seed, ..options.clone() };
+        joint_placement::Job { text, is_given: given.is_some(), options }
+    };
     if world == WorldKind::Simulated {
-        return joint_placement::run_simulated(&job);
+        let once = |folder: &mut _, seed| joint_placement::run_simulated(&job(seed), folder);
+        return repeat::run(&output, Some(options.seed), once);
     }
     let world = place.packet_world(world, &["OpenFlow13"])?;
-    joint_placement::run_packets(&*world, &job)
+    repeat::run(&output, Some(options.seed), |folder, seed| {
+        joint_placement::run_packets(&*world, &job(seed), folder)
+    })
 }
 
 fn qos_classes(world: WorldKind, place: Place, options: &qos::Options) -> anyhow::Result<()> {
@@ -185,24 +204,44 @@ fn live_migration(world: WorldKind, place: Place, options: &live::Options) -> an
     repeat::run(&output, None, |folder, _| live::run(&*world, options, folder))
 }
 
-fn evaluation(world: WorldKind, place: Place, options: &thesis_evaluation::Options) -> anyhow::Result<()> {
+fn evaluation(
+    world: WorldKind,
+    place: Place,
+    also: &[EngineKind],
+    options: &thesis_evaluation::Options,
+) -> anyhow::Result<()> {
     temp_dir::clean_when_interrupted()?;
     if place.site.is_some() || world == WorldKind::Testbed {
         bail!("this experiment has sites of its own; leave --site out, and the world as it is");
     }
     let output = place.output.clone();
-    let name = if world == WorldKind::Simulated { "simulated" } else { "native" };
-    let engines = [(name.to_owned(), place.world(world, &["OpenFlow13"])?)];
+    let mut engines: Vec<(String, Box<dyn World>)> = Vec::new();
+    if world == WorldKind::Simulated {
+        if !also.is_empty() {
+            bail!("engines are the emulated world's; leave --also out, or the world as it is");
+        }
+        engines.push(("simulated".into(), place.world(world, &[])?));
+    } else {
+        let mut kinds = vec![place.engine];
+        kinds.extend(also.iter().copied().filter(|kind| *kind != place.engine));
+        for engine in kinds {
+            let protocols = vec!["OpenFlow13".to_owned()];
+            engines.push((
+                engine.name().into(),
+                Box::new(Emulated { protocols, datapath: place.datapath, engine }),
+            ));
+        }
+    }
     repeat::run(&output, None, |folder, _| thesis_evaluation::run(&engines, options, folder))
 }
 
-fn tools(place: Place, options: &traffic_tools::Options) -> anyhow::Result<()> {
+fn tools(world: WorldKind, place: Place, options: &traffic_tools::Options) -> anyhow::Result<()> {
     temp_dir::clean_when_interrupted()?;
-    if place.site.is_some() {
-        bail!("this experiment has a site of its own; leave --site out");
+    if place.site.is_some() || world == WorldKind::Testbed {
+        bail!("this experiment has a site of its own; leave --site out, and the world as it is");
     }
     let output = place.output.clone();
-    let world = place.packet_world(WorldKind::Emulated, &["OpenFlow13"])?;
+    let world = place.packet_world(world, &["OpenFlow13"])?;
     repeat::run(&output, None, |folder, _| traffic_tools::run(&*world, options, folder))
 }
 

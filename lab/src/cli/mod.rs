@@ -205,3 +205,14 @@ fn run_bench(bench: Bench) -> anyhow::Result<()> {
         Bench::Datapath(options) => datapath::run(&options),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_is_put_together_as_the_parser_wants_it() {
+        Cli::command().debug_assert();
+    }
+}

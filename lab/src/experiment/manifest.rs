@@ -91,7 +91,10 @@ impl Manifest {
     /// In which world and on what, as a figure says it.
     pub fn place(&self) -> String {
         match &self.datapath {
-            Some(datapath) => format!("{} world, switches in {datapath}", self.world),
+            Some(datapath) => {
+                let engine = self.engine.as_ref().map_or(String::new(), |e| format!(" by {e}"));
+                format!("{} world{engine}, switches in {datapath}", self.world)
+            }
             None => format!("{} world", self.world),
         }
     }

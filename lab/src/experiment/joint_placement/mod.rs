@@ -14,10 +14,10 @@ pub mod series;
 pub mod simulated;
 
 use crate::experiment::manifest::Manifest;
+use crate::experiment::run_folder::RunFolder;
 use crate::world::packets::PacketWorld;
 use anyhow::{Context, anyhow, bail, ensure};
 use series::Run;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tandem_model::{Allocation, Site};
 
@@ -161,68 +161,58 @@ pub fn simulate(text: &str, options: &Options) -> anyhow::Result<Vec<Run>> {
     Ok(runs)
 }
 
-/// What a run folder is made of.
+/// What is to be run.
 pub struct Job<'a> {
     /// The site file's text.
     pub text: &'a str,
     /// It is not the experiment's own.
     pub is_given: bool,
-    /// The run folder, which is there.
-    pub out: PathBuf,
     /// The rest.
-    pub options: &'a Options,
+    pub options: Options,
 }
 
 impl Job<'_> {
-    fn tell_what_is_set(&self) {
+    /// Fills the run folder; the table for people.
+    fn write(&self, folder: &mut RunFolder, manifest: Manifest, runs: &[Run]) -> anyhow::Result<String> {
+        report::write(folder, runs, &manifest.place())?;
+        folder.finish(manifest)?;
+        let mut text = report::table(runs);
         if self.is_given {
-            println!(
-                "of the site's [policy], allocation, routing and [policy.joint] are what each run sets; \
-                 the rest is the site's"
-            );
+            text += "replaced: of the site's [policy], allocation, routing and [policy.joint] are what each run sets; \
+                     the rest is the site's\n";
         }
-    }
-
-    fn write(&self, world: &str, manifest: &Manifest, runs: &[Run]) -> anyhow::Result<()> {
-        report::write(&self.out, world, runs)?;
-        manifest.write(&self.out)?;
-        print!("{}", report::table(runs));
-        Ok(())
+        Ok(text)
     }
 }
 
-/// All runs in virtual time, the run folder and the table.
+/// All runs in virtual time: the run folder, and the table for people.
 ///
 /// # Errors
 /// See [`simulate`]; also when a file cannot be written.
-pub fn run_simulated(job: &Job<'_>) -> anyhow::Result<()> {
-    job.tell_what_is_set();
+pub fn run_simulated(job: &Job<'_>, folder: &mut RunFolder) -> anyhow::Result<String> {
     let started = Instant::now();
-    let runs = simulate(job.text, job.options)?;
+    let runs = simulate(job.text, &job.options)?;
     let took = started.elapsed();
     let manifest = Manifest::new("joint-placement", "simulated", job.options.seed, job.text);
-    job.write("simulated", &manifest, &runs)?;
+    let text = job.write(folder, manifest, &runs)?;
     let seconds: u64 = runs.iter().map(|run| run.length().as_secs()).sum();
-    println!(
-        "{} runs of {seconds} simulated seconds in sum took {:.1} s; everything is in {}",
+    Ok(format!(
+        "{text}{} runs of {seconds} simulated seconds in sum took {:.1} s\n",
         runs.len(),
-        took.as_secs_f64(),
-        job.out.display()
-    );
-    Ok(())
+        took.as_secs_f64()
+    ))
 }
 
-/// All runs with real packets, one after the other, the run folder and the table.
+/// All runs with real packets, one after the other: the run folder, and the table for people.
 ///
 /// # Errors
 /// With the step that failed; nothing of the world is then left.
-pub fn run_packets(world: &dyn PacketWorld, job: &Job<'_>) -> anyhow::Result<()> {
-    job.tell_what_is_set();
+pub fn run_packets(world: &dyn PacketWorld, job: &Job<'_>, folder: &mut RunFolder) -> anyhow::Result<String> {
     let options = Options { scale: Some(job.options.scale.unwrap_or(20)), ..job.options.clone() };
     let variants = if options.runs.is_empty() { Variant::all() } else { options.runs.clone() };
     let each = requests::length(&options);
     ensure!(each >= Duration::from_secs(5), "a run of {each:?} is too short; give more --minutes");
-    println!(
+    eprintln!(
         "{} runs of {:.0} s each: about {:.0} minutes",
         variants.len(),
         each.as_secs_f64(),
@@ -234,9 +224,7 @@ pub fn run_packets(world: &dyn PacketWorld, job: &Job<'_>) -> anyhow::Result<()>
         let run = packets::run(world, job.text, variant, &options, &mut manifest);
         runs.push(run.with_context(|| format!("the run {}", variant.name()))?);
     }
-    job.write(world.kind(), &manifest, &runs)?;
-    println!("everything is in {}", job.out.display());
-    Ok(())
+    job.write(folder, manifest, &runs)
 }
 
 #[cfg(test)]

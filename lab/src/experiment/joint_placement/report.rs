@@ -1,17 +1,16 @@
-//! The run folder (`series.csv`, `switches.csv`, a figure for each level, `idle.svg`) and the table
-//! for the terminal.
+//! The run folder (the tables `series` and `switches`, a figure for each level and `idle`) and the
+//! table for the terminal.
 
 use super::Placement;
 use super::series::{LEVELS, Run};
-use crate::experiment::plot;
-use anyhow::Context;
-use plotters::style::RGBColor;
+use crate::experiment::plot::{Axis, Curve, Drawing, Figure};
+use crate::experiment::run_folder::RunFolder;
+use crate::experiment::table::Table;
 use std::fmt::Write as _;
-use std::path::Path;
 use tandem_model::{Allocation, Role};
 
 /// Header of `series.csv`: a row for each run, moment and level, loads in percent.
-pub const SERIES: &str = "placement;fit;minute;vms;rejected;level;fullest;mean;spread;idle";
+pub const SERIES: &str = "placement;fit;minute;level;vms;rejected;fullest;mean;spread;idle";
 
 /// A level's name in files.
 fn name(level: Role) -> &'static str {
@@ -22,12 +21,14 @@ fn name(level: Role) -> &'static str {
     }
 }
 
-fn color(fit: Allocation) -> RGBColor {
-    match fit {
-        Allocation::FirstFit => RGBColor(40, 140, 70),
-        Allocation::BestFit => plot::COLORS[0],
-        Allocation::WorstFit => plot::COLORS[1],
-    }
+/// Which colour and marker a run has.
+fn style(run: &Run) -> usize {
+    let fit = match run.variant.fit {
+        Allocation::BestFit => 0,
+        Allocation::WorstFit => 1,
+        Allocation::FirstFit => 2,
+    };
+    if run.variant.placement == Placement::ServerDriven { fit + 3 } else { fit }
 }
 
 /// `series.csv`.
@@ -42,9 +43,9 @@ pub fn series(runs: &[Run]) -> String {
                     text,
                     "{placement};{fit};{:.2};{};{};{};{:.3};{:.3};{:.3};{}",
                     run.minute(row),
+                    name(level),
                     row.vms,
                     row.rejected,
-                    name(level),
                     l.peak * 100.0,
                     l.mean * 100.0,
                     l.spread * 100.0,
@@ -96,45 +97,47 @@ pub fn table(runs: &[Run]) -> String {
     text
 }
 
-/// Writes the run folder but for its manifest.
+/// Fills the run folder but for its manifest.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn write(out: &Path, world: &str, runs: &[Run]) -> anyhow::Result<()> {
-    let put = |name: &str, text: String| {
-        let path = out.join(name);
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-    };
-    put("series.csv", series(runs))?;
-    put("switches.csv", switches(runs))?;
+pub fn write(folder: &mut RunFolder, runs: &[Run], place: &str) -> anyhow::Result<()> {
+    folder.table(Table::of_lines("series", 4, &series(runs)))?;
+    folder.table(Table::of_lines("switches", 3, &switches(runs)))?;
     for level in LEVELS {
-        let title = format!("Fullest {} switch ({world})", name(level));
-        let file = out.join(format!("{}.svg", name(level)));
-        draw(&file, &title, "switch ratio (%)", runs, |run, row| run.level(row, level).peak * 100.0)?;
+        let title = format!("Fullest {} switch", name(level));
+        let y = |most| Axis::to("switch ratio", "%", most);
+        let figure = draw(&title, place, y, runs, |run, row| run.level(row, level).peak * 100.0);
+        folder.figure(name(level), figure)?;
     }
     let idle = |run: &Run, row: &super::series::Row| LEVELS.iter().map(|l| run.level(row, *l).idle).sum();
-    draw(&out.join("idle.svg"), &format!("Switches that are idle ({world})"), "switches", runs, idle)
+    let y = |most| Axis::to("switches", "", most).counting();
+    folder.figure("idle", draw("Switches that are idle", place, y, runs, idle))
 }
 
 fn draw(
-    path: &Path,
     title: &str,
-    what: &str,
+    place: &str,
+    y: impl Fn(f64) -> Axis,
     runs: &[Run],
     value: impl Fn(&Run, &super::series::Row) -> f64,
-) -> anyhow::Result<()> {
-    let names: Vec<String> = runs.iter().map(|run| run.variant.name()).collect();
-    let lines: Vec<plot::Line<'_>> = runs
+) -> Drawing {
+    let curves: Vec<Curve> = runs
         .iter()
-        .zip(&names)
-        .map(|(run, name)| plot::Line {
-            name,
-            color: color(run.variant.fit),
-            dashed: run.variant.placement == Placement::ServerDriven,
+        .map(|run| Curve {
+            name: run.variant.name(),
+            style: style(run),
             points: run.rows.iter().map(|row| (run.minute(row), value(run, row))).collect(),
+            ..Curve::default()
         })
         .collect();
-    let points = || lines.iter().flat_map(|line| &line.points);
+    let points = || curves.iter().flat_map(|line| &line.points);
     let (end, most) = points().fold((1.0f64, 0.1f64), |(x, y), point| (x.max(point.0), y.max(point.1)));
-    plot::lines(path, title, ("minute", end), (what, most * 1.1), &lines)
+    Drawing::Lines(Figure {
+        title: title.to_owned(),
+        place: place.to_owned(),
+        x: Axis::to("time", "min", end),
+        y: y(most * 1.1),
+        curves,
+    })
 }

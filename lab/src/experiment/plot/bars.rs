@@ -56,7 +56,8 @@ impl Bars {
                 color: style::color(n),
                 stroke: None,
                 width: 1,
-                marker: Some(style::marker(n)),
+                marker: None,
+                hollow: false,
             })
             .collect();
         let width = SIZE.0 as i32 - 100;
@@ -64,10 +65,7 @@ impl Bars {
         sheet(&self.title, (SIZE.0, SIZE.1 + (rows * legend::ROW) as u32 + 8), |root| {
             let (above, below) = root.split_vertically(SIZE.1 as i32);
             self.chart(&above)?;
-            // White markers: they are on a bar of the same colour, in the chart as in the legend.
-            let plain: Vec<Entry<'_>> = entries.iter().map(|e| Entry { marker: None, ..*e }).collect();
-            legend::draw(&below, (84, 0), width, &plain)?;
-            Ok(())
+            legend::draw(&below, (84, 0), width, &entries)
         })
     }
 

@@ -5,7 +5,7 @@ use super::ticks::Scale;
 use super::{Curve, FONT, Figure, PUBLISHED, PlotError, Role, Sheet, said, sheet, style};
 use plotters::chart::ChartBuilder;
 use plotters::element::{PathElement, Polygon, Text};
-use plotters::style::{BLACK, Color, IntoFont, RGBColor};
+use plotters::style::{Color, IntoFont, RGBColor, WHITE};
 
 /// Width and height in pixels, the legend apart.
 const SIZE: (u32, u32) = (900, 500);
@@ -32,6 +32,7 @@ impl Curve {
             stroke: Some(if measured { style::stroke(self.style) } else { style::THIN_DASH }),
             width: if measured { 2 } else { 1 },
             marker: (self.role != Role::Bound).then(|| style::marker(self.style)),
+            hollow: self.role == Role::Published,
         }
     }
 }
@@ -69,8 +70,8 @@ impl Figure {
             .y_desc(self.y.title())
             .label_style((FONT, 14))
             .axis_desc_style((FONT, 16))
-            .bold_line_style(BLACK.mix(0.12))
-            .light_line_style(BLACK.mix(0.0))
+            .bold_line_style(style::GRID)
+            .light_line_style(WHITE)
             .draw()
             .map_err(said)?;
         // Places of the drawing, in which strokes and markers have their size.
@@ -92,7 +93,7 @@ impl Figure {
             let every = points.len() / MARKERS + 1;
             for point in points.iter().step_by(every) {
                 if let Some(marker) = entry.marker {
-                    legend::mark(&area, *point, marker, entry.color)?;
+                    legend::mark(&area, *point, marker, entry.color, entry.hollow)?;
                 }
             }
         }
@@ -120,7 +121,7 @@ impl Figure {
         if ends.len() > ERROR_BARS {
             let low = ends.iter().map(|(low, _)| *low);
             let band: Vec<(i32, i32)> = low.chain(ends.iter().rev().map(|(_, high)| *high)).collect();
-            return area.draw(&Polygon::new(band, color.mix(0.18).filled())).map_err(said);
+            return area.draw(&Polygon::new(band, style::pale(color, 0.2).filled())).map_err(said);
         }
         for (low, high) in ends {
             for line in [
@@ -141,7 +142,7 @@ pub(super) fn titled<'a>(area: &Sheet<'a>, title: &str, place: &str) -> Result<S
     let left = MARGIN as i32 + 64;
     above.draw(&Text::new(title.to_owned(), (left, 10), (FONT, 20).into_font())).map_err(said)?;
     if !place.is_empty() {
-        let style = (FONT, 14).into_font().color(&BLACK.mix(0.65));
+        let style = (FONT, 14).into_font().color(&style::SUBTITLE);
         above.draw(&Text::new(place.to_owned(), (left, 36), style)).map_err(said)?;
     }
     Ok(rest)
@@ -196,7 +197,19 @@ mod tests {
         let mut many = figure();
         many.curves[1].points = (0..60).map(|n| (f64::from(n) / 15.0, 1.0)).collect();
         many.curves[1].half = vec![0.5; 60];
-        assert!(many.svg().expect("drawn").contains("opacity=\"0.18\""));
+        assert!(many.svg().expect("drawn").contains("#F6DECC"));
+    }
+
+    #[test]
+    fn a_figure_with_bands_is_the_same_bytes_each_time() {
+        let mut figure = figure();
+        for curve in &mut figure.curves {
+            curve.points = (0..60).map(|n| (f64::from(n) / 15.0, 1.0)).collect();
+            curve.half = vec![0.5; 60];
+        }
+        let svg = figure.svg().expect("drawn");
+        let first = super::super::export::formats(&svg).expect("converted");
+        assert!((0..6).all(|_| super::super::export::formats(&svg).expect("converted") == first));
     }
 
     #[test]

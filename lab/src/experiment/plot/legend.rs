@@ -21,6 +21,8 @@ pub(super) struct Entry<'a> {
     pub(super) stroke: Option<&'static [f64]>,
     pub(super) width: u32,
     pub(super) marker: Option<Marker>,
+    /// Markers that show what is below them.
+    pub(super) hollow: bool,
 }
 
 /// Where each entry goes: its left edge and its row.
@@ -60,7 +62,7 @@ pub(super) fn draw(
             }
         }
         if let Some(marker) = entry.marker {
-            mark(area, (x + SAMPLE / 2, y), marker, entry.color)?;
+            mark(area, (x + SAMPLE / 2, y), marker, entry.color, entry.hollow)?;
         }
         let at = (x + SAMPLE + 8, y - SIZE / 2);
         area.draw(&Text::new(entry.name.to_owned(), at, (FONT, SIZE).into_font())).map_err(said)?;
@@ -128,9 +130,17 @@ pub(super) fn mark(
     (x, y): (i32, i32),
     marker: Marker,
     color: RGBColor,
+    hollow: bool,
 ) -> Result<(), String> {
     let fill = |corners: &[(i32, i32)]| {
-        let corners: Vec<(i32, i32)> = corners.iter().map(|(dx, dy)| (x + dx, y + dy)).collect();
+        // Those that show what is below are a little larger, and drawn as a closed line.
+        let scale = |d: i32| if hollow { d * 3 / 2 } else { d };
+        let mut corners: Vec<(i32, i32)> =
+            corners.iter().map(|(dx, dy)| (x + scale(*dx), y + scale(*dy))).collect();
+        if hollow {
+            corners.extend(corners.first().copied());
+            return area.draw(&PathElement::new(corners, color.stroke_width(1))).map_err(said);
+        }
         area.draw(&Polygon::new(corners, color.filled())).map_err(said)
     };
     let line = |a: (i32, i32), b: (i32, i32)| {
@@ -138,6 +148,7 @@ pub(super) fn mark(
         area.draw(&PathElement::new(ends, color.stroke_width(2))).map_err(said)
     };
     match marker {
+        Marker::Circle if hollow => area.draw(&Circle::new((x, y), 6, color.stroke_width(1))).map_err(said),
         Marker::Circle => area.draw(&Circle::new((x, y), 4, color.filled())).map_err(said),
         Marker::Ring => area.draw(&Circle::new((x, y), 4, color.stroke_width(2))).map_err(said),
         Marker::Square => fill(&[(-4, -4), (4, -4), (4, 4), (-4, 4)]),
@@ -161,8 +172,14 @@ mod tests {
 
     #[test]
     fn entries_go_into_rows_that_are_not_wider_than_the_figure() {
-        let entry =
-            || Entry { name: "twelve chars", color: RGBColor(0, 0, 0), stroke: None, width: 1, marker: None };
+        let entry = || Entry {
+            name: "twelve chars",
+            color: RGBColor(0, 0, 0),
+            stroke: None,
+            width: 1,
+            marker: None,
+            hollow: false,
+        };
         let entries: Vec<Entry<'_>> = (0..5).map(|_| entry()).collect();
         assert_eq!(rows(&entries, 400), 3);
         assert_eq!(rows(&entries, 10), 5, "each has a row where none has room");

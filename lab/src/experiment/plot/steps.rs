@@ -95,8 +95,11 @@ impl Step {
                 let leaves = self.moved.is_some_and(|m| m.vm == *vm);
                 let color = style::color(if leaves { 0 } else { 1 });
                 let frame = [corner, (corner.0 + VM.0, corner.1 + VM.1)];
-                area.draw(&Rectangle::new(frame, color.mix(if leaves { 0.9 } else { 0.35 }).filled()))
-                    .map_err(said)?;
+                area.draw(&Rectangle::new(
+                    frame,
+                    style::pale(color, if leaves { 0.9 } else { 0.35 }).filled(),
+                ))
+                .map_err(said)?;
                 text(format!("vm{vm}"), (corner.0 + 4, corner.1 + 2), 11)?;
             }
         }

@@ -16,6 +16,18 @@ pub const COLORS: [RGBColor; 7] = [
 /// The grey of published lines.
 pub const PUBLISHED: RGBColor = RGBColor(110, 110, 110);
 
+/// Lines of the grid.
+pub(super) const GRID: RGBColor = RGBColor(224, 224, 224);
+/// What stands under a title.
+pub(super) const SUBTITLE: RGBColor = RGBColor(90, 90, 90);
+
+/// A colour as it looks on white paper at a part of its strength. Not by transparency, the parts of
+/// which are written into a PDF in another order each time.
+pub(super) fn pale(color: RGBColor, part: f64) -> RGBColor {
+    let on_white = |c: u8| (255.0 - (255.0 - f64::from(c)) * part) as u8;
+    RGBColor(on_white(color.0), on_white(color.1), on_white(color.2))
+}
+
 /// Strokes: lengths of line and gap in pixels. The first is drawn through.
 const STROKES: [&[f64]; 5] = [&[], &[9.0, 4.0], &[3.0, 3.0], &[10.0, 3.0, 2.0, 3.0], &[14.0, 4.0]];
 /// The stroke of published lines and bounds.

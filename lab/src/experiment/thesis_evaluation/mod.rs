@@ -84,6 +84,8 @@ pub fn run(
             }
         }
     }
+    // Each engine is named at its own line.
+    manifest.engine = None;
     report::write(folder, &points, &options.figures, &manifest.place())?;
     folder.finish(manifest)?;
     Ok(report::table(&points, &options.figures))
