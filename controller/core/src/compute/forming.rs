@@ -79,6 +79,10 @@ impl ComputeMut<'_> {
             self.compute.counters.requested -= count;
             return answer.into_iter().for_each(|answer| self.cx.answer(id, answer));
         }
+        if self.refuse_taken_names(id, &request) {
+            self.compute.counters.rejected += count;
+            return;
+        }
         if self.compute.world.is_none() {
             self.compute.counters.failed += count;
             let why = self.compute().no_world();
@@ -122,6 +126,26 @@ impl ComputeMut<'_> {
             return conflict("and it has lost members since");
         }
         Some(Some(self.compute().group_running(group)))
+    }
+
+    /// Answers a request of whose members one wants a name that another VM, or another member, has;
+    /// false where each can have its own.
+    fn refuse_taken_names(&mut self, id: RequestId, request: &VmGroupRequest) -> bool {
+        if !self.cx.site.vm.unique_names {
+            return false;
+        }
+        let mut own = BTreeSet::new();
+        for name in request.members.iter().filter_map(|member| member.name.as_deref()) {
+            if !own.insert(name) {
+                let why = format!("two of the VMs would be called {name}; give each its own name");
+                self.cx.answer(id, Response::Conflict { why });
+                return true;
+            }
+            if self.refuse_taken_name(id, Some(name)) {
+                return true;
+            }
+        }
+        false
     }
 
     /// Places for all members with everything of each reserved, or nothing changed.

@@ -3,7 +3,7 @@
 
 use crate::world::{SMALL, World, read};
 use tandem_core::record_replay::replay;
-use tandem_model::{Effect, Request, RequestId, Response, ServerId, VmId, VmRecord};
+use tandem_model::{Effect, Request, RequestId, Response, ServerId, VmGroupRequest, VmId, VmRecord};
 
 fn ask(world: &mut World, name: &str) -> RequestId {
     let request = tandem_model::VmRequest { name: Some(name.to_owned()), ..world.request() };
@@ -112,4 +112,34 @@ fn an_old_recording_with_doubles_is_replayed_as_it_was_decided() {
     assert!(replay(old.as_bytes()).is_ok_and(|events| events == world.lines.len()));
     let otherwise = text.replace("\"unique_names\":false", "\"unique_names\":true");
     assert!(replay(otherwise.as_bytes()).is_err(), "with it the second would have been refused");
+}
+
+/// Members of a group that is requested as one have names like other VMs, also those that they are
+/// given by the group's.
+#[test]
+fn a_group_whose_members_would_share_a_name_is_refused_as_a_whole() {
+    let mut world = World::new(read(SMALL));
+    let web = runs(&mut world, "web-1");
+    let db = runs(&mut world, "db");
+    let (used, reserved) = (world.used(), world.reserved());
+    world.forget();
+    let mut group = crate::vm_groups::group_of(&world, 2);
+    let request = |group: &VmGroupRequest| Request::RequestVmGroup { request: Box::new(group.clone()) };
+    let by_its_own_name = world.ask(request(&group));
+    assert_eq!(world.answer(by_its_own_name), taken("web-1", web.id));
+    group.name = "store".into();
+    group.members[1].name = Some("db".into());
+    let of_a_vm = world.ask(request(&group));
+    assert_eq!(world.answer(of_a_vm), taken("db", db.id));
+    group.members.iter_mut().for_each(|member| member.name = Some("twin".into()));
+    let of_each_other = world.ask(request(&group));
+    assert!(
+        matches!(world.answer(of_each_other), Some(Response::Conflict { why }) if why.contains("twin")),
+        "two members of one name"
+    );
+    assert!(world.log.iter().all(|e| matches!(e, Effect::Response { .. })), "{:?}", world.log);
+    assert_eq!((world.used(), world.reserved()), (used, reserved));
+    group.members[1].name = Some("twin-2".into());
+    let good = world.ask(request(&group));
+    assert!(matches!(world.answer(good), Some(Response::VmGroupRunning { .. })));
 }
