@@ -119,7 +119,9 @@ impl Store {
                 self.formed.extend(group.members.iter().copied());
             }
             StoreOp::TakeBackVmGroup { group, vms } => {
-                vms.iter().for_each(|vm| drop(self.formed.remove(&vm.id)));
+                for vm in vms {
+                    self.formed.remove(&vm.id);
+                }
                 kept.groups.retain(|g| g.id != *group);
                 vms.iter().for_each(|vm| put(&mut kept.vms, vm.clone(), |v| v.id));
             }

@@ -42,6 +42,7 @@ pub(crate) mod vm;
 pub(crate) mod vm_lifecycle;
 pub(crate) mod vm_names;
 pub(crate) mod vm_rules;
+pub(crate) mod vm_table;
 pub(crate) mod vm_traffic;
 
 use crate::agents::{AgentState, AgentsMut, AgentsRef};
@@ -54,7 +55,7 @@ use crate::compute::pair_rates::Reserved;
 use crate::compute::pending_writes::PendingWrite;
 use crate::compute::readings::WaitingForReadings;
 use crate::compute::strays::Strays;
-use crate::compute::vm::Vm;
+use crate::compute::vm_table::VmTable;
 use crate::context::Context;
 use crate::counters::Counters;
 use crate::handles::handles;
@@ -75,7 +76,7 @@ pub(crate) struct HypervisorBackend {
 pub(crate) struct ComputeState {
     pub(crate) inventory: Inventory,
     pub(crate) addresses: Pools,
-    pub(crate) vms: BTreeMap<VmId, Vm>,
+    pub(crate) vms: VmTable,
     /// VMs whose path was ever pinned: only these are looked at when a pinned path may have become
     /// free.
     pub(crate) pinned: BTreeSet<VmId>,

@@ -107,6 +107,7 @@ impl ComputeMut<'_> {
         let (old, old_request) = (vm.placement(), vm.record.request.clone());
         vm.generation = vm.generation.wrapping_add(1);
         vm.record = record.clone();
+        self.compute.vms.renamed(id, old_request.name.as_deref());
         self.release(&old, &old_request);
         let uplink =
             self.compute.strays.all.remove(&(id, server)).and_then(|s| s.found.spec).map(|s| s.uplink_port);

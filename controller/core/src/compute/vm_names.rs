@@ -11,8 +11,7 @@ use tandem_model::{RequestId, Response, VmId};
 impl ComputeRef<'_> {
     /// The VM that has a name, the first of them.
     pub(crate) fn vm_named(self, name: &str) -> Option<VmId> {
-        let mut vms = self.compute.vms.values();
-        vms.find(|vm| vm.record.request.name.as_deref() == Some(name)).map(|vm| vm.record.id)
+        self.compute.vms.named(name)
     }
 
     /// Who has a name that is asked for, if names are unique here and somebody has it.

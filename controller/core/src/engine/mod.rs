@@ -19,6 +19,7 @@ use crate::compute::inventory::Inventory;
 use crate::compute::moves::Migrations;
 use crate::compute::readings::WaitingForReadings;
 use crate::compute::strays::Strays;
+use crate::compute::vm_table::VmTable;
 use crate::compute::{ComputeState, ipam};
 use crate::context::Context;
 use crate::counters::Counters;
@@ -294,7 +295,7 @@ fn states(site: Arc<Site>, stored: &PersistedState, now: Time, policy: Policy) -
         compute: ComputeState {
             inventory: Inventory::new(topology, allocation, site.policy.ties, site.policy.server_margin),
             addresses: ipam::Pools::new(&site),
-            vms: BTreeMap::new(),
+            vms: VmTable::default(),
             pinned: BTreeSet::new(),
             groups: BTreeMap::new(),
             group_traffic: BTreeMap::new(),
