@@ -68,7 +68,7 @@ pub fn plan(site: &Site, options: &Options) -> anyhow::Result<Vec<Arrival>> {
             disk: Bytes(mean.disk.0.saturating_mul(times.into())),
             net: BitRate((steps.max(1.0) as u64).saturating_mul(STEP).saturating_mul(times.into())),
         };
-        let request = VmRequest { resources, class: None, timeout, name: None, image: None };
+        let request = VmRequest { resources, timeout, ..VmRequest::default() };
         list.push(Arrival { at: Duration::from_secs_f64(at), request });
         at += gap.sample(&mut random);
     }
