@@ -2,40 +2,20 @@
 //! restarts, a second agent, links that flap, controllers that connect and vanish. Flows are
 //! installed over the switch's own socket, as a controller does it.
 
-use std::io::{Read, Write};
+mod support;
+
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use support::{Talk, is_root, wait};
 use tandem_linux::link::{self, Veth};
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;
 use tandem_openflow::of13::{Action, Field, FlowMod, Instruction, Match, Message};
 use tandem_openflow::wire::Pad;
-use tandem_openflow::{framing, header, of13};
-
-const LIMIT: Duration = Duration::from_secs(60);
-
-fn is_root() -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "in CI nothing is skipped; missing: root");
-    eprintln!("skipped: missing root");
-    false
-}
-
-fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = ready() {
-            return value;
-        }
-        assert!(start.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
+use tandem_openflow::{header, of13};
 
 fn batch(ns: &NetNs, requests: &[Request]) {
     ns.run(|| Netlink::open().and_then(|mut n| n.batch(requests))).expect("a namespace").expect("consent");
@@ -147,86 +127,30 @@ impl Host {
     }
 }
 
-/// A controller's end of a connection.
-struct Talk {
-    stream: UnixStream,
-    input: Vec<u8>,
-}
-
-impl Talk {
-    fn over(stream: UnixStream) -> Talk {
-        stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-        let mut talk = Talk { stream, input: Vec::new() };
-        talk.stream.write_all(&[header::V13, 0, 0, 8, 0, 0, 0, 1]).expect("a connection");
-        talk
+/// Installs flows from port 1 to port 2 by a queue, and back.
+fn install(talk: &mut Talk, queue: Option<u32>) {
+    for (from, to) in [(1, 2), (2, 1)] {
+        let queue = queue.filter(|_| to == 2).map(Action::SetQueue);
+        let output = Action::Output { port: to, max_len: 0, pad: Pad::default() };
+        let actions = queue.into_iter().chain([output]).collect();
+        talk.send(&Message::FlowMod(FlowMod {
+            cookie: 5,
+            cookie_mask: 0,
+            table_id: 0,
+            command: 0,
+            idle_timeout: 0,
+            hard_timeout: 0,
+            priority: 100,
+            buffer_id: u32::MAX,
+            out_port: u32::MAX,
+            out_group: u32::MAX,
+            flags: 0,
+            pad: Pad::default(),
+            matching: Match { fields: vec![Field::InPort(from)] },
+            instructions: vec![Instruction::ApplyActions(Pad::default(), actions)],
+        }));
     }
-
-    fn send(&mut self, message: &Message) {
-        let mut out = Vec::new();
-        message.encode(7, &mut out).expect("a message");
-        self.stream.write_all(&out).expect("a connection");
-    }
-
-    fn next(&mut self) -> Vec<u8> {
-        loop {
-            if let Some((message, after)) = framing::next(&self.input).expect("OpenFlow") {
-                let (message, after) = (message.to_vec(), after.to_vec());
-                self.input = after;
-                // An echo request, which is answered.
-                if message[1] == 2 {
-                    let reply = [&[message[0], 3], &message[2..]].concat();
-                    self.stream.write_all(&reply).expect("a connection");
-                }
-                return message;
-            }
-            let mut piece = [0; 4096];
-            let got = self.stream.read(&mut piece).expect("an answer in time");
-            assert!(got > 0, "the connection was closed");
-            self.input.extend_from_slice(&piece[..got]);
-        }
-    }
-
-    /// The next message of a type.
-    fn until(&mut self, kind: u8) -> Vec<u8> {
-        loop {
-            let message = self.next();
-            assert!(message[1] != 1, "an error: {message:02x?}");
-            if message[1] == kind {
-                return message;
-            }
-        }
-    }
-
-    fn barrier(&mut self) {
-        self.send(&Message::BarrierRequest);
-        self.until(21);
-    }
-
-    /// Flows from port 1 to port 2 by a queue, and back.
-    fn install(&mut self, queue: Option<u32>) {
-        for (from, to) in [(1, 2), (2, 1)] {
-            let queue = queue.filter(|_| to == 2).map(Action::SetQueue);
-            let output = Action::Output { port: to, max_len: 0, pad: Pad::default() };
-            let actions = queue.into_iter().chain([output]).collect();
-            self.send(&Message::FlowMod(FlowMod {
-                cookie: 5,
-                cookie_mask: 0,
-                table_id: 0,
-                command: 0,
-                idle_timeout: 0,
-                hard_timeout: 0,
-                priority: 100,
-                buffer_id: u32::MAX,
-                out_port: u32::MAX,
-                out_group: u32::MAX,
-                flags: 0,
-                pad: Pad::default(),
-                matching: Match { fields: vec![Field::InPort(from)] },
-                instructions: vec![Instruction::ApplyActions(Pad::default(), actions)],
-            }));
-        }
-        self.barrier();
-    }
+    talk.barrier();
 }
 
 #[test]
@@ -242,7 +166,7 @@ fn it_forwards_by_its_flows_and_goes_on_by_them_in_the_next_process() {
     let agent = host.start("a");
     assert_eq!(host.applied("a")["faults"], serde_json::json!([]));
     assert!(!host.ping(), "without flows nothing is forwarded");
-    host.talk("a").install(Some(1));
+    install(&mut host.talk("a"), Some(1));
     wait("packets from left to right", || host.ping().then_some(()));
 
     // The flow's queue is the port's class, as the kernel's counters show; the other class has sent
@@ -289,7 +213,7 @@ fn a_second_agent_on_the_same_ports_is_refused_until_the_first_is_gone() {
     host.configure("b", "");
     let first = host.start("a");
     host.applied("a");
-    host.talk("a").install(None);
+    install(&mut host.talk("a"), None);
     wait("packets by the first", || host.ping().then_some(()));
     let _second = host.start("b");
     let faults = host.applied("b")["faults"].to_string();
@@ -297,7 +221,7 @@ fn a_second_agent_on_the_same_ports_is_refused_until_the_first_is_gone() {
         assert!(faults.contains(port) && faults.contains("another agent's switch"), "{faults}");
     }
     assert!(host.ping(), "the first goes on");
-    host.talk("b").install(None);
+    install(&mut host.talk("b"), None);
     drop(first);
     // The queueing of a killed agent is recorded in its own folder only: for the second agent it is
     // foreign until it is released.
@@ -320,7 +244,7 @@ fn links_that_flap_and_interfaces_that_come_back_are_told_and_used_again() {
     host.configure("a", "");
     let _agent = host.start("a");
     host.applied("a");
-    host.talk("a").install(None);
+    install(&mut host.talk("a"), None);
     wait("packets", || host.ping().then_some(()));
     let mut talk = host.talk("a");
     talk.barrier();
@@ -373,7 +297,7 @@ fn controllers_are_dialled_again_and_bad_ones_do_no_harm() {
     host.configure("a", &format!("{:?}", format!("unix:{}", socket.display())));
     let _agent = host.start("a");
     host.applied("a");
-    host.talk("a").install(None);
+    install(&mut host.talk("a"), None);
     let shown = || host.say("a", &["flows"]).1;
     wait("it says why it is not connected", || shown().contains("No such file").then_some(()));
 

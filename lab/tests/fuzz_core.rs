@@ -72,6 +72,18 @@ fn sites_with_joint_placement_and_margins_of_switches_keep_what_must_hold() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Seeds from 100,000 on ask for VM groups and for VMs with constraints too.
+#[test]
+fn schedules_with_vm_groups_and_constraints_keep_what_must_hold() {
+    let seeds: Vec<u64> = (100_000..100_060).collect();
+    let reports = all(&seeds);
+    let repeat = format!("repeat one with `tandem-lab fuzz-core --seeds 1 --events {EVENTS} --first SEED`");
+    let broken =
+        reports.iter().filter_map(|(seed, r)| Some(format!("seed {seed}: {}", r.violation.as_ref()?)));
+    let broken: Vec<String> = broken.collect();
+    assert!(broken.is_empty(), "{}\n{repeat}", broken.join("\n"));
+}
+
 #[test]
 fn a_seed_leads_to_the_same_decisions_each_time() {
     for seed in 1000..1004 {

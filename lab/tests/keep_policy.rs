@@ -34,6 +34,23 @@ fn the_table_is_the_seeds_by_the_real_core() {
     }
 }
 
+/// From 0-3-3 the algorithm of the thesis makes three moves under either policy; under worst fit two
+/// are enough, one from each full server, to the same packing.
+#[test]
+fn the_fewest_moves_lead_to_the_same_packing() {
+    for (policy, one_by_one, fewest, end) in
+        [(Allocation::BestFit, 3, 3, [0, 0, 6]), (Allocation::WorstFit, 3, 2, [2, 2, 2])]
+    {
+        let members = table::members(policy).expect("the example by each way");
+        let moves: Vec<usize> = members.iter().map(|m| m.moves).collect();
+        assert_eq!((moves[0], moves[3]), (one_by_one, fewest), "{members:?}");
+        assert!(moves.iter().all(|n| *n >= fewest), "{members:?}");
+        assert_eq!((members[0].end, members[3].end), (end, end), "{members:?}");
+        let csv = table::moves_csv(&members);
+        assert!(csv.starts_with("policy;planner;order;moves;") && csv.lines().count() == 5, "{csv}");
+    }
+}
+
 fn small() -> day::Options {
     // From the middle of the night on: the data centre empties and fills again.
     day::Options { servers: 40, vms: 400, hours: 8.0, lifetime_hours: 2.0, ..day::Options::default() }

@@ -83,6 +83,7 @@ impl Chaos {
         let options = MoveOptions {
             manner: [None, None, Some(MigrationMode::Live), Some(MigrationMode::Cold)][self.below(4)],
             force: self.below(4) == 0,
+            ..MoveOptions::default()
         };
         match self.below(16) {
             0..=3 => {

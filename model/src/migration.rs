@@ -194,6 +194,9 @@ pub struct MigrationRecord {
     pub rate: BitRate,
     /// Go on even if it does not converge.
     pub force: bool,
+    /// How urgent it is.
+    #[serde(default, skip_serializing_if = "MovePriority::is_normal")]
+    pub priority: MovePriority,
     /// What it was expected to take.
     pub predicted: Prediction,
     /// Where it is.
@@ -250,6 +253,38 @@ pub enum PlanGoal {
     },
 }
 
+/// How urgent a move is: by its weight, transfers of different priorities share the links that they
+/// have in common.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum MovePriority {
+    /// Yields to all others.
+    Low,
+    /// Usual.
+    #[default]
+    Normal,
+    /// Others yield to it.
+    High,
+}
+
+impl MovePriority {
+    /// Its weight: of a link that is shared by a high and a normal transfer, the high one has two
+    /// thirds.
+    pub fn weight(self) -> u64 {
+        match self {
+            MovePriority::Low => 1,
+            MovePriority::Normal => 2,
+            MovePriority::High => 4,
+        }
+    }
+
+    /// True for the usual one, which is not written down.
+    pub fn is_normal(&self) -> bool {
+        *self == MovePriority::Normal
+    }
+}
+
 /// What may be said of moves; what is left out is the site's `[migration]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MoveOptions {
@@ -259,6 +294,9 @@ pub struct MoveOptions {
     /// Also those that are not expected to converge.
     #[serde(default)]
     pub force: bool,
+    /// How urgent they are.
+    #[serde(default, skip_serializing_if = "MovePriority::is_normal")]
+    pub priority: MovePriority,
 }
 
 /// One step of a plan.

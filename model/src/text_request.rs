@@ -284,7 +284,7 @@ mod tests {
         assert_eq!(column("1/1/1/1/1e9/0/0"), 9);
         assert_eq!(column("1/1/1/1/1/a b/0"), 11);
         assert_eq!(column("1/1/1/1/1/0/soon"), 13);
-        assert_eq!(column("1/1/1/1/1/0"), 11);
+        assert_eq!(column("1/1/1/1/1/0"), 12);
         assert_eq!(column("1/1/1/1/1/0/0/0"), 15);
         assert_eq!(column("1/1/99999999999999999999/1/1/0/0"), 5);
         let why = parse("1/1/1/1/1/0/soon").expect_err("no time").to_string();

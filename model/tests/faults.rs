@@ -95,6 +95,23 @@ const CASES: &[Case] = &[
     ("[links]\nqueue = «0»\n", "links.queue", "0 is out of range", "from 1 to 100000"),
     ("[bandwidth]\nedge = «\"1 kbit/s\"»\n", "bandwidth.edge", "out of range", "8 kbit/s to 4 Tbit/s"),
     ("[traffic]\npacket = «9000»\n", "traffic.packet", "9000 is out of range", "from 128 to 1500"),
+    ("[traffic]\nudp_share = «1.5»\n", "traffic.udp_share", "not a number from 0 to 1", "write a number"),
+    ("[traffic]\npattern = «\"ring\"»\n", "traffic.pattern", "not known here", "\"gateway\" or \"incast\""),
+    (
+        "[traffic]\npattern = \"incast\"\ndirection = «\"both\"»\n",
+        "traffic.direction",
+        "has its own directions",
+        "leave out direction",
+    ),
+    ("[traffic.poisson]\nseeds = «[1]»\n", "traffic.poisson.seeds", "an array is no option", "a number"),
+    (
+        "[[class]]\nname = \"gold\"\nshare = 10\ntraffic = «\"UDP\"»\n",
+        "class.traffic",
+        "\"UDP\" is not the name of a traffic tool",
+        "such as \"udp\"",
+    ),
+    ("[discovery]\nannounce = «\"9 ms\"»\n", "discovery.announce", "shorter than 100 ms", "leave it out"),
+    ("[vm]\npolice = «1»\n", "vm.police", "neither true nor false", "write true or false"),
     // Addresses.
     ("[addresses]\nnetwork = «\"10.0.0.1/8\"»\n", "addresses.network", "host bits zero", "\"10.0.0.0/8\""),
     ("[addresses]\nnetwork = «\"224.0.0.0/8\"»\n", "addresses.network", "machines cannot have", "unicast"),

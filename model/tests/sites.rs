@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 use tandem_model::site::{EXAMPLES, read};
-use tandem_model::{BitRate, Bytes, NodeId, PolicyName, ServerId, Site};
+use tandem_model::{
+    BitRate, Bytes, NodeId, PolicyName, ServerId, Site, ToolOption, TrafficId, TrafficTool, VmId,
+};
 
 fn site(text: &str) -> Site {
     read(text, "site.toml").unwrap_or_else(|faults| panic!("{faults}"))
@@ -174,4 +176,45 @@ fn legacy_switches_stand_anywhere_without_disturbing_ports() {
     for (server, edge) in [(0, "edge1"), (1, "edge2")] {
         assert_eq!(t.edge_of(ServerId(server), 0).map(|s| t.name(NodeId::Switch(s))), Some(edge));
     }
+}
+
+#[test]
+fn a_mix_of_transports_has_its_share_and_a_seed_says_which_flows() {
+    let text = |more: &str| format!("[topology]\nshape = \"linear\"\n[traffic]\nudp_share = 0.25\n{more}");
+    let traffic = site(&text("")).traffic;
+    // One flow a VM, of VMs 1 to 40, towards it.
+    let tools = |t: &tandem_model::site::TrafficConfig| -> Vec<TrafficTool> {
+        (1..=40).map(|vm| t.tool_of(TrafficId::with_gateway(VmId(vm), false))).collect()
+    };
+    let udp = tools(&traffic).iter().filter(|t| **t == TrafficTool::UDP).count();
+    assert!((9..=11).contains(&udp), "{udp} of 40");
+    assert_eq!(tools(&traffic), tools(&site(&text("seed = 1\n")).traffic));
+    assert_ne!(tools(&traffic), tools(&site(&text("seed = 2\n")).traffic));
+    for (share, all) in [("0.0", TrafficTool::TCP), ("1.0", TrafficTool::UDP)] {
+        let traffic = site(&text("").replace("0.25", share)).traffic;
+        assert!(tools(&traffic).iter().all(|t| *t == all), "{share}");
+    }
+    // Another tool is told of the mix and decides itself.
+    let iperf = site(&text("transport = \"iperf3\"\n")).traffic;
+    assert!(tools(&iperf).iter().all(|t| t.as_str() == "iperf3"));
+    assert!((1..=40).any(|vm| iperf.is_udp(TrafficId(2 * vm)) == Some(true)));
+}
+
+#[test]
+fn what_tools_are_told_is_kept_as_it_is_written() {
+    let text = "[topology]\nshape = \"linear\"\n[traffic]\npattern = \"incast\"\n[traffic.web]\ntool = \"pcap\"\n\
+        file = \"a.pcap\"\nrounds = 3\nquick = true\n[discovery]\nannounce = \"30 s\"\n[vm]\npolice = true\n";
+    let site = site(text);
+    let web = &site.traffic.tools[&"web".parse().expect("a name")];
+    assert_eq!(web["file"], ToolOption::Text("a.pcap".into()));
+    assert_eq!((&web["rounds"], &web["quick"]), (&ToolOption::Number(3.0), &ToolOption::Flag(true)));
+    assert_eq!(site.discovery.announce, Some(std::time::Duration::from_secs(30)));
+    assert!(site.vm.police);
+    // As a recording has it.
+    let json = serde_json::to_string(&site).expect("JSON");
+    assert_eq!(serde_json::from_str::<Site>(&json).expect("a site"), site);
+    let plain = example("linear");
+    let json = serde_json::to_string(&plain).expect("JSON");
+    assert!(!json.contains("udp_share") && !json.contains("police") && !json.contains("announce"));
+    assert_eq!(serde_json::from_str::<Site>(&json).expect("a site"), plain);
 }

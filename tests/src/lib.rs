@@ -1,6 +1,7 @@
 //! What the tests that cross crates share: the programs under test, and a small data centre that is
 //! gone when the test ends, however it ends.
 
+pub mod damage;
 pub mod exposition;
 pub mod foreign_controllers;
 pub mod pings;

@@ -9,7 +9,7 @@ use tandem_tests::{DataCentre, can_emulate, program, wait};
 const GATEWAY: &str = "10.255.255.1";
 /// Two switches with a server each, and a gateway with two uplinks.
 const SITE: &str = "name = \"mn\"\n[topology]\nshape = \"three-tier\"\ncore = 1\naggregation = 1\nedge = 2\nservers_per_edge = 1\n\
-                    core_gateway_links = 1\n[bandwidth]\nedge = \"20 Mbit/s\"\n[vm]\nnet = \"1 Mbit/s\"\nstart_timeout = \"20 s\"\n\
+                    core_gateway_links = 1\n[bandwidth]\nedge = \"20 Mbit/s\"\n[vm]\nram = \"4 MiB\"\ndisk = \"4 MiB\"\nnet = \"1 Mbit/s\"\nstart_timeout = \"20 s\"\n\
                     [statistics]\nperiod = \"500 ms\"\nhistory_weight = 0.0\n";
 
 /// True where Mininet is installed; in CI it has to be.
@@ -215,19 +215,30 @@ fn both_engines(folder: &Path) -> Result<()> {
     ensure!(native.len() == mininet.len() && native.len() == 5, "{native:?} {mininet:?}");
     let full = |s: &[[f64; 2]]| s.last().is_some_and(|last| last.iter().all(|r| *r > 80.0));
     ensure!(full(native) && full(mininet), "native {native:?}, mininet {mininet:?}");
+    // Best fit fills the first server first.
+    let sum = |s: &[[f64; 2]], policy: usize| s.iter().map(|r| r[policy]).sum::<f64>();
+    for engine in [native, mininet] {
+        ensure!(sum(engine, 0) > sum(engine, 1) + 20.0, "native {native:?}, mininet {mininet:?}");
+    }
+    let largest = deviation(native, mininet).max(deviation(mininet, native));
+    println!("largest difference between the engines: {largest:.1} points");
+    ensure!(largest < 10.0, "{largest:.1} points: native {native:?}, mininet {mininet:?}");
+    Ok(())
+}
+
+/// How far `a` is from the curve of `b`, in points. A second of lag is allowed, as beside the published
+/// curve, and what is measured on the way: a VM that starts late is measured late, and in part.
+fn deviation(a: &[[f64; 2]], b: &[[f64; 2]]) -> f64 {
     let mut largest = 0.0f64;
-    for (second, own) in native.iter().enumerate() {
+    for (second, own) in a.iter().enumerate() {
+        let near = &b[second.saturating_sub(1)..(second + 2).min(b.len())];
         for policy in 0..2 {
-            // A second of lag is allowed, as beside the published curve: a VM that starts late is
-            // measured late.
-            let near = mininet.iter().skip(second.saturating_sub(1)).take(if second == 0 { 2 } else { 3 });
-            let off = near.map(|m| (own[policy] - m[policy]).abs()).fold(f64::MAX, f64::min);
-            largest = largest.max(off);
+            let low = near.iter().map(|r| r[policy]).fold(f64::MAX, f64::min);
+            let high = near.iter().map(|r| r[policy]).fold(f64::MIN, f64::max);
+            largest = largest.max(low - own[policy]).max(own[policy] - high);
         }
     }
-    println!("largest difference between the engines: {largest:.2} points");
-    ensure!(largest < 8.0, "{largest:.1} points: native {native:?}, mininet {mininet:?}");
-    Ok(())
+    largest
 }
 
 /// Both policies' ratios, a row for each second.

@@ -6,7 +6,7 @@
 //! folder records which ones were down before: they are set down again on release.
 
 use super::record::{self, Record, RecordError};
-use crate::desired::{Fault, Switch};
+use crate::desired::{Fault, Port, Switch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,6 +28,16 @@ struct Kept {
 struct Entries {
     boot: String,
     interfaces: BTreeMap<String, Kept>,
+}
+
+/// The changes between a record and the wanted ports.
+struct Difference<'w> {
+    /// The record after the changes.
+    next: Entries,
+    /// The interfaces to set up: of which port, and their numbers.
+    raise: Vec<(&'w Switch, &'w Port, u32)>,
+    /// The interfaces to set down: their names, records and numbers.
+    lower: Vec<(String, Kept, u32)>,
 }
 
 /// The admin state of the interfaces of one datapath's ports.
@@ -93,6 +103,36 @@ impl PortAdminState {
         };
         let there: BTreeMap<String, link::Interface> =
             link::list_bare(netlink)?.into_iter().map(|i| (i.name.clone(), i)).collect();
+        let Difference { mut next, raise, lower } = self.compare(record, wanted, left, &there);
+        // Written before anything is changed, and with the interfaces that still have to go down:
+        // an agent that is killed in between still knows which ones were down.
+        let mut begun = next.clone();
+        begun.interfaces.extend(lower.iter().map(|(name, kept, _)| (name.clone(), kept.clone())));
+        if let Err(error) = self.record.put(begun) {
+            faults.push(Fault::new("", None, error.to_string()));
+            return Ok(0);
+        }
+        let changes = raise.len() + lower.len();
+        for (switch, port, index) in raise {
+            if let Err(error) = netlink.batch(&[link::set_up(index, true)]) {
+                faults.push(Fault::new(&switch.name, Some(port.number), error.to_string()));
+            }
+        }
+        next.interfaces.extend(set_down(netlink, lower, faults));
+        if let Err(error) = self.record.put(next) {
+            faults.push(Fault::new("", None, error.to_string()));
+        }
+        Ok(changes)
+    }
+
+    /// Compares the record with the wanted ports; `there` are the existing interfaces.
+    fn compare<'w>(
+        &self,
+        record: &Entries,
+        wanted: &'w [Switch],
+        left: &[String],
+        there: &BTreeMap<String, link::Interface>,
+    ) -> Difference<'w> {
         let mut next = Entries { boot: self.boot.clone(), interfaces: BTreeMap::new() };
         let mut raise = Vec::new();
         for (switch, port) in wanted.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {
@@ -122,25 +162,7 @@ impl PortAdminState {
                 lower.push((name.clone(), kept.clone(), interface.index));
             }
         }
-        // Written before anything is changed, and with the interfaces that still have to go down:
-        // an agent that is killed in between still knows which ones were down.
-        let mut begun = next.clone();
-        begun.interfaces.extend(lower.iter().map(|(name, kept, _)| (name.clone(), kept.clone())));
-        if let Err(error) = self.record.put(begun) {
-            faults.push(Fault::new("", None, error.to_string()));
-            return Ok(0);
-        }
-        let changes = raise.len() + lower.len();
-        for (switch, port, index) in raise {
-            if let Err(error) = netlink.batch(&[link::set_up(index, true)]) {
-                faults.push(Fault::new(&switch.name, Some(port.number), error.to_string()));
-            }
-        }
-        next.interfaces.extend(set_down(netlink, lower, faults));
-        if let Err(error) = self.record.put(next) {
-            faults.push(Fault::new("", None, error.to_string()));
-        }
-        Ok(changes)
+        Difference { next, raise, lower }
     }
 }
 

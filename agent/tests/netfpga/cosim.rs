@@ -2,9 +2,10 @@
 //! is replaced.
 
 use crate::frame;
-use crate::host::{Agent, Host, is_root, now, wait};
+use crate::host::{Agent, Host, now};
 use crate::peer::{Bench, Peer};
-use crate::talk::{Talk, across, flow};
+use crate::support::{Talk, is_root, wait};
+use crate::talk::{across, flow};
 use tandem_openflow::of13::{Field, FlowMod};
 
 fn configure(host: &Host, name: &str, options: &str) {

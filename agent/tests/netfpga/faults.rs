@@ -4,8 +4,9 @@
 //! The card is `tandem-fpga model --faults` behind its socket. Durations are printed; the tests
 //! only assert that the outage ends.
 
-use crate::host::{Agent, Host, LIMIT, is_root, wait};
-use crate::talk::{Talk, across, flow};
+use crate::host::{Agent, Host};
+use crate::support::{LIMIT, Talk, is_root, wait};
+use crate::talk::{across, flow};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;

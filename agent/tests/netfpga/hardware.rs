@@ -2,7 +2,8 @@
 //! are refused.
 
 use crate::frame;
-use crate::host::{Host, is_root, wait};
+use crate::host::Host;
+use crate::support::{is_root, wait};
 use crate::talk::{CONTROLLER, across, flow};
 use tandem_openflow::of13::{Field, Masked, Message};
 

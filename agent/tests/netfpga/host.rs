@@ -1,40 +1,17 @@
 //! A switch host: ports 1 and 2 are ports 0 and 1 of a card, ports 3 and 4 plain NICs; a namespace
 //! at the other end of each.
 
-use crate::talk::Talk;
+use crate::support::{Talk, wait};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 use tandem_agent::datapath::soft::SwitchDump;
 use tandem_linux::link::{self, Veth};
 use tandem_linux::netlink::{Netlink, Request};
 use tandem_linux::netns::NetNs;
 use tandem_linux::packet::{Batch, Receiver, Transmitter};
 use tandem_model::Time;
-
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
-
-pub(crate) fn is_root() -> bool {
-    if nix::unistd::geteuid().is_root() {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "in CI nothing is skipped; missing: root");
-    eprintln!("skipped: missing root");
-    false
-}
-
-pub(crate) fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(value) = ready() {
-            return value;
-        }
-        assert!(start.elapsed() < LIMIT, "{what}: not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 pub(crate) struct Agent(Child);
 

@@ -9,6 +9,8 @@ mod hardware;
 mod host;
 mod model;
 mod peer;
+#[path = "../support/mod.rs"]
+mod support;
 mod talk;
 
 /// An LLDP-like frame of 60 bytes.

@@ -1,7 +1,8 @@
 //! A card in the agent's memory.
 
 use crate::frame;
-use crate::host::{Host, is_root, wait};
+use crate::host::Host;
+use crate::support::{is_root, wait};
 use crate::talk::{CONTROLLER, across, flow};
 use std::net::Ipv4Addr;
 use tandem_openflow::of13::{self, Field, Masked, Message};

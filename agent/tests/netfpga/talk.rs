@@ -1,25 +1,16 @@
 //! A controller's end of an OpenFlow 1.3 connection.
 
-use crate::host::{LIMIT, wait};
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use crate::support::{Talk, wait};
 use tandem_openflow::of13::multipart::{ReplyBody, RequestBody};
 use tandem_openflow::of13::stats::{FlowStats, FlowStatsRequest, PortStats, PortStatsRequest};
 use tandem_openflow::of13::{
     Action, Field, FlowMod, FlowRemoved, Instruction, Match, Message, MultipartRequest, PacketIn, PacketOut,
 };
 use tandem_openflow::wire::{Bytes, Pad};
-use tandem_openflow::{framing, header};
 
 /// OFPP_CONTROLLER, OFPP_ANY.
 pub(crate) const CONTROLLER: u32 = 0xffff_fffd;
 const ANY: u32 = u32::MAX;
-
-/// An OpenFlow session of a test with a switch.
-pub(crate) struct Talk {
-    stream: UnixStream,
-    input: Vec<u8>,
-}
 
 /// A flow that sends matching packets to a port.
 pub(crate) fn flow(cookie: u64, priority: u16, fields: Vec<Field>, to: u32) -> FlowMod {
@@ -48,38 +39,6 @@ pub(crate) fn across(from: u32, to: u32) -> FlowMod {
 }
 
 impl Talk {
-    pub(crate) fn over(stream: UnixStream) -> Talk {
-        stream.set_read_timeout(Some(LIMIT)).expect("a time-out");
-        let mut talk = Talk { stream, input: Vec::new() };
-        talk.stream.write_all(&[header::V13, 0, 0, 8, 0, 0, 0, 1]).expect("a connection");
-        talk
-    }
-
-    pub(crate) fn send(&mut self, message: &Message) {
-        let mut out = Vec::new();
-        message.encode(7, &mut out).expect("a message");
-        self.stream.write_all(&out).expect("a connection");
-    }
-
-    fn next(&mut self) -> Vec<u8> {
-        loop {
-            if let Some((message, after)) = framing::next(&self.input).expect("OpenFlow") {
-                let (message, after) = (message.to_vec(), after.to_vec());
-                self.input = after;
-                // An echo request, which is answered.
-                if message[1] == 2 {
-                    let reply = [&[message[0], 3], &message[2..]].concat();
-                    self.stream.write_all(&reply).expect("a connection");
-                }
-                return message;
-            }
-            let mut piece = [0; 4096];
-            let got = self.stream.read(&mut piece).expect("an answer in time");
-            assert!(got > 0, "the connection was closed");
-            self.input.extend_from_slice(&piece[..got]);
-        }
-    }
-
     /// The next message of a type, and those before it.
     pub(crate) fn all_until(&mut self, kind: u8) -> Vec<Vec<u8>> {
         let mut all = Vec::new();
@@ -89,19 +48,6 @@ impl Talk {
                 return all;
             }
         }
-    }
-
-    /// The next message of a type; the test fails on an error before it.
-    pub(crate) fn until(&mut self, kind: u8) -> Vec<u8> {
-        let mut all = self.all_until(kind);
-        let last = all.pop().expect("one at least");
-        assert!(all.iter().all(|m| m[1] != 1), "an error: {all:02x?}");
-        last
-    }
-
-    pub(crate) fn barrier(&mut self) {
-        self.send(&Message::BarrierRequest);
-        self.until(21);
     }
 
     /// Adds flows, and waits for the barrier.

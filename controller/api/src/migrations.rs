@@ -2,7 +2,7 @@
 
 use crate::VmRef;
 use serde::{Deserialize, Serialize};
-use tandem_model::{MigrationMode, MoveOptions};
+use tandem_model::{MigrationMode, MoveOptions, MovePriority};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
@@ -23,6 +23,9 @@ pub struct NewMigration {
     /// Also if it is not expected to converge.
     #[serde(default)]
     pub force: bool,
+    /// By which weight it shares links with other transfers: low, normal or high.
+    #[serde(default)]
+    pub priority: MovePriority,
 }
 
 /// How VMs are moved; what is left out is the site's `[migration]`.
@@ -36,11 +39,13 @@ pub struct MigrationOptions {
     pub mode: Option<MigrationMode>,
     /// Also those that are not expected to converge.
     pub force: bool,
+    /// By which weight they share links with other transfers: low, normal or high.
+    pub priority: MovePriority,
 }
 
 impl From<MigrationOptions> for MoveOptions {
     fn from(options: MigrationOptions) -> MoveOptions {
-        MoveOptions { manner: options.mode, force: options.force }
+        MoveOptions { manner: options.mode, force: options.force, priority: options.priority }
     }
 }
 
@@ -83,12 +88,16 @@ pub struct NewPlan {
     /// Also those that are not expected to converge.
     #[serde(default)]
     pub force: bool,
+    /// By which weight they share links with other transfers: low, normal or high.
+    #[serde(default)]
+    pub priority: MovePriority,
 }
 
 impl NewPlan {
     /// A plan for that goal, with these options and nothing else.
     pub fn new(goal: Goal, options: MigrationOptions) -> NewPlan {
-        NewPlan { goal, server: None, vm: None, to: None, mode: options.mode, force: options.force }
+        let MigrationOptions { mode, force, priority } = options;
+        NewPlan { goal, server: None, vm: None, to: None, mode, force, priority }
     }
 }
 

@@ -5,6 +5,10 @@
 //! ids), `{core,agg,edge}linkstats.csv` those of the links, `hoststats.csv` those of the links
 //! between edge switches and servers. All in percent with two digits.
 //!
+//! The same figures in bit/s are in `{core,agg,edge}rate.csv`, `{core,agg,edge}linkrate.csv` and
+//! `hostrate.csv`, with the same columns: what a switch sends by all its ports, and what a link carries
+//! in its busier direction.
+//!
 //! Beside them, what agents count: `classstats.csv` has the rate of each class at each port in
 //! bit/s (columns are `dpid.port.class`), `queuestats.csv` what its queue has dropped so far and
 //! how many packets wait in it (`dpid.port.class.drops`, `dpid.port.class.queued`); a cell is empty
@@ -22,7 +26,7 @@
 //! nobody tells.
 
 use crate::network::rule_counters::RuleCount;
-use crate::snapshot::{LinkLevel, Snapshot};
+use crate::snapshot::{LinkLevel, PortView, Snapshot};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -101,6 +105,39 @@ pub fn csv(snapshot: &Snapshot) -> Vec<Csv> {
         links("agglinkstats.csv", LinkLevel::Aggregation),
         links("edgelinkstats.csv", LinkLevel::Edge),
         links("hoststats.csv", LinkLevel::Host),
+    ]
+}
+
+/// What the files of [`csv`] have as ratios, in bit/s; the same columns in the same order.
+pub fn rate_csv(snapshot: &Snapshot) -> Vec<Table> {
+    let switches = |file, role| {
+        let of_role = || snapshot.switches.iter().filter(move |s| s.role == Some(role) && !s.legacy);
+        // A port that does not count adds nothing, as in the ratio.
+        let sent = |ports: &[PortView]| {
+            ports.iter().filter_map(|p| p.tx).fold(0u64, |sum, rate| sum.saturating_add(rate.0))
+        };
+        Table {
+            file,
+            columns: of_role().map(|s| s.dpid.to_string()).collect(),
+            values: of_role().map(|s| Some(sent(&s.ports))).collect(),
+        }
+    };
+    let links = |file, level| {
+        let of_level = || snapshot.links.iter().filter(move |l| l.level == level);
+        Table {
+            file,
+            columns: of_level().map(|l| l.column.clone()).collect(),
+            values: of_level().map(|l| (!l.uncounted).then_some(l.up.0.max(l.down.0))).collect(),
+        }
+    };
+    vec![
+        switches("corerate.csv", Role::Core),
+        switches("aggrate.csv", Role::Aggregation),
+        switches("edgerate.csv", Role::Edge),
+        links("corelinkrate.csv", LinkLevel::Core),
+        links("agglinkrate.csv", LinkLevel::Aggregation),
+        links("edgelinkrate.csv", LinkLevel::Edge),
+        links("hostrate.csv", LinkLevel::Host),
     ]
 }
 

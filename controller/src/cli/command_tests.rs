@@ -7,7 +7,7 @@ use super::*;
 const LINES: &[&str] = &[
     "serve --site s.toml",
     "serve --site s.toml --openflow tcp:127.0.0.1:6653 --openflow unix:/run/o --agents unix:/run/a --authority /a --also-listen \
-     tcp:127.0.0.1:8080 --api-host tandem.example.org --api-group ops --store /s --world @w --csv /c --record /r --until-stdin-closes",
+     tcp:127.0.0.1:8080 --api-host tandem.example.org --api-group ops --text-socket /t --store /s --world @w --csv /c --record /r --until-stdin-closes",
     "serve --site s.toml --hypervisors h.toml",
     "vm request",
     "vm request --cpu 2 --ram 2GiB --disk 10GB --net 5Mbit/s --class gold --timeout 60 --name web --image debian --traffic poisson",

@@ -10,7 +10,7 @@ use tandem_api::endpoints::{CANCEL_MIGRATION, MIGRATE, MIGRATIONS, SERVERS};
 use tandem_api::migrations::{Goal, MigrationOptions, NewMigration, NewPlan};
 use tandem_api::views::MigrationView;
 use tandem_api::{Client, VmRef};
-use tandem_model::{MigrationEnd, MigrationMode, ServerId};
+use tandem_model::{MigrationEnd, MigrationMode, MovePriority, ServerId};
 
 /// How VMs are moved.
 #[derive(Debug, Clone, clap::Args)]
@@ -24,6 +24,31 @@ pub struct ModeArgs {
     /// Also those that dirty their memory faster than it can be sent.
     #[arg(long)]
     force: bool,
+    /// By which weight a transfer shares links with others under way: one of lower priority yields to
+    /// it, so that high has two thirds beside a normal one.
+    #[arg(long, value_enum, default_value = "normal")]
+    priority: Priority,
+}
+
+/// How urgent moves are.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Priority {
+    /// Yields to all others.
+    Low,
+    /// Usual.
+    Normal,
+    /// Others yield to it.
+    High,
+}
+
+impl From<Priority> for MovePriority {
+    fn from(priority: Priority) -> MovePriority {
+        match priority {
+            Priority::Low => MovePriority::Low,
+            Priority::Normal => MovePriority::Normal,
+            Priority::High => MovePriority::High,
+        }
+    }
 }
 
 impl ModeArgs {
@@ -34,7 +59,7 @@ impl ModeArgs {
             (_, true) => Some(MigrationMode::Cold),
             _ => None,
         };
-        MigrationOptions { mode, force: self.force }
+        MigrationOptions { mode, force: self.force, priority: self.priority.into() }
     }
 }
 
@@ -108,8 +133,8 @@ pub async fn migrate(global: &GlobalArgs, args: MigrateArgs) -> anyhow::Result<b
         show(global, &client, make(&client, &plan).await?).await?;
         return Ok(true);
     }
-    let MigrationOptions { mode, force } = options;
-    let migration = NewMigration { vm: args.vm, to: args.to, mode, force };
+    let MigrationOptions { mode, force, priority } = options;
+    let migration = NewMigration { vm: args.vm, to: args.to, mode, force, priority };
     let id = client.send(MIGRATE.with(&migration)).await?.body.id;
     if args.no_wait {
         eprintln!("mig{id} is under way; `tandem migrations --watch` follows it");

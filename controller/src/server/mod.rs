@@ -5,3 +5,4 @@ pub mod csv;
 pub mod http;
 pub mod metrics;
 pub mod serve;
+pub mod text_socket;

@@ -7,6 +7,7 @@ use crate::event_loop::{EventLoop, HypervisorInputs, Input, QUEUE};
 use crate::openflow_server::{self, Address, Server};
 use crate::server::http::guard::{Guard, HostName, guard};
 use crate::server::http::listen::{self, ApiListener};
+use crate::server::text_socket::{self, TextAddress};
 use crate::server::{csv, http};
 use crate::store::place::{self, Surroundings};
 use crate::store::tokens::Tokens;
@@ -53,6 +54,11 @@ pub struct Options {
     /// A group whose members may use the API's Unix socket, beside its owner and root.
     #[arg(long, value_name = "GROUP")]
     pub api_group: Option<String>,
+    /// Where requests in the thesis' text protocol are taken (docs/text-socket.md): a path, or
+    /// tcp:ADDRESS:PORT, where whoever reaches it may request VMs; by default [requests] text_socket
+    /// of the site file, or nowhere.
+    #[arg(long, value_name = "PATH")]
+    pub text_socket: Option<TextAddress>,
     /// The store's file; by default store.sqlite in the site's own folder: /var/lib/tandem/SITE for
     /// root, $XDG_STATE_HOME/tandem/SITE (~/.local/state/tandem/SITE) for others.
     #[arg(long)]
@@ -118,6 +124,13 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         apis.push(listen::listen(address, options.api_group.as_deref()).await?);
         sockets.made(address);
     }
+    let of_site =
+        site.requests.text_socket.as_deref().map(str::parse).transpose().map_err(anyhow::Error::msg)?;
+    let mut text_requests = None;
+    if let Some(address) = options.text_socket.clone().or(of_site) {
+        text_requests = Some(text_socket::listen(&address, options.api_group.as_deref()).await?);
+        sockets.made(&address.0);
+    }
     let (place, store, stored) = open_store(options.store.as_deref(), &site)?;
     let folder = options.authority.clone().unwrap_or_else(|| place.with_file_name("agents"));
     if folder.exists() {
@@ -162,6 +175,10 @@ pub async fn run(options: Options, api: Address) -> anyhow::Result<()> {
         let routes = http::routes(http::Api::new(handle.clone(), agents.clone(), tokens.clone()));
         let routes = routes.layer(axum::middleware::from_fn_with_state(guarding, guard));
         tasks.spawn(listen::serve(listener, routes, most));
+    }
+    if let Some(listener) = text_requests {
+        let requester = site.requests.requester.clone();
+        tasks.spawn(text_socket::serve(listener, requester, handle.clone()));
     }
     let reports = Arc::new(HypervisorInputs(sender.clone()));
     let timeouts = router::Timeouts::new(site.migration.timeout);

@@ -71,6 +71,33 @@ fn what_was_committed_is_there_after_a_restart_and_ids_are_never_given_out_twice
 }
 
 #[test]
+fn a_group_is_written_with_its_vms_and_taken_back_with_them() {
+    use proptest::strategy::ValueTree;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store.sqlite");
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut vm = |id| {
+        let vm = some_vm().new_tree(&mut runner).expect("a VM").current();
+        VmRecord { id: VmId(id), state: VmState::Running, ..vm }
+    };
+    let mut vms = vec![vm(4), vm(7)];
+    let group = GroupRecord { id: GroupId(3), members: vec![VmId(4), VmId(7)], request: None };
+    {
+        let mut store = open(&path).expect("a store");
+        store.commit(&[StoreOp::PutVmGroup { group: group.clone(), vms: vms.clone() }]).expect("room");
+        let stored = store.load().expect("whole rows");
+        assert_eq!((stored.vms, stored.groups), (vms.clone(), vec![group]));
+        for vm in &mut vms {
+            vm.state = VmState::Stopping { why: "taken back".into() };
+        }
+        store.commit(&[StoreOp::TakeBackVmGroup { group: GroupId(3), vms: vms.clone() }]).expect("room");
+    }
+    let stored = open(&path).and_then(|mut s| s.load()).expect("a store");
+    assert_eq!((stored.vms, stored.groups.len()), (vms, 0));
+    assert_eq!((stored.last_vm, stored.last_group), (7, 3), "their ids are not free again");
+}
+
+#[test]
 fn what_the_operator_wants_of_ports_is_kept_one_by_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store.sqlite");

@@ -28,10 +28,21 @@ pub(crate) struct DataCentre {
 impl DataCentre {
     /// Starts it, and waits until the controller has synchronized every switch and its hypervisors.
     pub(crate) fn start(running: Vec<wire::Allocate>) -> DataCentre {
+        DataCentre::start_with(running, |_| Vec::new())
+    }
+
+    /// The same with more options, which may name files of its folder.
+    pub(crate) fn start_with(
+        running: Vec<wire::Allocate>,
+        more: impl FnOnce(&Path) -> Vec<String>,
+    ) -> DataCentre {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("world.sock");
         let world = World::serve(&socket, running);
-        let server = Server::start_in(folder, SITE, &["--world", &socket.display().to_string()]);
+        let more = more(folder.path());
+        let socket = socket.display().to_string();
+        let options = ["--world", socket.as_str()].into_iter().chain(more.iter().map(String::as_str));
+        let server = Server::start_in(folder, SITE, &options.collect::<Vec<_>>());
         let read = site::read(SITE, "site.toml").expect("a good site");
         let switches = Switches::connect(&read, &server.at("of.sock"));
         let centre = DataCentre { world, _switches: switches, server };

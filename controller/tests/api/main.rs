@@ -13,4 +13,5 @@ mod server;
 mod statuses;
 mod stores;
 mod switches;
+mod text_socket;
 mod world;

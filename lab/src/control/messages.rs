@@ -4,6 +4,7 @@ use crate::node::guest::Change;
 use crate::node::loads::ServerLoad;
 use crate::node::probe::{Packet, Probe};
 use crate::node::vm_relocation::Pause;
+use crate::world::emulated::engine::EngineKind;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use tandem_model::TrafficTool;
@@ -210,7 +211,7 @@ pub struct Status {
     pub datapath: String,
     /// What made hosts, switches and links: `native`; nothing of this machine, for a testbed.
     #[serde(default)]
-    pub engine: Option<String>,
+    pub engine: Option<EngineKind>,
     /// How long each step of bringing it up took, in milliseconds.
     pub steps: Vec<(String, f64)>,
     /// Where the switches look for their controller.

@@ -1,6 +1,7 @@
 //! `manifest.json`: what was run, with what, and how to run it again.
 
 use crate::control::messages::{Machine, Status};
+use crate::world::emulated::engine::EngineKind;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -28,7 +29,7 @@ pub struct Manifest {
     /// Where packets were forwarded.
     pub datapath: Option<String>,
     /// What made hosts, switches and links, in the emulated world.
-    pub engine: Option<String>,
+    pub engine: Option<EngineKind>,
     /// A testbed's machines with their kernels and versions of Open vSwitch.
     pub machines: Vec<Machine>,
     /// The command line.
@@ -83,7 +84,7 @@ impl Manifest {
     /// Adds what a world said of itself.
     pub fn of_world(&mut self, status: &Status) {
         self.datapath = Some(status.datapath.clone());
-        self.engine.clone_from(&status.engine);
+        self.engine = status.engine;
         self.machines.clone_from(&status.machines);
     }
 

@@ -3,6 +3,7 @@
 //! there then, counted around, and does nothing when there is none.
 
 use super::draw::Draw;
+use super::together;
 use std::fmt;
 
 /// An action, and when it is done.
@@ -75,6 +76,14 @@ pub(super) enum Action {
     /// A VM is asked for: CPU cores, network in tenths of the default, class (0 for none), lifetime
     /// in seconds (0 for none).
     RequestVm { cpu: u32, net: u32, class: u32, lifetime: u32 },
+    /// VMs are asked for together: their network is the default, what each sends to each other one
+    /// is in tenths of it (0 reserves nothing), and they are kept apart by server (0), by edge (1) or
+    /// not.
+    RequestTogether { name: u32, size: u32, cpu: u32, rate: u32, apart: u32 },
+    /// A VM with constraints is asked for.
+    RequestKept { cpu: u32, tag: u32, on: u32 },
+    /// It is asked what a request would lead to.
+    Explain { size: u32, cpu: u32 },
     /// A VM is deleted.
     DeleteVm(u32),
     /// A VM is given other resources.
@@ -196,6 +205,7 @@ const ANY: u32 = 1 << 20;
 /// The schedule of a seed: at most `most` actions.
 pub(super) fn schedule(seed: u64, most: usize) -> Vec<Step> {
     let mut draw = Draw::new(seed, 1);
+    let mut more = Draw::new(seed, 9);
     // Some seeds are about few kinds of things, so that these come together more often.
     let theme = draw.below(8);
     let mut at = 1500;
@@ -207,6 +217,8 @@ pub(super) fn schedule(seed: u64, most: usize) -> Vec<Step> {
             _ => draw.between(2_000, 12_000),
         };
         let action = if n < 4 { request(&mut draw) } else { action(&mut draw, theme) };
+        let other = if seed >= together::FROM { together::action(&mut more) } else { None };
+        let action = other.unwrap_or(action);
         steps.push(Step { at, action });
     }
     steps

@@ -65,6 +65,9 @@ impl World {
                 Request::PinPath { vm: self.running(vm)?, via: vec![self.switch(via)] }
             }
             Action::UnpinPath(vm) => Request::UnpinPath { vm: self.vm(vm)? },
+            Action::RequestTogether { .. } | Action::RequestKept { .. } | Action::Explain { .. } => {
+                return self.together(action);
+            }
             other => return self.move_of(other),
         })
     }
@@ -75,7 +78,7 @@ impl World {
             Action::MigrateVm { vm, to, force, cold } => {
                 let manner = cold.then_some(MigrationMode::Cold);
                 let to = to.map(|n| self.server(n));
-                Request::MigrateVm { vm: self.running(vm)?, to, options: MoveOptions { manner, force } }
+                Request::MigrateVm { vm: self.running(vm)?, to, options: MoveOptions { manner, force, ..MoveOptions::default() } }
             }
             Action::CancelMigration(n) => {
                 let open: Vec<_> = self.core.migrations().map(|m| m.id).collect();

@@ -159,7 +159,7 @@ impl World {
         let is_doubtful = level == Level::Warning || self.core.migrations().next().is_some();
         self.books.overbooked_links |= match kind {
             "vm-rerouted" | "path-left" => is_doubtful,
-            "vm-adopted" => true,
+            "vm-adopted" | "group-overbooked" => true,
             _ => false,
         };
         self.books.overbooked_servers |= kind == "vm-adopted";
@@ -240,8 +240,9 @@ impl World {
 
     /// What is reserved on every hop, by the records of VMs and migrations: for a moment at which
     /// nothing is being given back.
-    pub(super) fn recount_links(&self) -> BTreeMap<Hop, u64> {
+    pub(super) fn recount_links(&mut self) -> BTreeMap<Hop, u64> {
         let mut hops: BTreeMap<Hop, u64> = BTreeMap::new();
+        self.recount_pairs(&mut hops);
         for vm in self.core.vms() {
             for hop in vm.path_up.iter().chain(&vm.path_down) {
                 *hops.entry(*hop).or_default() += vm.request.resources.net.0;

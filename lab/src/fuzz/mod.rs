@@ -27,6 +27,7 @@ mod shrink;
 mod sites;
 mod store;
 mod switches;
+mod together;
 mod walk;
 mod world;
 

@@ -56,6 +56,7 @@ impl World {
         }
         self.check_snapshot();
         self.check_store();
+        self.check_together();
         self.check_hypervisors();
         self.check_flows();
         self.check_books();

@@ -63,6 +63,11 @@ pub(super) fn is_not_durable(ask: &Request, answer: &Response, kept: &PersistedS
             let running = |s: &VmState| matches!(s, VmState::Running | VmState::Cut { .. });
             vm(record.id).is_some_and(|v| running(&v.state) && v.server == record.server)
         }
+        (_, Response::VmGroupRunning { group, vms }) => {
+            let running = |s: &VmState| matches!(s, VmState::Running | VmState::Cut { .. });
+            let is_there = |r: &tandem_model::VmRecord| vm(r.id).is_some_and(|v| running(&v.state));
+            vms.iter().all(is_there) && kept.groups.iter().any(|g| g.id == *group)
+        }
         (_, Response::Migrating { migration }) => kept.migrations.iter().any(|m| m.id == *migration),
         (Request::EvacuateServer { server, .. }, Response::Planned { .. }) => is_drained(server),
         (Request::ReturnServer { server }, Response::Done) => !is_drained(server),

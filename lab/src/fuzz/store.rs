@@ -2,14 +2,17 @@
 //! nothing is kept.
 
 use super::draw::Draw;
+use std::collections::BTreeSet;
 use std::time::Duration;
-use tandem_model::{MigrationRecord, PersistedState, StoreId, StoreOp, Time};
+use tandem_model::{MigrationRecord, PersistedState, StoreId, StoreOp, Time, VmId};
 
 /// See the module.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     /// What is on disk.
     pub(super) kept: PersistedState,
+    /// Members of groups that were written with all of them.
+    pub(super) formed: BTreeSet<VmId>,
     waiting: Vec<(StoreId, StoreOp)>,
     fails: u32,
     slow: Duration,
@@ -23,6 +26,7 @@ impl Store {
     pub(super) fn new(seed: u64) -> Store {
         Store {
             kept: PersistedState::default(),
+            formed: BTreeSet::new(),
             waiting: Vec::new(),
             fails: 0,
             slow: Duration::ZERO,
@@ -109,10 +113,13 @@ impl Store {
             StoreOp::PutDrained { server } => put(&mut kept.drained, *server, |s| *s),
             StoreOp::RemoveDrained { server } => kept.drained.retain(|s| s != server),
             StoreOp::PutVmGroup { group, vms } => {
+                kept.last_group = kept.last_group.max(group.id.0);
                 put(&mut kept.groups, group.clone(), |g| g.id);
                 vms.iter().for_each(|vm| put(&mut kept.vms, vm.clone(), |v| v.id));
+                self.formed.extend(group.members.iter().copied());
             }
             StoreOp::TakeBackVmGroup { group, vms } => {
+                vms.iter().for_each(|vm| drop(self.formed.remove(&vm.id)));
                 kept.groups.retain(|g| g.id != *group);
                 vms.iter().for_each(|vm| put(&mut kept.vms, vm.clone(), |v| v.id));
             }

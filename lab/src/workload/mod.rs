@@ -16,10 +16,10 @@ use rand_chacha::rand_core::SeedableRng;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use tandem_api::VmRef;
 use tandem_api::endpoints::{CREATE_GROUP, REQUEST_VM};
 use tandem_api::groups::NewGroup;
 use tandem_api::{Address, Client};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// What is requested, and how often.
@@ -113,7 +113,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let accepted = runtime.block_on(async {
         let start = Instant::now();
-        let mut requests: tokio::task::JoinSet<(Option<usize>, Option<Ipv4Addr>)> = tokio::task::JoinSet::new();
+        let mut requests: JoinSet<(Option<usize>, Option<Ipv4Addr>)> = JoinSet::new();
         let mut groups = Groups { client: client.clone(), sizes, answers: BTreeMap::new(), start };
         let mut accepted = 0;
         for (n, planned) in plan.into_iter().enumerate() {
@@ -184,8 +184,8 @@ impl Groups {
         if answers.len() < size {
             return;
         }
-        let answers = self.answers.remove(&group).unwrap_or_default().into_iter().flatten();
-        let members: Vec<VmRef> = answers.map(|address| VmRef::Text(address.to_string())).collect();
+        let members: Vec<Ipv4Addr> =
+            self.answers.remove(&group).unwrap_or_default().into_iter().flatten().collect();
         let text = if size < 2 {
             return;
         } else if members.len() < size {

@@ -56,8 +56,9 @@ pub struct Texts<'a> {
     pub bins: &'a str,
 }
 
-/// The flavours and bins of the Azure trace.
+/// The flavours of the Azure trace.
 pub const FLAVOURS: &str = include_str!("../../data/vm-traces/flavours.txt");
+/// When its bins of lifetimes begin.
 pub const BINS: &str = include_str!("../../data/vm-traces/lifetime-bins.txt");
 
 fn flavours(text: &str) -> Result<BTreeMap<&str, (u32, f64)>, TraceError> {

@@ -91,7 +91,9 @@ impl DataCentre for SimulatedRun {
                 self.run_until(due)?;
                 let snapshot = self.sim.core().snapshot();
                 if let Some(statistics) = &mut self.statistics {
-                    statistics.add(self.next_statistics as f64, &export::csv(&snapshot));
+                    let seconds = self.next_statistics as f64;
+                    statistics.add(seconds, &export::csv(&snapshot));
+                    statistics.add_rates(seconds, &export::rate_csv(&snapshot));
                 }
                 self.next_statistics += 1;
                 due += Duration::from_secs(1);
@@ -137,6 +139,13 @@ impl Statistics {
         for csv in tables {
             let text = self.files.entry(csv.file.to_owned()).or_insert_with(|| csv.header() + "\n");
             let _ = writeln!(text, "{}", csv.line(seconds));
+        }
+    }
+
+    fn add_rates(&mut self, seconds: f64, tables: &[export::Table]) {
+        for table in tables {
+            let text = self.files.entry(table.file.to_owned()).or_insert_with(|| table.header() + "\n");
+            let _ = writeln!(text, "{}", table.line(seconds));
         }
     }
 

@@ -14,6 +14,7 @@
 //! nodes and links ([`graph::MOST_NODES`], [`graph::MOST_LINKS`]), and what YAML may nest and repeat
 //! ([`tree`]).
 
+mod additions;
 mod clab;
 mod controller_ini;
 pub mod export;
@@ -51,7 +52,7 @@ pub struct Source<'a> {
 pub struct Options {
     /// Hosts that are gateways, by their names in the file or in the site.
     pub gateways: Vec<String>,
-    /// Servers that each switch gets in a topology that has none.
+    /// Servers that each switch gets in a topology that has none; 0 leaves it without.
     pub servers_per_switch: u32,
 }
 

@@ -1,4 +1,5 @@
-//! Names of nodes as a site takes them: letters, digits and `-`, at most ten bytes, each once.
+//! Names of nodes as a free-form site takes them: letters, digits and `-`, at most ten bytes, each
+//! once, and none that a VM or the system has.
 
 use std::collections::BTreeSet;
 use tandem_model::text::escaped_to;
@@ -20,6 +21,8 @@ impl Names {
         if self.taken.insert(name.clone()) {
             return name;
         }
+        // No number makes a name that is reserved: `vm` alone would.
+        let name = if name == "vm" { "node".to_owned() } else { name };
         // Names are ASCII, so that cutting one leaves characters whole. There are more numbers than
         // names, so that one of them is free.
         let mut number = 2u64;
@@ -47,9 +50,25 @@ impl Names {
     }
 }
 
+/// Names of interfaces and settings that every network namespace has.
+const SYSTEM: [&str; 5] = ["lo", "all", "default", "root", "ovs-system"];
+
+/// True for a name that a VM (`vm7`) or the system has.
+fn is_reserved(name: &str) -> bool {
+    let number = name.strip_prefix("vm").unwrap_or_default();
+    SYSTEM.contains(&name) || (!number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The switch whose port is called so: `a` of `a-1`.
+pub fn of_port(name: &str) -> Option<&str> {
+    let (stem, port) = name.rsplit_once('-')?;
+    (!port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())).then_some(stem)
+}
+
 /// True for a name that a site takes as it is.
 pub fn is_plain(name: &str) -> bool {
-    (1..=LONGEST).contains(&name.len())
+    !is_reserved(name)
+        && (1..=LONGEST).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
@@ -71,7 +90,14 @@ pub fn plain(wanted: &str) -> String {
         }
     }
     let name = name.trim_end_matches('-');
-    if name.is_empty() { "node".to_owned() } else { name.to_owned() }
+    match name {
+        "" => "node".to_owned(),
+        name if is_reserved(name) => {
+            let name = format!("n-{name}");
+            name.get(..LONGEST.min(name.len())).unwrap_or("node").to_owned()
+        }
+        name => name.to_owned(),
+    }
 }
 
 /// The letter below an accent (Latin-1 Supplement), so that cities keep their names.
@@ -116,6 +142,15 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn names_of_vms_and_of_the_system_are_not_given() {
+        let mut names = Names::default();
+        let given = ["vm7", "lo", "vm", "vm", "ovs-system", "v"].map(|n| names.take(n));
+        assert_eq!(given, ["n-vm7", "n-lo", "vm", "node2", "n-ovs-syst", "v"]);
+        assert_eq!(of_port("s1-12"), Some("s1"));
+        assert_eq!((of_port("s1-a"), of_port("s1")), (None, None));
+    }
+
+    #[test]
     fn names_keep_what_they_can() {
         let mut names = Names::default();
         let given = ["s1", "Frankfurt am Main", "Frankfurt am Rhein", "Zürich", "s1", "", "--", "node"];
@@ -129,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_wanted_each_name_is_fit_and_new(wanted in proptest::collection::vec(".{0,14}|[ab]", 0..300)) {
+        fn whatever_is_wanted_each_name_is_fit_and_new(wanted in proptest::collection::vec(".{0,14}|[ab]|vm[0-9]{0,3}|lo", 0..300)) {
             let mut names = Names::default();
             let given: Vec<String> = wanted.iter().map(|w| names.take(w)).collect();
             prop_assert!(given.iter().all(|n| is_plain(n)), "{given:?}");

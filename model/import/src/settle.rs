@@ -9,14 +9,14 @@
 //! 5. Gateways are the hosts that were named; without any, one is added at the most central switch.
 //! 6. Where there is no server, each switch gets some.
 
+use crate::additions::{add_gateway, add_servers};
 use crate::graph::{Edge, Graph, Kind};
-use crate::names::{Names, comment, plain};
+use crate::names::{LONGEST, Names, comment, of_port, plain};
 use crate::{ImportError, Options};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Above so many switches the most central one is the one with the most links: measuring every
-/// distance takes the square of their number.
-const MEASURED: usize = 2_000;
+/// Links that a server may have in a free-form site.
+const MOST_UPLINKS: u32 = 8;
 
 /// A node of the site.
 pub(crate) struct Placed {
@@ -57,11 +57,13 @@ pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<Settled, Imp
         return Err(unknown(&graph, lost, "it is not connected to the largest part"));
     }
     let mut names = Names::default();
-    let mut nodes = Vec::new();
+    let mut nodes: Vec<Placed> = Vec::new();
     for node in &graph.nodes {
-        let name = names.take(&node.name);
-        let was = (name != node.name).then(|| node.name.clone());
-        nodes.push(Placed { name, was, kind: node.kind, dpid: node.dpid });
+        nodes.push(Placed { name: names.take(&node.name), was: None, kind: node.kind, dpid: node.dpid });
+    }
+    rename_ports(&mut nodes, &mut names);
+    for (placed, node) in nodes.iter_mut().zip(&graph.nodes) {
+        placed.was = (placed.name != node.name).then(|| node.name.clone());
     }
     let mut settled = Settled { graph, nodes };
     // 5.
@@ -69,10 +71,23 @@ pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<Settled, Imp
         add_gateway(&mut settled, &mut names)?;
     }
     // 6.
-    if !settled.nodes.iter().any(|n| n.kind == Kind::Host) {
-        add_servers(&mut settled, &mut names, options.servers_per_switch.max(1))?;
+    if options.servers_per_switch > 0 && !settled.nodes.iter().any(|n| n.kind == Kind::Host) {
+        add_servers(&mut settled, &mut names, options.servers_per_switch)?;
     }
     Ok(settled)
+}
+
+/// Renames switches that are called as another one's port would be (`s1-2` beside `s1`). A new name
+/// can be that other one of a longer name, which is shorter by two bytes each time.
+fn rename_ports(nodes: &mut [Placed], names: &mut Names) {
+    for _ in 0..LONGEST {
+        let switches = nodes.iter().filter(|n| n.kind == Kind::Switch);
+        let taken: BTreeSet<String> = switches.map(|n| n.name.clone()).collect();
+        let is_port = |name: &str| of_port(name).is_some_and(|stem| taken.contains(stem));
+        for node in nodes.iter_mut().filter(|n| n.kind == Kind::Switch && is_port(&n.name)) {
+            node.name = names.take(&node.name.replace('-', ""));
+        }
+    }
 }
 
 /// Makes the hosts that were named gateways; their names in the file.
@@ -138,10 +153,20 @@ fn make_switch(graph: &mut Graph, node: usize, why: &str) {
 }
 
 fn hosts_that_forward(graph: &mut Graph, neighbours: &[BTreeSet<usize>]) {
+    let mut links = vec![0u32; graph.nodes.len()];
+    for edge in &graph.edges {
+        for end in [edge.ends.0, edge.ends.1] {
+            if let Some(count) = links.get_mut(end) {
+                *count += 1;
+            }
+        }
+    }
     for node in hosts(graph, neighbours) {
         let Some(others) = neighbours.get(node).filter(|others| others.len() > 1) else { continue };
         if others.iter().any(|other| kind(graph, *other) != Some(Kind::Switch)) {
             make_switch(graph, node, "hosts are linked to it");
+        } else if links.get(node).is_some_and(|links| *links > MOST_UPLINKS) {
+            make_switch(graph, node, "it has more links than a server can have");
         }
     }
 }
@@ -250,87 +275,4 @@ fn keep_largest(graph: &mut Graph, neighbours: &[BTreeSet<usize>]) {
     let switch: Vec<bool> = graph.nodes.iter().map(|n| n.kind == Kind::Switch).collect();
     let at = |node: usize| switch.get(node).copied().unwrap_or(false);
     graph.edges.retain(|edge| at(edge.ends.0) || at(edge.ends.1));
-}
-
-/// The switches of a settled graph.
-fn switches(settled: &Settled) -> Vec<usize> {
-    (0..settled.nodes.len())
-        .filter(|n| settled.nodes.get(*n).is_some_and(|n| n.kind == Kind::Switch))
-        .collect()
-}
-
-/// Adds a gateway at the switch whose distances to all others are the least in sum (closeness
-/// centrality, Bavelas 1950); of equal ones the first.
-fn add_gateway(settled: &mut Settled, names: &mut Names) -> Result<(), ImportError> {
-    let all = switches(settled);
-    let mut links = vec![Vec::new(); settled.nodes.len()];
-    let is_switch: BTreeSet<usize> = all.iter().copied().collect();
-    for Edge { ends: (a, b), .. } in &settled.graph.edges {
-        if is_switch.contains(a) && is_switch.contains(b) {
-            for (from, to) in [(*a, *b), (*b, *a)] {
-                if let Some(list) = links.get_mut(from) {
-                    list.push(to);
-                }
-            }
-        }
-    }
-    let cost = |node: usize| match all.len() <= MEASURED {
-        true => sum_of_distances(&links, node),
-        false => usize::MAX - links.get(node).map_or(0, Vec::len),
-    };
-    let Some(centre) = all.iter().copied().min_by_key(|node| (cost(*node), *node)) else { return Ok(()) };
-    let (name, _) = names.numbered("gw", 1);
-    let at = settled.nodes.get(centre).map_or(String::new(), |n| n.name.clone());
-    settled.graph.decisions.push(format!(
-        "{name} was added as the gateway at {at}, the most central switch; --gateway HOST takes a host for it"
-    ));
-    add(settled, name, Kind::Gateway, centre)
-}
-
-fn sum_of_distances(links: &[Vec<usize>], from: usize) -> usize {
-    let mut distance = vec![usize::MAX; links.len()];
-    let mut queue = VecDeque::from([from]);
-    if let Some(slot) = distance.get_mut(from) {
-        *slot = 0;
-    }
-    let mut sum = 0usize;
-    while let Some(node) = queue.pop_front() {
-        let steps = distance.get(node).copied().unwrap_or(0);
-        sum += steps;
-        for next in links.get(node).into_iter().flatten() {
-            if let Some(slot) = distance.get_mut(*next).filter(|d| **d == usize::MAX) {
-                *slot = steps + 1;
-                queue.push_back(*next);
-            }
-        }
-    }
-    sum
-}
-
-fn add_servers(settled: &mut Settled, names: &mut Names, each: u32) -> Result<(), ImportError> {
-    let all = switches(settled);
-    let count = u64::from(each) * all.len() as u64;
-    if count > crate::graph::MOST_NODES as u64 {
-        let file = settled.graph.file.clone();
-        return Err(ImportError::TooMany { file, what: "servers", most: crate::graph::MOST_NODES });
-    }
-    settled.graph.decisions.push(format!(
-        "there are no hosts in it: {each} server{} at each switch {} added (--servers-per-switch)",
-        if each == 1 { "" } else { "s" },
-        if each == 1 { "was" } else { "were" },
-    ));
-    let mut next = 1;
-    for switch in all {
-        for _ in 0..each {
-            let (name, number) = names.numbered("srv", next);
-            next = number + 1;
-            add(settled, name, Kind::Host, switch)?;
-        }
-    }
-    Ok(())
-}
-
-fn add(settled: &mut Settled, name: String, kind: Kind, at: usize) -> Result<(), ImportError> {
-    settled.nodes.push(Placed { name, was: None, kind, dpid: None });
-    settled.graph.edge(Edge::plain((at, settled.nodes.len() - 1), 0))
 }

@@ -77,6 +77,9 @@ fn site_text(settled: &Settled) -> String {
     text
 }
 
+/// Links that one table may stand for.
+const MOST_PARALLEL: usize = 64;
+
 /// Links in the order of the file; those that are the same as an earlier one are counted there.
 fn counted(edges: &[Edge]) -> Vec<(&Edge, usize)> {
     let mut known = BTreeMap::new();
@@ -86,8 +89,11 @@ fn counted(edges: &[Edge]) -> Vec<(&Edge, usize)> {
         let key = (a.min(b), a.max(b), edge.rate, edge.delay, edge.loss_ppm, edge.queue);
         let at = *known.entry(key).or_insert(counted.len());
         match counted.get_mut(at) {
-            Some((_, count)) => *count += 1,
-            None => counted.push((edge, 1)),
+            Some((_, count)) if *count < MOST_PARALLEL => *count += 1,
+            _ => {
+                known.insert(key, counted.len());
+                counted.push((edge, 1));
+            }
         }
     }
     counted

@@ -93,3 +93,49 @@ fn servers_of(entry: &str, topology: &Topology) -> Result<Vec<ServerId>, (String
     }
     Ok(behind)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::site::{Faults, read};
+    use crate::{ServerId, Site};
+
+    /// A site of 2 edge switches with 3 servers each, whose class has these servers.
+    fn with(servers: &str) -> Result<Site, Faults> {
+        let text = format!(
+            "[topology]\nshape = \"linear\"\nswitches = 2\nservers_per_switch = 3\n\
+             [[class]]\nname = \"gold\"\nshare = 70\nservers = {servers}\n"
+        );
+        read(&text, "site.toml")
+    }
+
+    fn ids(servers: &str) -> Vec<u32> {
+        let site = with(servers).unwrap_or_else(|faults| panic!("{faults}"));
+        site.classes[0].servers.iter().map(|ServerId(n)| *n).collect()
+    }
+
+    #[test]
+    fn names_ranges_and_edge_switches_are_servers() {
+        assert_eq!(ids("[\"srv2\"]"), [1]);
+        assert_eq!(ids("[\"srv5\", \"srv1..srv3\", \"srv2\"]"), [0, 1, 2, 4]);
+        let site = with("[\"srv1\"]").unwrap_or_else(|faults| panic!("{faults}"));
+        let edge = &site.topology.switches[1].name;
+        assert_eq!(ids(&format!("[\"{edge}\", \"srv1 .. srv1\"]")), [0, 3, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_no_server_is_a_fault_with_its_place_and_a_guess() {
+        for (servers, what) in [
+            ("[\"srv22\"]", "there is no server \"srv22\""),
+            ("[\"srv1..srw2\"]", "there is no server \"srw2\""),
+            ("[\"srv3..srv1\"]", "srv3 comes after srv1"),
+            ("[]", "a class without servers takes no VM"),
+            ("[\"gw1\"]", "there is no server \"gw1\""),
+            ("\"srv1\"", "this is not a list of texts"),
+        ] {
+            let faults = with(servers).expect_err(servers).to_string();
+            assert!(faults.contains(what) && faults.contains("8:"), "{servers}: {faults}");
+        }
+        let faults = with("[\"srv22\"]").expect_err("no server").to_string();
+        assert!(faults.contains("did you mean \"srv2\"?"), "{faults}");
+    }
+}

@@ -3,7 +3,7 @@
 use super::faults::Collector;
 use super::policy::PolicyNames;
 use super::section::Section;
-use super::{HotLink, HotspotConfig, KeepPolicyConfig, MigrationConfig, ServiceClass};
+use super::{HotLink, HotspotConfig, KeepOrder, KeepPlanner, KeepPolicyConfig, MigrationConfig, ServiceClass};
 use crate::{BitRate, ClassId, MigrationMode};
 use std::time::Duration;
 
@@ -81,7 +81,33 @@ fn read_keep_policy(root: &mut Section<'_>, c: &mut Collector<'_>) -> KeepPolicy
         period: k.duration(c, "period"),
         moves: k.count(c, "moves", 1..=1_000_000).unwrap_or(10),
         gain: k.fraction(c, "gain", 0.0, 1000.0).unwrap_or(0.0),
+        order: k
+            .word(
+                c,
+                "order",
+                &[
+                    ("as-is", KeepOrder::AsIs),
+                    ("emptiest-first", KeepOrder::EmptiestFirst),
+                    ("largest-first", KeepOrder::LargestFirst),
+                ],
+            )
+            .unwrap_or_default(),
+        planner: k
+            .word(
+                c,
+                "planner",
+                &[("one-by-one", KeepPlanner::OneByOne), ("fewest-moves", KeepPlanner::FewestMoves)],
+            )
+            .unwrap_or_default(),
     };
+    if cfg.gain > 0.0 && cfg.planner == KeepPlanner::FewestMoves {
+        k.fault(
+            c,
+            "gain",
+            "a gain is weighed move by move, but fewest-moves takes a packing as a whole",
+            "leave `gain` out, or write planner = \"one-by-one\"",
+        );
+    }
     if cfg.period.is_some_and(|p| p < Duration::from_secs(1)) {
         k.fault(c, "period", "shorter than a second", "write at least \"1 s\", or leave it out");
     }

@@ -377,6 +377,37 @@ pub struct KeepPolicyConfig {
     /// A move must be worth this much: the share of a server that it frees or evens out, per GiB
     /// that it sends. 0 takes every move.
     pub gain: f64,
+    /// In which order VMs are looked at.
+    #[serde(default)]
+    pub order: KeepOrder,
+    /// Who makes the moves of what the policy wants.
+    #[serde(default)]
+    pub planner: KeepPlanner,
+}
+
+/// In which order keep-policy looks at VMs; "order can affect how many migration are needed"
+/// (Teixeira 2013).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepOrder {
+    /// Servers in order of id, and on each its VMs in order of id.
+    #[default]
+    AsIs,
+    /// The emptiest servers first.
+    EmptiestFirst,
+    /// The VMs first that take the largest part of their server.
+    LargestFirst,
+}
+
+/// Who makes the moves of keep-policy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepPlanner {
+    /// The algorithm of the thesis (Teixeira 2013): one VM after the other.
+    #[default]
+    OneByOne,
+    /// The same packing of servers with the fewest moves: VMs of the same size stand for each other.
+    FewestMoves,
 }
 
 /// Requests.

@@ -32,3 +32,36 @@ fn bad_address(text: &str) -> Option<String> {
     let good = port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
     (!good).then(|| format!("{address:?} is no address and port"))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::site::read;
+
+    fn with(section: &str) -> Result<crate::Site, crate::site::Faults> {
+        read(&format!("[topology]\nshape = \"linear\"\nswitches = 2\n{section}"), "site.toml")
+    }
+
+    #[test]
+    fn the_text_socket_is_nowhere_unless_it_is_said() {
+        let site = with("").unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!((site.requests.text_socket, site.requests.requester.as_str()), (None, "text-socket"));
+        let site = with("[requests]\ntext_socket = \"tcp:127.0.0.1:9000\"\nrequester = \"lab\"\n");
+        let site = site.unwrap_or_else(|faults| panic!("{faults}"));
+        assert_eq!(site.requests.text_socket.as_deref(), Some("tcp:127.0.0.1:9000"));
+        assert_eq!(site.requests.requester, "lab");
+    }
+
+    #[test]
+    fn what_is_no_address_or_name_is_a_fault() {
+        for (line, what) in [
+            ("text_socket = \"tcp:9000\"", "is no address and port"),
+            ("text_socket = \"tcp:127.0.0.1:0\"", "is no address and port"),
+            ("text_socket = \"\"", "this is no path"),
+            ("requester = \"\"", "requests.requester"),
+            ("nobody = 1", "nobody"),
+        ] {
+            let faults = with(&format!("[requests]\n{line}\n")).expect_err(line).to_string();
+            assert!(faults.contains(what) && faults.contains("5:"), "{line}: {faults}");
+        }
+    }
+}

@@ -71,6 +71,28 @@ impl<'a> ComputeRef<'a> {
         Tried { placed, refused: None }
     }
 
+    /// True when all members of a request have places on paper.
+    pub(crate) fn is_admitted(self, paper: &mut Paper, request: &VmGroupRequest) -> bool {
+        let mut placed: Vec<PlacedMember<'_>> = Vec::new();
+        for member in &request.members {
+            let room = Room {
+                inventory: &paper.inventory,
+                links: &paper.links,
+                before: &placed,
+                rate: request.rate,
+            };
+            let place = self.find_place(room, member);
+            let kept = |place: &Placement| self.rules().class_is_kept(member, place).is_ok();
+            let Some(place) = place.filter(kept) else { return false };
+            paper.reserve(member, &place);
+            for (hop, rate) in self.pairs_with(&placed, &place, request.rate) {
+                paper.links.reserve(&[hop], BitRate(rate));
+            }
+            placed.push(PlacedMember { request: member, place });
+        }
+        true
+    }
+
     /// What a request would lead to now.
     pub(crate) fn explain_request(self, mut request: VmGroupRequest) -> Explanation {
         self.complete(&mut request);

@@ -330,8 +330,10 @@ impl ComputeMut<'_> {
         self.cx.dirty.vms = true;
         let answer = self.compute().group_running(&forming.record);
         forming.requesters.into_iter().for_each(|r| self.cx.answer(r, answer.clone()));
+        forming.record.members.iter().for_each(|id| self.announce_run(*id));
+        self.refresh_groups();
         for id in forming.record.members {
-            self.announce_running(id);
+            self.cut_without_way(id);
             // Its path, or the wall clock, may have changed while it was being written.
             self.keep(Kept::Vm(id));
         }

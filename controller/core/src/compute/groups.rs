@@ -72,6 +72,7 @@ impl ComputeMut<'_> {
         // What else its members are in has their labels to itself from now on.
         let linked = self.compute().linked_groups(&gone.members);
         self.refresh_each(linked.into_iter().chain([group]).collect());
+        self.settle_rates(group);
     }
 
     pub(crate) fn leave_groups(&mut self, vm: VmId) {
@@ -89,6 +90,7 @@ impl ComputeMut<'_> {
         }
         let linked = self.compute().linked_groups(&members).into_iter().filter(|id| !mine.contains(id));
         self.refresh_each(mine.iter().copied().chain(linked).collect());
+        mine.into_iter().for_each(|id| self.settle_rates(id));
     }
 
     pub(crate) fn refresh_group(&mut self, id: GroupId) {
@@ -112,7 +114,6 @@ impl ComputeMut<'_> {
         let labels = self.compute().labels();
         let mut all: BTreeMap<SwitchId, Difference> = BTreeMap::new();
         for id in ids {
-            self.settle_rates(id);
             let rules = self.compute().group_rules_by(id, &labels);
             let (_, differences) = self.rules.desired.replace(Owner::Group(id.0 as u32), rules);
             for (switch, difference) in differences {

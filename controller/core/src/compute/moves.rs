@@ -64,6 +64,8 @@ pub(crate) struct Migration {
     pub(crate) held: HeldResources,
     /// The rate that is reserved on the path of its own traffic.
     pub(crate) reserved: BitRate,
+    /// The rate that it had before it yielded to one of higher priority.
+    pub(crate) yielded: Option<BitRate>,
     /// Changes of rules that the phase waits for.
     pub(crate) waiting: u32,
     /// The hypervisors were asked, and have not said how it ended.
@@ -95,6 +97,7 @@ impl Migration {
             reach: ActivePlaces::Old,
             held: HeldResources::default(),
             reserved: BitRate(0),
+            yielded: None,
             waiting: 0,
             ordered: false,
             settled: false,

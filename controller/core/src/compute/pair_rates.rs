@@ -138,6 +138,12 @@ impl ComputeMut<'_> {
         self.cx.dirty.links = true;
     }
 
+    /// The same of all groups: the ways between their members may be others.
+    pub(crate) fn settle_all_rates(&mut self) {
+        let groups: Vec<GroupId> = self.compute.groups.keys().copied().collect();
+        groups.into_iter().for_each(|group| self.settle_rates(group));
+    }
+
     /// The same of all groups that have a VM: it is somewhere else, or is to be.
     pub(crate) fn settle_rates_of(&mut self, vm: VmId) {
         let groups = self.compute().groups_of(vm);

@@ -48,6 +48,11 @@ impl<'a> ComputeRef<'a> {
 
     /// The same where it is said what there is.
     pub(crate) fn place_in(self, room: Room<'_>, request: &VmRequest) -> Result<Placement, Rejection> {
+        self.find_place(room, request).ok_or_else(|| self.explain_in(room, request))
+    }
+
+    /// The same without the reasons, which take a look at all servers.
+    pub(crate) fn find_place(self, room: Room<'_>, request: &VmRequest) -> Option<Placement> {
         let mut found = None;
         let mut hopeless = Memo::new();
         let view = Seen { compute: self, inventory: room.inventory, links: room.links };
@@ -70,10 +75,7 @@ impl<'a> ComputeRef<'a> {
             found = found.take().filter(|place| self.pair_miss(room, request, place).is_none());
             found.is_some()
         });
-        match (server, found) {
-            (Some(_), Some(placement)) => Ok(placement),
-            _ => Err(self.explain_in(room, request)),
-        }
+        server.and(found)
     }
 
     pub(crate) fn allowed_in(
@@ -193,10 +195,13 @@ impl<'a> ComputeRef<'a> {
         let allowed = self.allowed_in(room, request);
         // How many servers each constraint keeps the VM from, in the order in which they are met.
         let mut barred: Vec<(String, u32)> = Vec::new();
+        let mut barred_otherwise = 0;
         for server in room.inventory.servers().iter().filter(in_service) {
             if let Some(why) = allowed.bars(server.id) {
+                let is_full = barred.len() >= BARRED_SHOWN;
                 match barred.iter_mut().find(|(known, _)| *known == why) {
                     Some((_, n)) => *n += 1,
+                    None if is_full => barred_otherwise += 1,
                     None => barred.push((why, 1)),
                 }
                 continue;
@@ -215,8 +220,8 @@ impl<'a> ComputeRef<'a> {
         let total = room.inventory.servers().len();
         let nearest: Vec<NearMiss> = misses.into_iter().map(|(_, m)| m).collect();
         let mut reasons: Vec<String> = counts.iter().map(|(r, n)| format!("{n} short of {r}")).collect();
-        let barred = barred.iter().take(BARRED_SHOWN).map(|(why, n)| format!("{n} barred ({why})"));
-        reasons.extend(barred);
+        reasons.extend(barred.iter().map(|(why, n)| format!("{n} barred ({why})")));
+        reasons.extend((barred_otherwise > 0).then(|| format!("{barred_otherwise} barred likewise")));
         let drained = room.inventory.drained().count();
         reasons.extend((drained > 0).then(|| format!("{drained} out of service")));
         let silent = self.compute.away.len();

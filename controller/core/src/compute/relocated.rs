@@ -123,6 +123,7 @@ impl ComputeMut<'_> {
         self.start_traffic(id);
         self.announce(id);
         self.refresh_groups();
+        self.settle_all_rates();
         let text = format!(
             "{id} ({}) was adopted where it runs, on {}; its record said {}",
             record.address,

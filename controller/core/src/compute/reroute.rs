@@ -66,6 +66,9 @@ impl ComputeMut<'_> {
         let record = vm.record.clone();
         self.compute.counters.rerouted += 1;
         self.cx.dirty.vms = true;
+        if moved_uplink {
+            self.settle_rates_of(id);
+        }
         if moved_uplink && let Some(uplink_port) = self.network().server_side_port(&record) {
             self.cx.effects.push(Effect::AttachVm { vm: id, server: record.server, uplink_port });
             self.tag_vm(id);

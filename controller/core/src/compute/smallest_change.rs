@@ -2,12 +2,14 @@
 //! it is said; the smallest share of what is asked for, or of what there is, comes first.
 
 use crate::compute::ComputeRef;
-use crate::compute::explanation::Paper;
 use std::collections::BTreeSet;
 use tandem_model::{
     BitRate, Bytes, Candidate, Change, Resource, Resources, ServerId, VmGroupRequest, VmRequest,
 };
 
+/// On a site of more servers no changes are looked for: each is a hundred tries on copies of all of it,
+/// and nothing else is decided meanwhile.
+const LARGEST_SITE: usize = 20_000;
 /// So many changes are told at most.
 const TOLD: usize = 5;
 /// So many servers, the nearest first, are tried with more of something.
@@ -27,6 +29,11 @@ impl<'a> ComputeRef<'a> {
         at: usize,
         candidates: &[Candidate],
     ) -> Vec<Change> {
+        let class_exists = |member: &VmRequest| self.rules().class_exists(member).is_ok();
+        let many = self.compute.inventory.servers().len() > LARGEST_SITE;
+        if many || !request.members.iter().all(class_exists) {
+            return Vec::new();
+        }
         let mut found: Vec<Sized> = Vec::new();
         found.extend(self.less(request));
         found.extend(self.more_on_a_server(request, candidates));
@@ -35,10 +42,6 @@ impl<'a> ComputeRef<'a> {
         found.extend(self.servers_back(request));
         found.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         found.into_iter().map(|(_, change)| change).take(TOLD).collect()
-    }
-
-    fn is_admitted(self, paper: &mut Paper, request: &VmGroupRequest) -> bool {
-        self.try_on(paper, request).refused.is_none()
     }
 
     /// Less of one resource in each VM. What is admitted with less of it is admitted with still

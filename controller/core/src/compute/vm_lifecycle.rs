@@ -78,8 +78,7 @@ impl ComputeMut<'_> {
             self.compute.groups.insert(group.id, group);
         }
         self.restore_group_rules();
-        let ids: Vec<GroupId> = self.compute.groups.keys().copied().collect();
-        ids.into_iter().for_each(|id| self.settle_rates(id));
+        self.settle_all_rates();
     }
 
     /// Wants the rules of all groups again.
@@ -259,6 +258,13 @@ impl ComputeMut<'_> {
     }
 
     pub(crate) fn announce_running(&mut self, id: VmId) {
+        self.announce_run(id);
+        self.refresh_groups();
+        self.cut_without_way(id);
+    }
+
+    /// A VM runs: whoever waits is told, and its traffic begins.
+    pub(crate) fn announce_run(&mut self, id: VmId) {
         let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         if !matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {
             return;
@@ -276,9 +282,12 @@ impl ComputeMut<'_> {
         self.cx.notice(Level::Info, "vm-running", text);
         self.cx.tell(SiteEvent::VmStarted { vm: id, server: record.server });
         self.start_traffic(id);
-        self.refresh_groups();
-        // Its way may have been lost while it was starting.
-        if !self.network().has_way(&record) {
+    }
+
+    /// A VM's way may have been lost while it was starting.
+    pub(crate) fn cut_without_way(&mut self, id: VmId) {
+        let record = self.compute.vms.get(&id).map(|vm| &vm.record);
+        if record.is_some_and(|record| !self.network().has_way(record)) {
             self.cut(id, NO_WAY);
         }
     }

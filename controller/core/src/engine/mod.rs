@@ -225,6 +225,12 @@ impl Core {
         self.states.read().network().default_ways(server, uplink, gateway)
     }
 
+    /// The hops between two servers, each by one of its uplinks, that what VMs of a group send to
+    /// each other takes; `None` while there is no way.
+    pub fn way_between(&self, from: (ServerId, u32), to: (ServerId, u32)) -> Option<Path> {
+        self.states.read().compute().hops_between(from, to)
+    }
+
     /// Takes what a VM needs at a place, on its server and on the links of its path.
     pub fn reserve(&mut self, placement: &Placement, request: &VmRequest) {
         self.states.write().compute_mut().reserve(placement, request);

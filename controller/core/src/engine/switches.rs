@@ -93,6 +93,7 @@ impl MigrationMut<'_> {
         self.reroute_all();
         self.compute_mut().serve_strays();
         self.compute_mut().refresh_groups();
+        self.compute_mut().settle_all_rates();
         self.cx.dirty.links = true;
     }
 }

@@ -334,9 +334,15 @@ impl MigrationMut<'_> {
         let from = Place::of(&vm);
         let held = reservations::needed(&vm, &from, &to, size);
         self.take(&held);
+        let yields = self.migration().yields_on_the_way((vm.server, to.server), order.options.priority);
+        self.take_yields(&yields);
         let transfer = self.migration().transfer(&vm, to.server, manner, order.options.force);
         self.untake(&held);
+        if transfer.is_err() {
+            self.return_yields(&yields);
+        }
         let (path, rate, predicted) = transfer?;
+        self.tell_yields(&yields);
         self.compute.migrations.last += 1;
         while self.compute.strays.left.has(owners::transfer_owner(MigrationId(self.compute.migrations.last)))
         {
@@ -354,6 +360,7 @@ impl MigrationMut<'_> {
             path: path.clone(),
             rate,
             force: order.options.force,
+            priority: order.options.priority,
             predicted,
             phase: Phase::Reserve,
             asked_at: self.cx.wall_now(),

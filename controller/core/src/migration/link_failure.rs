@@ -174,6 +174,7 @@ impl MigrationMut<'_> {
         }
         self.compute_mut().install(vm, Purpose::VmMove(vm));
         self.compute().groups_of(vm).into_iter().for_each(|group| self.compute_mut().refresh_group(group));
+        self.compute_mut().settle_rates_of(vm);
     }
 }
 

@@ -3,8 +3,9 @@
 
 use crate::migration::transfer_path::{Found, Proposal};
 use crate::migration::what_if::{PlanningState, use_of};
-use crate::migration::{MigrationRef, hotspots, mitigation, rebalance, reroutes, schedule};
+use crate::migration::{MigrationRef, hotspots, mitigation, rebalance, repacking, reroutes, schedule};
 use crate::network::place::Placement;
+use tandem_model::site::KeepPlanner;
 use tandem_model::{Cause, Move, MoveOptions, NodeId, Plan, PlanGoal, PlanId, ServerId, VmId, VmRecord};
 
 impl<'a> MigrationRef<'a> {
@@ -69,6 +70,9 @@ impl<'a> MigrationRef<'a> {
                 Some(wanted) => {
                     let why = "the policy wants it there";
                     schedule::sequence(&mut paper, &wanted, Cause::KeepPolicy, why)
+                }
+                None if self.cx.site.migration.keep_policy.planner == KeepPlanner::FewestMoves => {
+                    repacking::steps(self, options)
                 }
                 None => rebalance::steps(&mut paper),
             },

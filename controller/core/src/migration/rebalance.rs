@@ -11,6 +11,7 @@ use crate::migration::transfer_path::Step;
 use crate::migration::what_if::{PlanningState, use_of};
 use crate::network::place::Placement;
 use crate::policy::view::ServerView;
+use tandem_model::site::KeepOrder;
 use tandem_model::{Cause, MoveOptions, ServerId, VmId, VmRecord};
 
 /// Bytes of a GiB.
@@ -28,10 +29,20 @@ pub struct Considered {
     pub to: ServerId,
 }
 
-/// VMs in the order of the algorithm.
+/// VMs in the order of the algorithm, which is the site's; of equal ones by server and id.
 pub(crate) fn in_order(core: MigrationRef<'_>) -> Vec<&VmRecord> {
     let mut vms: Vec<&VmRecord> = core.compute().vms().collect();
     vms.sort_by_key(|vm| (vm.server, vm.id));
+    let server = |id: ServerId| core.compute.inventory.server(id).copied();
+    // These sorts are stable.
+    match core.cx.site.migration.keep_policy.order {
+        KeepOrder::AsIs => {}
+        KeepOrder::EmptiestFirst => vms.sort_by_key(|vm| server(vm.server).map(|s| s.share())),
+        KeepOrder::LargestFirst => vms.sort_by_key(|vm| {
+            let part = server(vm.server).map(|s| ServerView { used: vm.request.resources, ..s }.share());
+            std::cmp::Reverse(part)
+        }),
+    }
     vms
 }
 

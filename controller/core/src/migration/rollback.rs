@@ -132,6 +132,7 @@ impl MigrationMut<'_> {
         self.write_move(id);
         // Its groups have it at its only place, and need no rules to it of its own any more.
         self.compute().groups_of(vm).into_iter().for_each(|group| self.compute_mut().refresh_group(group));
+        self.compute_mut().settle_rates_of(vm);
         // It has gone where it has room: in the same moment that this is free again, it takes it.
         if let (true, Some((request, size))) = (moved, grow) {
             if let Some(m) = self.compute.migrations.open.get_mut(&id) {

@@ -139,6 +139,7 @@ impl MigrationMut<'_> {
     /// Takes in how far a transfer is: its cap follows, and one that does not converge is given up.
     pub(crate) fn adapt(&mut self, id: MigrationId, progress: Progress) {
         let site = self.cx.site.clone();
+        let yields = self.migration().yields_to_another(id);
         let Some(m) = self.compute.migrations.open.get_mut(&id) else { return };
         let begins = progress.round > m.rounds.round;
         let before = m.rounds;
@@ -155,6 +156,7 @@ impl MigrationMut<'_> {
             };
             m.rounds = Rounds { round: progress.round, to_send: progress.remaining, stuck };
         }
+        let yielded = m.yielded;
         let (rate, path, stuck, force) =
             (m.record.rate, m.record.path.clone(), m.rounds.stuck, m.record.force);
         let live = m.record.manner == MigrationMode::Live;
@@ -172,10 +174,16 @@ impl MigrationMut<'_> {
         } else {
             rate
         };
+        let wanted = if yields { wanted.min(rate) } else { wanted.max(yielded.unwrap_or_default()) };
         let cap = wanted.min(free).max(LEAST.min(rate));
         // Small steps down are the noise of measuring.
         if cap > rate || cap.0 < rate.0 / 20 * 19 {
             self.set_transfer_rate(id, path, cap);
+        }
+        if let Some(m) = self.compute.migrations.open.get_mut(&id)
+            && m.yielded.is_some_and(|had| !yields && cap >= had)
+        {
+            m.yielded = None;
         }
         if live && stuck >= STUCK && cap <= rate && !force {
             let why = format!(

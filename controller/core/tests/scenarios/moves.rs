@@ -246,8 +246,8 @@ fn a_vm_that_dirties_faster_than_the_link_is_refused_unless_forced() {
     let summary = rejected(&world, id).summary;
     assert!(summary.contains("converge") && summary.contains("300 Mbit/s"), "{summary}");
     for options in [
-        MoveOptions { force: true, manner: None },
-        MoveOptions { force: false, manner: Some(MigrationMode::Cold) },
+        MoveOptions { force: true, ..MoveOptions::default() },
+        MoveOptions { manner: Some(MigrationMode::Cold), ..MoveOptions::default() },
     ] {
         let to = Some(if options.force { ServerId(2) } else { ServerId(0) });
         let id = world.ask(Request::MigrateVm { vm: vm.id, to, options });
@@ -456,7 +456,7 @@ fn a_pin_is_kept_or_the_move_is_refused_or_forced() {
     }
     let id = world.migrate(vm.id, Some(0));
     assert!(rejected(&world, id).summary.contains("pinned"));
-    let options = MoveOptions { force: true, manner: None };
+    let options = MoveOptions { force: true, ..MoveOptions::default() };
     let id = world.ask(Request::MigrateVm { vm: vm.id, to: Some(ServerId(0)), options });
     assert!(matches!(world.answer(id), Some(Response::Migrating { .. })), "{:?}", world.answer(id));
     let forced = world.now_at(vm.id);

@@ -148,7 +148,7 @@ impl Chaos {
             Step::Other(step) => chaos::take(&mut self.world, step, &mut self.away),
             Step::Migrate(vm, to, force) if !vms.is_empty() => {
                 let to = to.map(|i| ServerId(i.index(servers) as u32));
-                let options = MoveOptions { force: *force, manner: None };
+                let options = MoveOptions { force: *force, ..MoveOptions::default() };
                 self.world.ask(Request::MigrateVm { vm: vms[vm.index(vms.len())], to, options });
             }
             Step::Cancel(i) => {

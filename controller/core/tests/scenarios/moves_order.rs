@@ -355,7 +355,7 @@ fn a_transfer_that_does_not_converge_is_given_up_unless_forced() {
             World::new(read(&format!("{SMALL}[migration]\ndowntime = \"1 ms\"\nrate = \"10 Mbit/s\"\n")));
         world.held.moves = true;
         let vm = world.vm();
-        let options = tandem_model::MoveOptions { force, manner: None };
+        let options = tandem_model::MoveOptions { force, ..tandem_model::MoveOptions::default() };
         world.ask(Request::MigrateVm { vm: vm.id, to: Some(ServerId(2)), options });
         let rate = world.core.migrations().next().map(|m| m.rate).expect("under way");
         for round in 1..6 {

@@ -161,12 +161,12 @@ fn a_vm_that_dirties_faster_than_the_way_is_left() {
         why.contains("it dirties 200 Mbit/s and can be sent to srv2 at") && why.contains("move it cold"),
         "{why}"
     );
-    let cold = MoveOptions { manner: Some(MigrationMode::Cold), force: false };
+    let cold = MoveOptions { manner: Some(MigrationMode::Cold), ..MoveOptions::default() };
     let plan = planned(&mut world, Request::Plan { aim: aim.clone(), options: cold });
     let size = world.site.vm.default;
     assert_eq!(plan.bytes, Bytes(size.ram.0 + size.disk.0), "memory and local disks");
     assert_eq!(plan.moves[0].predicted.downtime, plan.moves[0].predicted.duration);
-    let forced = MoveOptions { manner: None, force: true };
+    let forced = MoveOptions { force: true, ..MoveOptions::default() };
     let plan = planned(&mut world, Request::Plan { aim, options: forced });
     assert!(!plan.moves[0].predicted.converges);
 }
@@ -296,6 +296,7 @@ fn plan_ids_go_on_after_those_of_open_migrations() {
         path: Vec::new(),
         rate: BitRate::mbit(1),
         force: false,
+        priority: tandem_model::MovePriority::default(),
         predicted,
         phase: Phase::Transfer,
         asked_at: START,

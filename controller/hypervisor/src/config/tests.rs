@@ -206,10 +206,10 @@ fn no_text_makes_it_panic() {
 }
 
 use proptest::prelude::*;
+use tandem_tests::damage::damage;
 
 /// The example with some damaged values.
 fn damaged() -> impl Strategy<Value = String> {
-    let lines: Vec<&'static str> = EXAMPLE.lines().collect();
     let value = prop_oneof![
         "-?[0-9]{1,21}",
         "\"-?[0-9]{1,20}(\\.[0-9]{1,3})? ?(ms|s|min|h|d|MiB|GiB)\"",
@@ -223,18 +223,8 @@ fn damaged() -> impl Strategy<Value = String> {
         Just("true".to_owned()),
         ".{0,20}",
     ];
-    let change = (0..lines.len(), prop::option::of(value));
-    prop::collection::vec(change, 1..4).prop_map(move |changes| {
-        let mut lines: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
-        for (at, value) in changes {
-            let key = lines[at].split_once('=').map(|(key, _)| key.to_owned());
-            lines[at] = match (key, value) {
-                (Some(key), Some(value)) => format!("{key}= {value}"),
-                _ => String::new(),
-            };
-        }
-        lines.join("\n")
-    })
+    let change = (0..EXAMPLE.lines().count(), prop::option::of(value));
+    prop::collection::vec(change, 1..4).prop_map(|changes| damage(EXAMPLE, changes))
 }
 
 proptest! {

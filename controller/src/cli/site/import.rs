@@ -36,7 +36,7 @@ pub struct ImportArgs {
     #[arg(long, value_name = "NAME[,ARGUMENT...]")]
     topo: Option<String>,
     /// Servers at each switch, in a topology that has no hosts.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=4096))]
     servers_per_switch: u32,
     /// How long a Mininet script may run, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]

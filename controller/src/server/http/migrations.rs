@@ -43,7 +43,7 @@ pub(super) async fn create(
     let snapshot = event_loop.snapshot.load_full();
     let to = server_if_named(&snapshot, body.to.as_deref())?;
     let vm = lookup::vm(&snapshot, body.vm.meant())?;
-    let options = MoveOptions { manner: body.mode, force: body.force };
+    let options = MoveOptions { manner: body.mode, force: body.force, priority: body.priority };
     core(&event_loop, Request::MigrateVm { vm, to, options }).await
 }
 

@@ -65,7 +65,7 @@ fn goal(plan: &NewPlan, snapshot: &Snapshot) -> Result<PlanGoal, Failure> {
     (status = 404, description = "no such VM or server", body = ApiError),
 ))]
 pub(super) async fn make(State(event_loop): State<Handle>, Body(body): Body<NewPlan>) -> HandlerResult {
-    let options = MoveOptions { manner: body.mode, force: body.force };
+    let options = MoveOptions { manner: body.mode, force: body.force, priority: body.priority };
     let aim = goal(&body, &event_loop.snapshot.load())?;
     core(&event_loop, Request::Plan { aim, options }).await
 }

@@ -144,10 +144,10 @@ fn no_text_makes_it_panic() {
 }
 
 use proptest::prelude::*;
+use tandem_tests::damage::damage;
 
 /// The example with a key that has a value of any kind.
 fn damaged() -> impl Strategy<Value = String> {
-    let lines: Vec<&'static str> = EXAMPLE.lines().collect();
     let value = prop_oneof![
         "-?[0-9]{1,21}",
         "\"[a-zA-Z0-9:/@.\u{7f}-\u{9f}-]{0,30}\"",
@@ -159,18 +159,8 @@ fn damaged() -> impl Strategy<Value = String> {
         Just("true".to_owned()),
         ".{0,20}",
     ];
-    let change = (0..lines.len(), prop::option::of(value));
-    prop::collection::vec(change, 1..4).prop_map(move |changes| {
-        let mut lines: Vec<String> = lines.iter().map(|l| (*l).to_owned()).collect();
-        for (at, value) in changes {
-            let key = lines[at].split_once('=').map(|(key, _)| key.to_owned());
-            lines[at] = match (key, value) {
-                (Some(key), Some(value)) => format!("{key}= {value}"),
-                _ => String::new(),
-            };
-        }
-        lines.join("\n")
-    })
+    let change = (0..EXAMPLE.lines().count(), prop::option::of(value));
+    prop::collection::vec(change, 1..4).prop_map(|changes| damage(EXAMPLE, changes))
 }
 
 proptest! {

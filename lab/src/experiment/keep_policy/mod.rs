@@ -60,9 +60,12 @@ fn once(options: &Options, folder: &mut RunFolder, seed: u64) -> anyhow::Result<
     }
     let rows: Vec<_> = tables.iter().map(|(policy, steps)| (*policy, table::rows(steps))).collect();
     folder.table(Table::of_lines("table", 2, &table::csv(&rows)))?;
+    let mut members = table::members(Allocation::BestFit)?;
+    members.extend(table::members(Allocation::WorstFit)?);
+    folder.table(Table::of_lines("moves", 3, &table::moves_csv(&members)))?;
     let mut manifest = Manifest::new("keep-policy", "simulated", 0, table::SITE);
     folder.figure("steps", report::strip(&tables, &manifest.place()))?;
-    let mut text = format!("{}\n", table::table(&rows));
+    let mut text = format!("{}\n{}\n", table::table(&rows), table::moves_table(&members));
     if !options.table_only {
         let day = day::Options { seed, ..options.day };
         let started = Instant::now();

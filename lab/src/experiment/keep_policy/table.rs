@@ -13,6 +13,7 @@ use anyhow::{Context, bail, ensure};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tandem_model::site::{KeepOrder, KeepPlanner};
 use tandem_model::{
     Allocation, MoveOptions, Plan, PlanGoal, Request, Response, ServerId, Site, Time, VmId, VmRequest, site,
 };
@@ -207,6 +208,93 @@ pub fn run(policy: Allocation) -> anyhow::Result<Vec<Row>> {
 /// The table's rows: VMs on each server.
 pub fn rows(pictures: &[Row]) -> Vec<Occupation> {
     pictures.iter().map(Row::occupation).collect()
+}
+
+/// Header of `moves.csv`.
+pub const MOVES_HEADER: &str = "policy;planner;order;moves;server_1;server_2;server_3";
+
+/// What a way of planning makes of the example: how many moves, and where VMs are then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Whose packing it is.
+    pub policy: Allocation,
+    /// Who makes the moves.
+    pub planner: KeepPlanner,
+    /// In which order VMs are looked at.
+    pub order: KeepOrder,
+    /// Moves that were carried out.
+    pub moves: usize,
+    /// VMs on each server then.
+    pub end: Occupation,
+}
+
+fn planner_name(planner: KeepPlanner) -> &'static str {
+    match planner {
+        KeepPlanner::OneByOne => "one-by-one",
+        KeepPlanner::FewestMoves => "fewest-moves",
+    }
+}
+
+fn order_name(order: KeepOrder) -> &'static str {
+    match order {
+        KeepOrder::AsIs => "as-is",
+        KeepOrder::EmptiestFirst => "emptiest-first",
+        KeepOrder::LargestFirst => "largest-first",
+    }
+}
+
+/// The example by each order of the thesis' algorithm, and with the fewest moves.
+///
+/// # Errors
+/// When something does not go as it should.
+pub fn members(policy: Allocation) -> anyhow::Result<Vec<Member>> {
+    let ways = [
+        (KeepPlanner::OneByOne, KeepOrder::AsIs),
+        (KeepPlanner::OneByOne, KeepOrder::EmptiestFirst),
+        (KeepPlanner::OneByOne, KeepOrder::LargestFirst),
+        (KeepPlanner::FewestMoves, KeepOrder::AsIs),
+    ];
+    let mut members = Vec::new();
+    for (planner, order) in ways {
+        let mut site = site::read(SITE, "keep-policy-table.toml")?;
+        site.policy.allocation = policy.into();
+        (site.migration.keep_policy.planner, site.migration.keep_policy.order) = (planner, order);
+        let mut table = Table::start(Arc::new(site))?;
+        let plan = table.plan()?;
+        ensure!(plan.left.is_empty(), "{}: the plan leaves out {:?}", name(policy), plan.left);
+        let moves = plan.moves.len();
+        if moves > 0 {
+            match table.ask(Request::ApplyPlan { plan: plan.id })? {
+                Response::Planned { .. } => {}
+                other => bail!("{} was not begun: {other:?}", plan.id),
+            }
+            table.settle()?;
+        }
+        members.push(Member { policy, planner, order, moves, end: table.occupation() });
+    }
+    Ok(members)
+}
+
+/// `moves.csv`.
+pub fn moves_csv(members: &[Member]) -> String {
+    let mut text = format!("{MOVES_HEADER}\n");
+    for m in members {
+        let [a, b, c] = m.end;
+        let (planner, order) = (planner_name(m.planner), order_name(m.order));
+        let _ = writeln!(text, "{};{planner};{order};{};{a};{b};{c}", name(m.policy), m.moves);
+    }
+    text
+}
+
+/// The same for people.
+pub fn moves_table(members: &[Member]) -> String {
+    let mut text = String::new();
+    for m in members {
+        let [a, b, c] = m.end;
+        let how = format!("{}, {}", planner_name(m.planner), order_name(m.order));
+        let _ = writeln!(text, "{:<10} {how:<28} {} moves to {a}-{b}-{c}", name(m.policy), m.moves);
+    }
+    text
 }
 
 /// `table.csv`.

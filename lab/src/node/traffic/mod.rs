@@ -243,7 +243,8 @@ impl Flow {
         // Those that have something to finish hold on to it until they have.
         let finished = tokio::time::timeout(FINISH, self.stop.closed());
         let _ = Handle::current().block_on(finished);
-        for task in self.tasks.drain(..) {
+        // The sender first: it is not to see its receiver go.
+        for task in self.tasks.drain(..).rev() {
             task.abort();
             let _ = Handle::current().block_on(task);
         }

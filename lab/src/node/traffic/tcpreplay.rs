@@ -37,7 +37,7 @@ impl TrafficGenerator for TcpReplay {
     }
 
     fn about(&self) -> &'static str {
-        "tcpreplay of a capture: file (pcap or pcapng, Ethernet)"
+        "tcpreplay of a capture: file (pcap or pcapng, Ethernet; full UDP packets if left out)"
     }
 
     fn is_reliable(&self) -> bool {

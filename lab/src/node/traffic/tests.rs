@@ -3,6 +3,7 @@
 //! Where no namespaces can be made, or a program is missing, a test says so; in CI it fails.
 
 use super::*;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tandem_linux::link;
 use tandem_linux::netlink::Netlink;
 use tandem_model::ToolOption;
@@ -44,7 +45,9 @@ impl Wire {
                 [link::set_up(1, true), link::set_up(80_001, true), link::address(80_001, address, 24)];
             ns.run(|| Netlink::open()?.batch(&requests))??;
         }
-        let folder = crate::temp_dir::TempDir::new("traffic")?;
+        static WIRES: AtomicU64 = AtomicU64::new(0);
+        let number = WIRES.fetch_add(1, Ordering::Relaxed);
+        let folder = crate::temp_dir::TempDir::new(&format!("traffic-{number}"))?;
         let traffic = Traffic::new(folder.path());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         Ok(Wire { from, to, traffic, folder, runtime })

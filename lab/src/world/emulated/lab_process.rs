@@ -146,7 +146,7 @@ impl Lab {
                 self.network.hosts.running().len(),
             ],
             datapath: self.start.datapath.places(&self.site),
-            engine: Some(self.start.engine.to_string()),
+            engine: Some(self.start.engine),
             steps: self.network.steps.clone(),
             controller: self.start.controller.clone(),
             machines: Vec::new(),

@@ -184,3 +184,53 @@ impl Drop for Driver {
         let _ = self.child.wait();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    /// A driver that answers what it is told to, whatever it is asked.
+    fn answering(answer: &'static [u8]) -> (Driver, thread::JoinHandle<String>) {
+        let (own, its) = UnixStream::pair().expect("a socket");
+        let asked = thread::spawn(move || {
+            let mut line = String::new();
+            let mut its = BufReader::new(its);
+            its.read_line(&mut line).expect("what is asked");
+            its.get_mut().write_all(answer).expect("answered");
+            line
+        });
+        let child = Command::new("true").spawn().expect("a process");
+        (Driver { child, socket: BufReader::new(own), log: "/nonexistent/log".into() }, asked)
+    }
+
+    #[test]
+    fn what_the_driver_says_is_understood_or_an_error() {
+        let limit = Duration::from_secs(60);
+        let (mut driver, asked) = answering(b"{\"seconds\": {\"stop\": 1.5}}\n");
+        assert!((driver.stop(limit).expect("it has stopped").seconds.stop - 1.5).abs() < 1e-9);
+        assert_eq!(asked.join().expect("asked"), "{\"do\":\"stop\"}\n");
+        let bad: [(&[u8], &str); 4] = [
+            (b"{\"error\": \"no tc\"}\n", "no tc"),
+            (b"nonsense\n", "not understood"),
+            (b"{\"pids\": 7}\n", "not understood"),
+            (b"", "has ended"),
+        ];
+        for (answer, word) in bad {
+            let (mut driver, asked) = answering(answer);
+            let why = format!("{:#}", driver.stop(limit).expect_err("no answer"));
+            assert!(why.contains(word), "{why}");
+            asked.join().expect("asked");
+        }
+    }
+
+    /// One that says nothing is not waited for longer than it may take.
+    #[test]
+    fn a_driver_that_never_ends_is_given_up() {
+        let (own, _its) = UnixStream::pair().expect("a socket");
+        let child = Command::new("true").spawn().expect("a process");
+        let mut driver = Driver { child, socket: BufReader::new(own), log: "/nonexistent/log".into() };
+        let why = format!("{:#}", driver.stop(Duration::from_millis(20)).expect_err("no answer"));
+        assert!(why.contains("not done it within 20ms"), "{why}");
+    }
+}

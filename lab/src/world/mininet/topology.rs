@@ -154,3 +154,73 @@ impl Network {
         2 * self.links.len() + self.hosts.len() + self.switches.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn network(more: &str, shaped: bool) -> Value {
+        let text = format!(
+            "name = \"m\"\n[topology]\nshape = \"three-tier\"\ncore = 2\naggregation = 1\nedge = 1\nservers_per_edge = 1\n\
+             gateways = 1\ncore_gateway_links = 1\n[bandwidth]\nedge = \"2.5 Mbit/s\"\n{more}"
+        );
+        let site = tandem_model::site::read(&text, "the test's site").expect("a site");
+        let controller = Controller { ip: Ipv4Addr::LOCALHOST, port: 6653 };
+        let protocols = ["OpenFlow10".to_owned(), "OpenFlow13".to_owned()];
+        let network = Network::of(&site, &protocols, Datapath::Userspace, shaped, Some(controller));
+        assert_eq!(network.size(), 2 * site.topology.links.len() + 2 + site.topology.switches.len());
+        serde_json::to_value(network).expect("JSON")
+    }
+
+    fn link_of<'a>(network: &'a Value, node: &str) -> &'a Value {
+        let links = network["links"].as_array().expect("links");
+        let has = |l: &&Value| l["ends"].as_array().is_some_and(|e| e.iter().any(|e| e["node"] == node));
+        links.iter().find(has).expect("a link of the node")
+    }
+
+    fn end<'a>(link: &'a Value, is_host: bool) -> &'a Value {
+        let ends = link["ends"].as_array().expect("ends");
+        ends.iter().find(|e| e["host"] == is_host).expect("an end")
+    }
+
+    #[test]
+    fn mininet_is_told_the_sites_names_ports_and_addresses() {
+        let network = network("", true);
+        assert_eq!(network["protocols"], "OpenFlow10,OpenFlow13");
+        assert_eq!((&network["datapath"], &network["controller"]["port"]), (&json!("user"), &json!(6653)));
+        let link = link_of(&network, "srv1");
+        assert_eq!(link["shape"], json!({ "bw": 2.5 }), "without netem, unless something is imitated");
+        let server = end(link, true);
+        assert_eq!((&server["interface"], &server["port"]), (&json!("eth0"), &json!(1)));
+        assert!(server["mac"].is_string() && server["shaped"] == true, "{server}");
+        let switch = end(link, false);
+        assert!(switch["interface"].as_str().is_some_and(|i| i.starts_with("edge1-")), "{switch}");
+        assert_eq!((&switch["shaped"], &switch["mac"]), (&json!(true), &Value::Null));
+        // A gateway with two uplinks lives on a bridge, and has its MAC address at the first.
+        let hosts = network["hosts"].as_array().expect("hosts");
+        let of = |name: &str| hosts.iter().find(|h| h["name"] == name).expect("a host");
+        assert_eq!(of("gw1")["address"], Value::Null);
+        assert!(of("srv1")["address"].as_str().is_some_and(|a| a.contains('/')));
+        let macs = network["links"]
+            .as_array()
+            .expect("links")
+            .iter()
+            .flat_map(|l| l["ends"].as_array().expect("ends"));
+        assert_eq!(macs.filter(|e| e["node"] == "gw1" && e["mac"].is_string()).count(), 1);
+    }
+
+    /// The agent shapes the ports of a site with classes; what is imitated stays TCLink's.
+    #[test]
+    fn ports_are_shaped_by_one_of_both() {
+        let agents = network("", false);
+        let link = link_of(&agents, "srv1");
+        assert_eq!((&end(link, false)["shaped"], &end(link, true)["shaped"]), (&json!(false), &json!(true)));
+        let imitated = network("[links]\ndelay = \"2 ms\"\nloss = 0.01\nqueue = 70\n", false);
+        let link = link_of(&imitated, "srv1");
+        assert_eq!(end(link, false)["shaped"], true);
+        assert_eq!(link["shape"]["delay"], "2000us");
+        assert_eq!(link["shape"]["max_queue_size"], 70);
+        assert!(link["shape"]["loss"].as_f64().is_some_and(|l| l > 0.0), "{link}");
+    }
+}

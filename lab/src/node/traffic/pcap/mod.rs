@@ -36,7 +36,7 @@ pub(super) struct Pcap;
 /// IPPROTO_RAW: what is sent has its IP header (raw(7)).
 const RAW: i32 = 255;
 
-/// The file that the options name, and its packets.
+/// The packets of the file that the options name.
 pub(super) fn file_of(
     options: &ToolOptions,
     ends: (Ipv4Addr, Ipv4Addr),
@@ -44,11 +44,8 @@ pub(super) fn file_of(
 ) -> Result<Packets, OptionFault> {
     let mut o = Reader::new(options);
     let path = o.text("file");
-    if path.is_none() {
-        o.fault("file", "missing", "write file = \"PATH\", of a pcap or pcapng file on the sender's machine");
-    }
     o.finish(())?;
-    let path = path.unwrap_or_default();
+    let Some(path) = path else { return Ok(sample(ends, ttl)) };
     let fault = |problem: String, instead: &str| OptionFault {
         key: "file".into(),
         problem: format!("{path}: {problem}"),
@@ -59,6 +56,23 @@ pub(super) fn file_of(
     packets(&bytes, ends.0, ends.1, ttl)
         .map_err(|why| fault(why.to_string(), "give it whole frames of Ethernet (`tcpdump -s 0 -w FILE`)"))
 }
+
+/// What is replayed where no file is named: full packets of UDP at equal distances.
+fn sample(ends: (Ipv4Addr, Ipv4Addr), ttl: u8) -> Packets {
+    const PACKETS: u64 = 100;
+    const PAYLOAD: usize = 1372;
+    let packet = |n: u64| {
+        let mut bytes = Vec::new();
+        let builder = etherparse::PacketBuilder::ipv4(ends.0.octets(), ends.1.octets(), ttl);
+        // Memory takes it, and it fits.
+        let _ = builder.udp(DISCARD, DISCARD).write(&mut bytes, &[0; PAYLOAD]);
+        Packet { at: Duration::from_millis(n), bytes }
+    };
+    Packets { packets: (0..PACKETS).map(packet).collect(), left_out: String::new() }
+}
+
+/// The discard port (RFC 863).
+const DISCARD: u16 = 9;
 
 /// The TTL that marks a flow's packets: none that kernels use for their own answers (64, 128, 255).
 pub(super) fn mark(flow: u64) -> u8 {
@@ -72,7 +86,7 @@ impl TrafficGenerator for Pcap {
     }
 
     fn about(&self) -> &'static str {
-        "replays captured frames: file (pcap or pcapng, Ethernet)"
+        "replays captured frames: file (pcap or pcapng, Ethernet; full UDP packets if left out)"
     }
 
     fn is_reliable(&self) -> bool {

@@ -166,7 +166,10 @@ fn a_file_is_replayed_at_the_flows_rate() {
 fn options_that_cannot_be_are_said_by_their_key() {
     use tandem_model::ToolOption;
     let file = |path: &str| ToolOptions::from([("file".to_owned(), ToolOption::Text(path.to_owned()))]);
-    assert_eq!(Pcap.check(&ToolOptions::new()).expect_err("no file").problem, "missing");
+    assert!(Pcap.check(&ToolOptions::new()).is_ok(), "it has packets of its own");
+    let own = file_of(&ToolOptions::new(), (FROM, TO), 77).expect("packets");
+    assert_eq!(own.packets.len(), 100);
+    check_packet(&own.packets[99].bytes, &[0; 1372]);
     let why = Pcap.check(&file("/nowhere.pcap")).expect_err("no such file");
     assert!(why.key == "file" && why.problem.contains("/nowhere.pcap"), "{why}");
     assert!(Pcap.check(&file("/proc")).is_err(), "a folder is no file");
