@@ -63,7 +63,11 @@ fn connected(text: &str, one_table: bool) -> World {
 fn assert_machines_reach_each_other(world: &World, down: &BTreeSet<LinkId>) {
     let t = &world.site.topology;
     let is_up = |link: LinkId| !down.contains(&link);
-    let first_is_up = |node: NodeId| t.ports(node).first().is_some_and(|(_, l)| is_up(*l));
+    // A machine sends, and a server is reached, by its first link: the switch at its other end.
+    let first = |node: NodeId| {
+        let link = t.ports(node).first().map(|(_, l)| *l).filter(|l| is_up(*l))?;
+        t.link(link)?.other(node).map(|e| e.node)
+    };
     let servers: Vec<NodeId> = (0..t.servers.len() as u32).map(|n| NodeId::Server(ServerId(n))).collect();
     let gateways: Vec<NodeId> = (0..t.gateways.len() as u32).map(|n| NodeId::Gateway(GatewayId(n))).collect();
     let mac_and_address = |node: NodeId| match node {
@@ -72,13 +76,13 @@ fn assert_machines_reach_each_other(world: &World, down: &BTreeSet<LinkId>) {
         NodeId::Switch(_) => None,
     };
     for to in servers.iter().chain(&gateways) {
-        let distance = distances_to(t, *to, |hop| is_up(hop.link));
+        let is_server = matches!(to, NodeId::Server(_));
+        let Some(end) = (if is_server { first(*to) } else { Some(*to) }) else { continue };
+        let distance = distances_to(t, end, |hop| is_up(hop.link));
         for from in servers.iter().chain(&gateways).filter(|from| *from != to) {
-            // A machine sends and is reached by its first link.
             let is_between_gateways = gateways.contains(from) && gateways.contains(to);
-            let is_reached = distance[t.slot(*from)] != u32::MAX && first_is_up(*from);
-            let is_home = !matches!(to, NodeId::Server(_)) || first_is_up(*to);
-            if is_between_gateways || !is_reached || !is_home {
+            let there = first(*from).is_some_and(|switch| distance[t.slot(switch)] != u32::MAX);
+            if is_between_gateways || !there {
                 continue;
             }
             let ((mac, address), (_, target)) =
@@ -163,8 +167,6 @@ fn the_free_form_example_survives_each_of_its_links() {
     let mut world = connected(&text, false);
     world.attach(Vec::new());
     let vms: Vec<VmRecord> = (0..6).map(|_| world.vm()).collect();
-    let gateways: BTreeSet<GatewayId> = vms.iter().map(|v| v.gateway).collect();
-    assert_eq!(gateways.len(), 2, "both gateways are used");
     for link in (0..world.site.topology.links.len() as u32).map(LinkId) {
         world.set_link(link, false);
         let down = BTreeSet::from([link]);

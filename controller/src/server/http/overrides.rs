@@ -12,7 +12,7 @@ use tandem_api::endpoints::{OVERRIDES, PIN_PATH, SET_PORT, UNPIN_PATH};
 use tandem_api::overrides::{PathPin, PortState};
 use tandem_api::views;
 use tandem_api::vm_ref::meant;
-use tandem_api::{ApiError, limits};
+use tandem_api::{ApiError, VmRef, limits};
 use tandem_model::{PortNo, Request, SwitchId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -46,7 +46,7 @@ pub(super) async fn set_port(
     core(&event_loop, Request::SetPort { switch, port: PortNo(port), up: body.up }).await
 }
 
-#[utoipa::path(put, path = PIN_PATH.path, summary = PIN_PATH.summary, params(("vm" = String, Path, description = VM)),
+#[utoipa::path(put, path = PIN_PATH.path, summary = PIN_PATH.summary, params(("vm" = VmRef, Path, description = VM)),
     request_body = PathPin, responses(
     (status = 204, description = "its path goes by them"),
     (status = 400, description = "no switch, or too many", body = ApiError),
@@ -72,7 +72,7 @@ pub(super) async fn pin_path(
 }
 
 #[utoipa::path(delete, path = UNPIN_PATH.path, summary = UNPIN_PATH.summary,
-    params(("vm" = String, Path, description = VM)), responses(
+    params(("vm" = VmRef, Path, description = VM)), responses(
     (status = 204, description = "done"),
     (status = 404, description = "no such VM", body = ApiError),
     (status = 409, description = "its path is not pinned, or it is being moved", body = ApiError),

@@ -13,7 +13,7 @@ use tandem_api::endpoints::{DELETE_VM, REQUEST_VM, RESIZE_VM, SHOW_VM, VMS};
 use tandem_api::views;
 use tandem_api::vm_ref::meant;
 use tandem_api::vms::{NewVm, VmSize};
-use tandem_api::{ApiError, limits};
+use tandem_api::{ApiError, VmRef, limits};
 use tandem_model::{Request, VmId};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -66,7 +66,7 @@ fn no_vm(vm: VmId) -> Failure {
     ApiError::not_found(format!("there is no {vm}")).into()
 }
 
-#[utoipa::path(get, path = SHOW_VM.path, summary = SHOW_VM.summary, params(("vm" = String, Path, description = VM)),
+#[utoipa::path(get, path = SHOW_VM.path, summary = SHOW_VM.summary, params(("vm" = VmRef, Path, description = VM)),
     responses((status = 200, description = PART, body = views::VmView),
         (status = 404, description = "no such VM", body = ApiError)))]
 pub(super) async fn show(State(event_loop): State<Handle>, PathOf(vm): PathOf<String>) -> HandlerResult {
@@ -77,7 +77,7 @@ pub(super) async fn show(State(event_loop): State<Handle>, PathOf(vm): PathOf<St
 }
 
 #[utoipa::path(patch, path = RESIZE_VM.path, summary = RESIZE_VM.summary,
-    params(("vm" = String, Path, description = VM)),
+    params(("vm" = VmRef, Path, description = VM)),
     request_body = VmSize, responses(
     (status = 204, description = "it has them"),
     (status = 400, description = "something other than a size", body = ApiError),
@@ -98,7 +98,7 @@ pub(super) async fn resize(
 }
 
 #[utoipa::path(delete, path = DELETE_VM.path, summary = DELETE_VM.summary,
-    params(("vm" = String, Path, description = VM)), responses(
+    params(("vm" = VmRef, Path, description = VM)), responses(
     (status = 204, description = "it is gone"),
     (status = 404, description = "no such VM", body = ApiError),
     (status = 503, description = "the store could not be written; it runs on", body = ApiError),

@@ -7,7 +7,7 @@ use super::{ANSWER_TIMEOUT, Driver, Output};
 use crate::codec::Reported;
 use crate::flow_dump::{FlowDump, LONG_PAUSE, Purpose, TRIES};
 use crate::reconcile::{self, Repair};
-use tandem_model::{Event, Time, TxnId};
+use tandem_model::{Event, FlowSample, Time, TxnId};
 
 impl Driver {
     pub(super) fn read_flows(&mut self, purpose: Purpose, now: Time, out: &mut Output) {
