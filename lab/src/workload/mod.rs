@@ -18,7 +18,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use tandem_api::endpoints::{CREATE_GROUP, REQUEST_VM};
 use tandem_api::groups::NewGroup;
-use tandem_api::{Address, Client};
+use tandem_api::{Address, Client, VmRef};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -184,8 +184,8 @@ impl Groups {
         if answers.len() < size {
             return;
         }
-        let members: Vec<Ipv4Addr> =
-            self.answers.remove(&group).unwrap_or_default().into_iter().flatten().collect();
+        let answers = self.answers.remove(&group).unwrap_or_default();
+        let members: Vec<VmRef> = answers.into_iter().flatten().map(VmRef::from).collect();
         let text = if size < 2 {
             return;
         } else if members.len() < size {
