@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use tandem_lab::experiment::joint_placement::series::{LEVELS, Run};
 use tandem_lab::experiment::joint_placement::{self, Options, Placement, SITE, report};
+use tandem_lab::experiment::run_folder::RunFolder;
+use tandem_lab::experiment::table::CsvStyle;
 use tandem_model::{Allocation, Role};
 
 fn of(runs: &[Run], placement: Placement, fit: Allocation) -> &Run {
@@ -60,20 +62,20 @@ fn a_run_folder_has_the_series_and_a_figure_of_each_level() {
     let runs = joint_placement::simulate(SITE, &options).expect("a run");
     assert_eq!(runs, joint_placement::simulate(SITE, &options).expect("a run"), "a seed gives the same run");
     let out = std::env::temp_dir().join(format!("tandem-joint-{}", std::process::id()));
-    std::fs::create_dir_all(&out).expect("a folder");
     let removed = Removed(out.clone());
-    report::write(&out, "simulated", &runs).expect("files");
+    let mut folder = RunFolder::make(&out, CsvStyle::Thesis).expect("a run folder");
+    report::write(&mut folder, &runs, "simulated world").expect("files");
     let read = |name: &str| std::fs::read_to_string(out.join(name)).expect("a file");
-    let series = read("series.csv");
+    let series = read("csv/series.csv");
     assert!(
-        series.starts_with("placement;fit;minute;vms;rejected;level;fullest;mean;spread;idle\n"),
+        series.starts_with("placement;fit;minute;level;vms;rejected;fullest;mean;spread;idle\n"),
         "{series}"
     );
     assert_eq!(series.lines().count(), 1 + 171 * 3);
-    let switches = read("switches.csv");
+    let switches = read("csv/switches.csv");
     assert!(switches.lines().all(|line| line.split(';').count() == 3 + 26), "a column for each switch");
-    for figure in ["core.svg", "aggregation.svg", "edge.svg", "idle.svg"] {
-        assert!(read(figure).contains("network-driven/worst-fit"), "{figure}");
+    for figure in ["core", "aggregation", "edge", "idle"] {
+        assert!(read(&format!("figures/{figure}.svg")).contains("network-driven/worst-fit"), "{figure}");
     }
     drop(removed);
 }
