@@ -85,13 +85,7 @@ pub(super) async fn record(run: &Run<'_>) -> anyhow::Result<String> {
     };
     guard.kill();
     let status = child.wait().await;
-    let (answer, output) = said?;
-    if output.len() as u64 > LARGEST_OUTPUT {
-        bail!("{}: the script prints more than {} MiB, and was stopped", run.file, LARGEST_OUTPUT >> 20);
-    }
-    if answer.len() as u64 > LARGEST_RECORD {
-        bail!("{}: its topology is larger than {} MiB as text", run.file, LARGEST_RECORD >> 20);
-    }
+    let (answer, output) = said.with_context(|| run.file.to_owned())?;
     match serde_json::from_slice(&answer) {
         Ok(Answer::Recorded(recorded)) => Ok(recorded.to_string()),
         Ok(Answer::Fault { line: 0, problem, instead }) => {
