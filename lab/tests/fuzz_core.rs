@@ -51,8 +51,10 @@ fn two_hundred_schedules_of_faults_keep_what_must_hold_and_are_decided_as_record
 fn sites_with_joint_placement_and_margins_of_switches_keep_what_must_hold() {
     let seeds: Vec<u64> = (50_000..50_030).collect();
     let reports = all(&seeds);
-    let broken: Vec<String> =
-        reports.iter().filter_map(|(seed, r)| Some(format!("seed {seed}: {}", r.violation.as_ref()?))).collect();
+    let broken: Vec<String> = reports
+        .iter()
+        .filter_map(|(seed, r)| Some(format!("seed {seed}: {}", r.violation.as_ref()?)))
+        .collect();
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 

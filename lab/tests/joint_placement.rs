@@ -65,7 +65,10 @@ fn a_run_folder_has_the_series_and_a_figure_of_each_level() {
     report::write(&out, "simulated", &runs).expect("files");
     let read = |name: &str| std::fs::read_to_string(out.join(name)).expect("a file");
     let series = read("series.csv");
-    assert!(series.starts_with("placement;fit;minute;vms;rejected;level;fullest;mean;spread;idle\n"), "{series}");
+    assert!(
+        series.starts_with("placement;fit;minute;vms;rejected;level;fullest;mean;spread;idle\n"),
+        "{series}"
+    );
     assert_eq!(series.lines().count(), 1 + 171 * 3);
     let switches = read("switches.csv");
     assert!(switches.lines().all(|line| line.split(';').count() == 3 + 26), "a column for each switch");

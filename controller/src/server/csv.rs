@@ -53,7 +53,9 @@ pub async fn run(folder: PathBuf, period: Duration, event_loop: Handle) {
             files.append(csv.file, || csv.header(), &(csv.line(seconds) + "\n"));
         }
         let classes = export::class_csv(&snapshot).into_iter();
-        for table in export::rate_csv(&snapshot).into_iter().chain(classes).chain([export::load_csv(&snapshot)]) {
+        for table in
+            export::rate_csv(&snapshot).into_iter().chain(classes).chain([export::load_csv(&snapshot)])
+        {
             files.append(table.file, || table.header(), &(table.line(seconds) + "\n"));
         }
         let hardware = export::hardware_lines(&snapshot, seconds);

@@ -75,7 +75,11 @@ impl World {
             Action::MigrateVm { vm, to, force, cold } => {
                 let manner = cold.then_some(MigrationMode::Cold);
                 let to = to.map(|n| self.server(n));
-                Request::MigrateVm { vm: self.running(vm)?, to, options: MoveOptions { manner, force, ..MoveOptions::default() } }
+                Request::MigrateVm {
+                    vm: self.running(vm)?,
+                    to,
+                    options: MoveOptions { manner, force, ..MoveOptions::default() },
+                }
             }
             Action::CancelMigration(n) => {
                 let open: Vec<_> = self.core.migrations().map(|m| m.id).collect();

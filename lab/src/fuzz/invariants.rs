@@ -6,8 +6,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use tandem_model::{
-    Dpid, Effect, Event, Hop, Leave, Level, Request, Resources, RuleKey, ServerId, StoreOp, SwitchId, TxnId, VmId,
-    VmState,
+    Dpid, Effect, Event, Hop, Leave, Level, Request, Resources, RuleKey, ServerId, StoreOp, SwitchId, TxnId,
+    VmId, VmState,
 };
 
 /// After so many calls that led to something, what the core shows is looked at as a whole.

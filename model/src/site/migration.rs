@@ -3,7 +3,9 @@
 use super::faults::Collector;
 use super::policy::PolicyNames;
 use super::section::Section;
-use super::{HotLink, HotspotConfig, KeepOrder, KeepPlanner, KeepPolicyConfig, MigrationConfig, ServiceClass};
+use super::{
+    HotLink, HotspotConfig, KeepOrder, KeepPlanner, KeepPolicyConfig, MigrationConfig, ServiceClass,
+};
 use crate::{BitRate, ClassId, MigrationMode};
 use std::time::Duration;
 

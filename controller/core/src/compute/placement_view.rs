@@ -6,7 +6,9 @@ use crate::network::links::LinkTable;
 use crate::network::topology_state;
 use crate::policy::view::ServerView;
 use crate::policy::view::{HopView, PlacementView};
-use tandem_model::{BitRate, GroupRecord, Hop, LinkId, NodeId, ServerId, Site, SwitchId, Time, VmId, VmRecord};
+use tandem_model::{
+    BitRate, GroupRecord, Hop, LinkId, NodeId, ServerId, Site, SwitchId, Time, VmId, VmRecord,
+};
 
 /// As it is, or, while a plan is made, as it will be after the moves so far.
 pub(crate) struct Seen<'a> {

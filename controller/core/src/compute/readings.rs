@@ -29,7 +29,8 @@ impl ComputeRef<'_> {
         let topology = &self.cx.site.topology;
         let oldest = self.cx.site.statistics.oldest();
         let servers = self.compute.inventory.servers().iter();
-        let takes = servers.filter(|s| !self.compute.inventory.is_drained(s.id) && s.free().fits(request.resources));
+        let takes =
+            servers.filter(|s| !self.compute.inventory.is_drained(s.id) && s.free().fits(request.resources));
         let edges: BTreeSet<SwitchId> = takes
             .flat_map(|s| {
                 let uplinks = topology.server(s.id).map_or(0, |server| server.uplinks.len());
@@ -44,9 +45,9 @@ impl ComputeRef<'_> {
             let read = self.net.statistics.read_at(id);
             read.is_none_or(|at| self.cx.now.since(at) > oldest)
         };
-        let candidates = (0u32..).zip(&topology.switches).filter(|(n, switch)| {
-            switch.role != Role::Edge || edges.contains(&SwitchId(*n))
-        });
+        let candidates = (0u32..)
+            .zip(&topology.switches)
+            .filter(|(n, switch)| switch.role != Role::Edge || edges.contains(&SwitchId(*n)));
         let connected = |id: SwitchId| self.net.live.switch(id).is_some_and(|s| s.connected);
         candidates
             .filter(|(_, switch)| !switch.legacy)

@@ -6,11 +6,12 @@ use crate::engine::Core;
 use crate::migration::policy_set::Policy;
 use std::sync::Arc;
 use tandem_model::{
-    BitRate, Bytes, Event, GatewayId, MoveOptions, MovePriority, NodeId, PersistedState, PortInfo, Resources, ServerId,
-    SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmState, site,
+    BitRate, Bytes, Event, GatewayId, MoveOptions, MovePriority, NodeId, PersistedState, PortInfo, Resources,
+    ServerId, SwitchCaps, SwitchId, Time, VmId, VmRecord, VmRequest, VmState, site,
 };
 
-pub(crate) const LIVE: MoveOptions = MoveOptions { manner: None, force: false, priority: MovePriority::Normal };
+pub(crate) const LIVE: MoveOptions =
+    MoveOptions { manner: None, force: false, priority: MovePriority::Normal };
 
 /// `cpu` cores and so many GiB and Mbit/s.
 pub(crate) fn size(n: u32) -> Resources {

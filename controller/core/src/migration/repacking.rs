@@ -69,7 +69,8 @@ pub(crate) fn steps(core: MigrationRef<'_>, options: MoveOptions) -> Found {
     let why = format!("{} packs servers so, with the fewest moves", paper.inventory.policy());
     let (steps, mut left) = schedule::sequence(&mut paper, &wanted, Cause::KeepPolicy, &why);
     if let Some((vm, _)) = next {
-        let why = format!("it would be moved too, but one run makes {most} moves at most ([keep_policy] moves)");
+        let why =
+            format!("it would be moved too, but one run makes {most} moves at most ([keep_policy] moves)");
         left.push((vm, why));
     }
     let one_by_one = rebalance::steps(&mut PlanningState::new(core, options));

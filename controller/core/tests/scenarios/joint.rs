@@ -3,8 +3,8 @@
 
 use crate::world::{World, read};
 use tandem_model::{
-    BitRate, MoveOptions, NodeId, PlanGoal, Rejection, Request, Resource, Response, ServerId,
-    SwitchId, VmRecord, VmRequest, VmState, paths,
+    BitRate, MoveOptions, NodeId, PlanGoal, Rejection, Request, Resource, Response, ServerId, SwitchId,
+    VmRecord, VmRequest, VmState, paths,
 };
 
 /// Two core, two aggregation and two edge switches, each linked to all of the next level; two
@@ -74,7 +74,8 @@ fn the_server_comes_first_and_then_its_path_upwards() {
     assert_eq!(places(&mut best, 1), ["srv2 edge1 agg2 core2"]);
 
     let mut worst = world("server-driven", "worst-fit", "");
-    let spread = ["srv1 edge1 agg1 core1", "srv2 edge1 agg2 core2", "srv3 edge2 agg1 core1", "srv4 edge2 agg2 core2"];
+    let spread =
+        ["srv1 edge1 agg1 core1", "srv2 edge1 agg2 core2", "srv3 edge2 agg1 core1", "srv4 edge2 agg2 core2"];
     assert_eq!(places(&mut worst, 4), spread, "the emptiest server, and round the switches");
 
     let mut first = world("server-driven", "first-fit", "");
@@ -92,7 +93,8 @@ fn the_network_comes_first_from_the_core_down() {
     assert_eq!(places(&mut best, 1), ["srv3 edge2 agg1 core2"]);
 
     let mut worst = world("network-driven", "worst-fit", "");
-    let spread = ["srv1 edge1 agg1 core1", "srv3 edge2 agg2 core2", "srv2 edge1 agg1 core1", "srv4 edge2 agg2 core2"];
+    let spread =
+        ["srv1 edge1 agg1 core1", "srv3 edge2 agg2 core2", "srv2 edge1 agg1 core1", "srv4 edge2 agg2 core2"];
     assert_eq!(places(&mut worst, 4), spread, "always the emptiest of each level");
 }
 
@@ -144,7 +146,10 @@ fn what_is_away_is_left_out_and_lost_paths_are_replaced_by_level() {
     world.set_link(lost, false);
     world.confirm_all();
     let now = world.core.vm(vm.id).expect("it is there").clone();
-    assert_eq!((now.state.clone(), place(&world, &now)), (VmState::Running, "srv1 edge1 agg1 core2".to_owned()));
+    assert_eq!(
+        (now.state.clone(), place(&world, &now)),
+        (VmState::Running, "srv1 edge1 agg1 core2".to_owned())
+    );
     world.assert_reachable(&now);
     world.switch_down("core1");
     world.switch_down("agg1");
@@ -187,7 +192,13 @@ fn two_tiers_have_no_aggregation() {
                 [policy]\nallocation = \"network-driven\"\n[policy.joint]\ncore = \"worst-fit\"\nedge = \"worst-fit\"\n";
     let mut world = World::new(read(text));
     let wanted = ["srv1 edge1 core1", "srv2 edge2 core2"];
-    assert_eq!([0, 1].map(|_| { let vm = world.vm(); place(&world, &vm) }), wanted);
+    assert_eq!(
+        [0, 1].map(|_| {
+            let vm = world.vm();
+            place(&world, &vm)
+        }),
+        wanted
+    );
 }
 
 /// A plan goes by the same policy: what keep-policy brings together keeps to ways down with room.

@@ -298,11 +298,8 @@ fn a_request_is_decided_by_fresh_readings_where_the_site_says_so() {
     for (upper, lower) in [("agg1", "edge1"), ("agg2", "edge1")] {
         let link = world.link(upper, lower);
         let (switch, port) = world.ends(link)[0];
-        let counters = |bytes| PortCounters {
-            rx_bytes: Some(0),
-            tx_bytes: Some(bytes),
-            ..PortCounters::default()
-        };
+        let counters =
+            |bytes| PortCounters { rx_bytes: Some(0), tx_bytes: Some(bytes), ..PortCounters::default() };
         let ports = |bytes| vec![PortSample { port, counters: counters(bytes) }];
         world.tell(Event::Samples { switch, ports: ports(0), flows: Vec::new(), rules: Vec::new() });
         world.wait(Duration::from_millis(100));

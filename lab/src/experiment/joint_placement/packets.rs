@@ -32,8 +32,7 @@ pub fn run(
     let scale = requests::scale(options);
     let text = super::site_text(text, variant, scale)?;
     let name = variant.name().replace('/', "-");
-    let start =
-        Start { name: &name, experiment: "joint-placement", text: &text, csv: None, record: None };
+    let start = Start { name: &name, experiment: "joint-placement", text: &text, csv: None, record: None };
     eprintln!("{}: bringing up the world", variant.name());
     let lab = World::start(world, start)?;
     manifest.of_world(&lab.status);

@@ -50,7 +50,9 @@ pub fn plan(site: &Site, options: &Options) -> anyhow::Result<Vec<Arrival>> {
     let mut random = ChaCha8Rng::seed_from_u64(options.seed);
     let gap = Exp::new(1.0 / MEAN_GAP).context("arrivals have no mean")?;
     let mean = site.vm.default;
-    let cpu = Poisson::new(f64::from(mean.cpu)).ok().context("[vm] cpu is the mean of what is drawn: at least 1")?;
+    let cpu = Poisson::new(f64::from(mean.cpu))
+        .ok()
+        .context("[vm] cpu is the mean of what is drawn: at least 1")?;
     let net = Poisson::new(mean.net.0 as f64 / STEP as f64)
         .ok()
         .context("[vm] net is the mean of what is drawn: at least 1 kbit/s")?;
