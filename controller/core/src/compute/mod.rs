@@ -36,6 +36,7 @@ pub(crate) mod strays;
 pub(crate) mod vm;
 pub(crate) mod vm_lifecycle;
 pub(crate) mod vm_rules;
+pub(crate) mod waiting_requests;
 
 use crate::agents::{AgentState, AgentsMut, AgentsRef};
 use crate::compute::host_load::Loads;
@@ -43,9 +44,9 @@ use crate::compute::inventory::Inventory;
 use crate::compute::ipam::Pools;
 use crate::compute::moves::Migrations;
 use crate::compute::pending_writes::PendingWrite;
-use crate::compute::readings::WaitingForReadings;
 use crate::compute::strays::Strays;
 use crate::compute::vm::Vm;
+use crate::compute::waiting_requests::WaitingForReadings;
 use crate::context::Context;
 use crate::counters::Counters;
 use crate::handles::handles;
