@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tandem_core::migration::precopy;
 use tandem_model::{
-    BitRate, Bytes, Effect, Event, Hop, LinkId, MigrationId, MigrationMode, NodeId, PortNo, Request,
-    Resources, ServerId, Time, TrafficId, TrafficTool, VmId, VmRequest, VmSpec, site,
+    BitRate, Bytes, Effect, Event, Hop, LinkId, MigrationId, MigrationMode, MoveOptions, MovePriority,
+    NodeId, PortNo, Request, Resources, ServerId, Time, TrafficId, TrafficTool, VmId, VmRequest, VmSpec,
+    site,
 };
 
 const ID: MigrationId = MigrationId(7);
@@ -201,4 +202,44 @@ fn a_cancel_in_the_pause_is_too_late_and_a_stop_ends_the_transfer() {
     sim.apply_effect(Effect::StopVm { vm, server: from, placed_at: None });
     assert!(sim.under_way().is_empty() && sim.flows().ids().is_empty());
     assert_eq!(sim.vms().count(), 0);
+}
+
+/// Two transfers over the same links by the real core: one of higher priority that begins later takes
+/// two thirds of them and ends first, and the other one has all again from then on.
+#[test]
+fn a_transfer_of_higher_priority_overtakes_one_that_began_before() {
+    let text = "[topology]\nshape = \"linear\"\nswitches = 2\n[bandwidth]\ngateway = \"100 Mbit/s\"\n\
+                aggregation = \"100 Mbit/s\"\nedge = \"100 Mbit/s\"\n[traffic]\nenabled = false\n\
+                [migration]\nper_server = 4\ndirty_rate = \"8 kbit/s\"\n";
+    let site = Arc::new(site::read(text, "x").expect("a good site"));
+    let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("known policies");
+    let resources = Resources { ram: Bytes(100 << 20), ..site.vm.default };
+    for _ in 0..2 {
+        let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
+        sim.ask(Time::ZERO, Request::RequestVm { request });
+    }
+    sim.run_until(Time::from_secs(10)).expect("a run");
+    let vms: Vec<(VmId, ServerId)> = sim.vms().map(|(vm, server, _)| (vm, server)).collect();
+    let [(first, from), (second, same)] = vms[..] else { panic!("{vms:?}") };
+    assert_eq!(from, same, "best fit");
+    let to = Some(ServerId(1 - from.0));
+    let move_at = |sim: &mut Simulation, second_of: u64, vm: VmId, priority: MovePriority| {
+        let options = MoveOptions { priority, ..MoveOptions::default() };
+        sim.ask(Time::from_secs(second_of), Request::MigrateVm { vm, to, options });
+    };
+    move_at(&mut sim, 10, first, MovePriority::Normal);
+    move_at(&mut sim, 12, second, MovePriority::High);
+    let mut ended = Vec::new();
+    for tenth in 100..600u64 {
+        sim.run_until(Time::ZERO + Duration::from_millis(tenth * 100)).expect("a run");
+        let there = sim.vms().filter(|(_, server, _)| Some(*server) == to).map(|(vm, ..)| vm);
+        let new: Vec<VmId> = there.filter(|vm| ended.iter().all(|(other, _)| other != vm)).collect();
+        ended.extend(new.into_iter().map(|vm| (vm, tenth as f64 / 10.0)));
+    }
+    let [(early, at), (late, then)] = ended[..] else { panic!("{ended:?}") };
+    assert_eq!((early, late), (second, first), "{ended:?}");
+    // 100 MiB are 8.4 s at 100 Mbit/s: 12.6 s at two thirds, from second 12 on.
+    assert!((at - 24.6).abs() < 1.5, "{ended:?}");
+    // Both together are 16.8 s, and the links were never idle.
+    assert!((then - 26.8).abs() < 2.0, "{ended:?}");
 }

@@ -94,6 +94,13 @@ fn every_kind_of_fault_has_a_case() {
         (&format!("{base}[[link]]\nbetween = [\"edge1\"]\n"), "link.between"),
         (&format!("{base}[[legacy]]\nname = \"edge2\"\nbetween = [\"edge1\", \"edge2\"]\n"), "legacy.name"),
         (&format!("{base}[policy]\nlink_margin = nan\n"), "policy.link_margin"),
+        (&format!("{base}[policy]\nswitch_margin = 0\n"), "policy.switch_margin"),
+        (&format!("{base}[policy.joint]\ncore = \"tight-fit\"\n"), "policy.joint.core"),
+        (&format!("{base}[statistics]\nmax_age = \"1 s\"\n"), "statistics.max_age"),
+        (&format!("{base}[statistics]\non_request = true\nmax_age = \"2 h\"\n"), "statistics.max_age"),
+        (&format!("{base}[statistics]\nperiod = \"never\"\n"), "statistics.period"),
+        (&format!("{base}[keep_policy]\norder = \"smallest-first\"\n"), "keep_policy.order"),
+        (&format!("{base}[keep_policy]\nplanner = \"fewest-moves\"\ngain = 1\n"), "keep_policy.gain"),
         ("name = \"a b\"\n[topology]\nshape = \"linear\"\n", "name"),
         ("topology = 3\n", "topology"),
         ("[topology\n", ""),
@@ -208,4 +215,19 @@ fn weights_are_finite_and_not_all_zero() {
         assert!(faults.to_string().contains(problem), "{words}: {faults}");
         assert_eq!(faults.faults.len(), 1, "{faults}");
     }
+}
+
+/// What is left out of `[policy.joint]` is best fit, and counters may be read on request alone.
+#[test]
+fn levels_have_fits_and_counters_may_be_read_on_request_alone() {
+    let text = |words: &str| format!("[topology]\nshape = \"linear\"\n{words}\n");
+    let site = |words: &str| read(&text(words), "site.toml").unwrap_or_else(|faults| panic!("{faults}"));
+    let some = site("[policy]\nswitch_margin = 1.2\n[policy.joint]\ncore = \"worst-fit\"").policy;
+    assert_eq!(some.joint, Joint { core: Allocation::WorstFit, ..Joint::default() });
+    assert_eq!((some.switch_margin, site("").policy.switch_margin), (Some(1.2), None));
+    let off = site("[statistics]\nperiod = \"off\"\non_request = true").statistics;
+    assert!(!off.is_periodic && off.on_request && off.poll_period() > Duration::from_secs(86_400 * 366));
+    assert_eq!((off.period, off.oldest()), (Duration::from_secs(5), Duration::from_secs(5)));
+    let usual = site("").statistics;
+    assert!(usual.is_periodic && !usual.on_request && usual.poll_period() == usual.period);
 }

@@ -44,6 +44,7 @@ pub(crate) mod vm_names;
 pub(crate) mod vm_rules;
 pub(crate) mod vm_table;
 pub(crate) mod vm_traffic;
+pub(crate) mod waiting_requests;
 
 use crate::agents::{AgentState, AgentsMut, AgentsRef};
 use crate::compute::forming::Forming;
@@ -53,9 +54,9 @@ use crate::compute::ipam::Pools;
 use crate::compute::moves::Migrations;
 use crate::compute::pair_rates::Reserved;
 use crate::compute::pending_writes::PendingWrite;
-use crate::compute::readings::WaitingForReadings;
 use crate::compute::strays::Strays;
 use crate::compute::vm_table::VmTable;
+use crate::compute::waiting_requests::WaitingForReadings;
 use crate::context::Context;
 use crate::counters::Counters;
 use crate::handles::handles;

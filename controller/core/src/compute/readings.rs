@@ -13,15 +13,8 @@
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::polling::POLL_TIMEOUT;
 use crate::timers::Timer;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use tandem_model::{Effect, RequestId, Role, SwitchId, VmRequest};
-
-/// Requests that wait for switches to be read.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct WaitingForReadings {
-    /// In the order in which they came, with the switches that each waits for.
-    requests: BTreeMap<RequestId, (VmRequest, BTreeSet<SwitchId>)>,
-}
 
 impl ComputeRef<'_> {
     /// The candidates' switches that are connected and whose readings are too old.
