@@ -179,7 +179,7 @@ mod tests {
         links.iter().find(has).expect("a link of the node")
     }
 
-    fn end<'a>(link: &'a Value, is_host: bool) -> &'a Value {
+    fn end(link: &Value, is_host: bool) -> &Value {
         let ends = link["ends"].as_array().expect("ends");
         ends.iter().find(|e| e["host"] == is_host).expect("an end")
     }
