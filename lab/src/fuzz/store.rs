@@ -119,9 +119,7 @@ impl Store {
                 self.formed.extend(group.members.iter().copied());
             }
             StoreOp::TakeBackVmGroup { group, vms } => {
-                for vm in vms {
-                    self.formed.remove(&vm.id);
-                }
+                self.formed.retain(|id| vms.iter().all(|vm| vm.id != *id));
                 kept.groups.retain(|g| g.id != *group);
                 vms.iter().for_each(|vm| put(&mut kept.vms, vm.clone(), |v| v.id));
             }

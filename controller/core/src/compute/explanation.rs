@@ -18,7 +18,7 @@ const LISTED: usize = 1000;
 
 /// Reservations that something is tried on.
 #[derive(Clone)]
-pub(crate) struct Paper {
+pub(crate) struct Trial {
     pub(crate) inventory: Inventory,
     pub(crate) links: LinkTable,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Tried<'r> {
     pub(crate) refused: Option<Rejection>,
 }
 
-impl Paper {
+impl Trial {
     fn reserve(&mut self, request: &VmRequest, place: &Placement) {
         self.inventory.reserve(place.server, request.resources);
         self.links.reserve(&place.path_up, request.resources.net);
@@ -41,12 +41,12 @@ impl Paper {
 
 impl<'a> ComputeRef<'a> {
     /// A copy of what is reserved.
-    pub(crate) fn paper(self) -> Paper {
-        Paper { inventory: self.compute.inventory.clone(), links: self.net.links.clone() }
+    pub(crate) fn paper(self) -> Trial {
+        Trial { inventory: self.compute.inventory.clone(), links: self.net.links.clone() }
     }
 
     /// Places the members of a request on paper, one after the other, as the request itself would.
-    pub(crate) fn try_on<'r>(self, paper: &mut Paper, request: &'r VmGroupRequest) -> Tried<'r> {
+    pub(crate) fn try_on<'r>(self, paper: &mut Trial, request: &'r VmGroupRequest) -> Tried<'r> {
         let mut placed: Vec<PlacedMember<'r>> = Vec::new();
         for (n, member) in request.members.iter().enumerate() {
             let room = Room {
@@ -72,7 +72,7 @@ impl<'a> ComputeRef<'a> {
     }
 
     /// True when all members of a request have places on paper.
-    pub(crate) fn is_admitted(self, paper: &mut Paper, request: &VmGroupRequest) -> bool {
+    pub(crate) fn is_admitted(self, paper: &mut Trial, request: &VmGroupRequest) -> bool {
         let mut placed: Vec<PlacedMember<'_>> = Vec::new();
         for member in &request.members {
             let room = Room {

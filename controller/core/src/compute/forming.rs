@@ -18,10 +18,10 @@
 //! hypervisors and store, the request is answered.
 
 use crate::compute::group_rules::is_entry;
-use crate::compute::pair_rates::Reserved;
 use crate::compute::pending_writes::PendingWrite;
 use crate::compute::placement::{PlacedMember, Room};
 use crate::compute::vm::Vm;
+use crate::compute::vm_group::{Forming, Reserved, Stage};
 use crate::compute::{ComputeMut, ComputeRef, ipam};
 use crate::network::place::Placement;
 use crate::rejection::refused;
@@ -32,38 +32,6 @@ use tandem_model::{
     BitRate, GroupId, GroupRecord, Level, Owner, Rejection, RequestId, Response, StoreOp, VmGroupRequest,
     VmId, VmRecord, VmRequest, VmState,
 };
-
-/// How far a group is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    /// Placements are being written.
-    Placed,
-    /// Members are being started.
-    Starting,
-    /// The rules between them are being brought to the switches.
-    Connecting,
-    /// All is being written.
-    Publishing,
-    /// All is being undone.
-    TakenBack,
-}
-
-/// A group whose members do not all run yet.
-#[derive(Debug, Clone)]
-pub(crate) struct Forming {
-    /// As it will be; its members in order of id.
-    pub(crate) record: GroupRecord,
-    pub(crate) stage: Stage,
-    /// Members whose placement is not in the store yet.
-    unwritten: BTreeSet<VmId>,
-    /// The switches have the rules between them.
-    connected: bool,
-    /// Members that are still there, once it is taken back.
-    left: BTreeSet<VmId>,
-    why: String,
-    /// Who waits for it.
-    requesters: Vec<RequestId>,
-}
 
 impl ComputeMut<'_> {
     pub(crate) fn request_vm_group(&mut self, id: RequestId, mut request: VmGroupRequest) {

@@ -5,16 +5,14 @@
 //! The reservation follows the members: where one is rerouted or moved, what the group had is given
 //! back and taken on its present ways. A member that moves has both its places in it.
 
+use crate::compute::vm_group::Reserved;
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::attachment;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use tandem_model::{BitRate, GroupId, Hop, Level, ServerId, VmId, VmRecord};
 
 /// A server and one of its uplinks: where a VM is attached.
 pub(crate) type At = (ServerId, u32);
-
-/// What is reserved for a group: bit/s by hop.
-pub(crate) type Reserved = BTreeMap<Hop, u64>;
 
 impl<'a> ComputeRef<'a> {
     /// The hops from one place to another by the default way; `None` while there is none.
@@ -71,35 +69,46 @@ impl<'a> ComputeRef<'a> {
         wanted
     }
 
-    /// Which link has no room for what a VM and its groups send to each other, if it moves to a
-    /// server; `None` when all have.
-    pub(crate) fn short_for_mates(self, vm: &VmRecord, to: ServerId) -> Option<String> {
+    /// What a VM's groups need besides what they have, so that it may be at another server too: on
+    /// each hop that what one sends another goes over from there and not from here.
+    ///
+    /// # Errors
+    /// When no way leads from there to one of them.
+    pub(crate) fn rates_beyond(self, vm: &VmRecord, to: ServerId) -> Result<Reserved, String> {
+        let mut more = Reserved::new();
+        let (old, new) = ((vm.server, vm.uplink), (to, 0));
         for group in self.groups_of(vm.id) {
-            let record = self.compute.groups.get(&group)?;
+            let Some(record) = self.compute.groups.get(&group) else { continue };
             let Some(rate) = record.rate() else { continue };
-            let has = self.compute.pair_rates.get(&group);
-            let mut more = Reserved::new();
             for mate in record.members.iter().filter(|m| **m != vm.id).filter_map(|m| self.vm(*m)) {
                 let mate = (mate.server, mate.uplink);
-                let there = [self.hops_between((to, 0), mate), self.hops_between(mate, (to, 0))];
-                let [Some(out), Some(back)] = there else {
-                    return Some("no live way leads from there to its group".to_owned());
-                };
-                for hop in out.into_iter().chain(back) {
-                    *more.entry(hop).or_default() += rate.0;
+                for (now, then) in [((old, mate), (new, mate)), ((mate, old), (mate, new))] {
+                    let has = self.hops_between(now.0, now.1).unwrap_or_default();
+                    let Some(way) = self.hops_between(then.0, then.1) else {
+                        return Err("no live way leads from there to its group".to_owned());
+                    };
+                    let beyond: BTreeSet<Hop> = way.into_iter().filter(|hop| !has.contains(hop)).collect();
+                    beyond.into_iter().for_each(|hop| *more.entry(hop).or_default() += rate.0);
                 }
             }
-            let short = more.into_iter().find(|(hop, needed)| {
-                let has = has.and_then(|h| h.get(hop)).copied().unwrap_or_default();
-                let missing = needed.saturating_sub(has);
-                missing > 0 && self.net.links.residual(*hop).is_none_or(|left| left.0 < missing)
-            });
-            if let Some((hop, _)) = short {
-                let link = self.cx.link_name(hop.link);
-                return Some(format!("{link} has no room for what it sends to the others of {group}"));
-            }
         }
-        None
+        Ok(more)
+    }
+
+    /// Which link has no room for what a VM and its groups send to each other, if it moves to a
+    /// server; `None` when all have. What the VM has towards its gateway may go over the same links.
+    pub(crate) fn short_for_mates(self, vm: &VmRecord, to: ServerId) -> Option<String> {
+        let more = match self.rates_beyond(vm, to) {
+            Ok(more) => more,
+            Err(why) => return Some(why),
+        };
+        let net = vm.request.resources.net.0;
+        let is_short = |(hop, needed): &(Hop, u64)| {
+            self.net.links.residual(*hop).is_none_or(|left| left.0 < needed + net)
+        };
+        let (hop, _) = more.into_iter().find(is_short)?;
+        let link = self.cx.link_name(hop.link);
+        Some(format!("{link} has no room for what it sends to the others of its group"))
     }
 }
 

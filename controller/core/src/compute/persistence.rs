@@ -1,9 +1,9 @@
 //! How something is handed to the store.
 
 use crate::compute::ComputeMut;
-use crate::compute::forming::Stage;
 use crate::compute::pending_writes::PendingWrite;
 use crate::compute::vm::Vm;
+use crate::compute::vm_group::Stage;
 use crate::stored_item::Kept;
 use tandem_model::{Effect, StoreId, StoreOp, VmState};
 

@@ -10,9 +10,9 @@
 //! ```
 //! Nothing is answered before the store has it, and what the store refuses is undone.
 
-use crate::compute::forming::Stage;
 use crate::compute::pending_writes::PendingWrite;
 use crate::compute::vm::Vm;
+use crate::compute::vm_group::Stage;
 use crate::compute::{ComputeMut, ComputeRef, ipam};
 use crate::network::attachment;
 use crate::network::paths::NO_WAY;

@@ -332,7 +332,10 @@ impl MigrationMut<'_> {
         let manner = order.options.manner.unwrap_or(self.cx.site.migration.manner);
         // The new place comes first: its traffic is what the transfer's rate must leave room for.
         let from = Place::of(&vm);
-        let held = reservations::needed(&vm, &from, &to, size);
+        let mut held = reservations::needed(&vm, &from, &to, size);
+        // What its groups reserve at both places comes before the transfer too.
+        let groups = self.compute().rates_beyond(&vm, to.server).unwrap_or_default();
+        held.hops.extend(groups.into_iter().map(|(hop, rate)| (hop, BitRate(rate))));
         self.take(&held);
         let yields = self.migration().yields_on_the_way((vm.server, to.server), order.options.priority);
         self.take_yields(&yields);
