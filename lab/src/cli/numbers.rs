@@ -85,8 +85,8 @@ mod tests {
         assert_eq!((gib("2"), gib("512M"), gib("2 GiB")), (Ok(2.0), Ok(0.5), Ok(2.0)));
         for (bad, said) in [
             (seconds("5m"), "5 min"),
-            (seconds("0 s"), "above 0 (seconds)"),
-            (seconds("-1"), "above 0 (seconds)"),
+            (seconds("0 s"), "at most 1e9 (seconds)"),
+            (seconds("-1"), "at most 1e9 (seconds)"),
             (mbit("1gbps"), "as 1 Gbit/s and as 1 GB/s"),
             (gib("lots"), "or a number of GiB"),
             (seconds("nan"), "(seconds)"),
