@@ -17,7 +17,7 @@ fn world() -> World {
 }
 
 /// An agent presents all ports of all switches.
-fn manage(world: &mut World, selection: QueueSelection) {
+pub(crate) fn manage(world: &mut World, selection: QueueSelection) {
     for dpid in dpids(world) {
         let ports = ports(world, dpid).into_iter().map(|p| (p, selection)).collect();
         world.tell(Event::PortsManaged { agent: "host1".into(), switch: dpid, ports });
