@@ -109,7 +109,7 @@ enum Command {
     Vm(vm::VmCommand),
     /// Request VMs from a controller, at random or at a fixed rate; prints each result as it comes.
     #[command(visible_alias = "workload", aliases = ["requester", "requests"])]
-    Request(workload::Options),
+    Request(Box<workload::Options>),
     /// Run an experiment; it writes a run folder and prints a table beside the published numbers.
     #[command(subcommand)]
     Experiment(Experiment),

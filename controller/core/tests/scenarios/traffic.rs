@@ -2,7 +2,9 @@
 
 use crate::world::{SMALL, World, read};
 use std::collections::BTreeMap;
-use tandem_model::{Effect, Request, Response, TrafficEnd, TrafficId, TrafficSpec, VmId, VmRecord};
+use tandem_model::{
+    Effect, QueueSelection, Request, Response, TrafficEnd, TrafficId, TrafficSpec, VmId, VmRecord,
+};
 
 fn site(more: &str) -> String {
     format!("{SMALL}{more}")
@@ -42,6 +44,8 @@ fn a_request_names_its_tool_or_its_class_does_or_the_site() {
          [[class]]\nname = \"silver\"\nshare = 50\n",
     );
     let mut world = World::new(read(&text));
+    // Who keeps queues keeps classes.
+    crate::classes::manage(&mut world, QueueSelection::Queue);
     let plain = world.request();
     let of_class = tandem_model::VmRequest { class: Some(tandem_model::ClassId(0)), ..plain.clone() };
     let own = tandem_model::VmRequest { traffic: "pcap".parse().ok(), ..of_class.clone() };
