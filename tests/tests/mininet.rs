@@ -208,7 +208,7 @@ fn both_engines(folder: &Path) -> Result<()> {
         let manifest: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(out.join("manifest.json"))?)?;
         ensure!(manifest["engine"] == engine, "{manifest}");
-        series.push(ratios(&std::fs::read_to_string(out.join("series.csv"))?)?);
+        series.push(ratios(&std::fs::read_to_string(out.join("csv/series.csv"))?)?);
     }
     let [native, mininet] = &series[..] else { anyhow::bail!("two engines") };
     // From 0, by the VMs that fit: each run steps to a full link.

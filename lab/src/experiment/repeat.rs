@@ -12,7 +12,7 @@ use anyhow::Context;
 use std::collections::BTreeMap;
 
 /// Rows of a combined table that are printed at most; the file has all of them.
-const PRINTED: usize = 40;
+const PRINTED: usize = 60;
 
 /// Runs an experiment as often as it is asked for, with the next seed each time where it has one,
 /// and prints its table or, of several, the means.
