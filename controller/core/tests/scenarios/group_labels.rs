@@ -421,16 +421,23 @@ fn a_switch_without_metadata_gets_pairs() {
     assert_exact(&world, "it has metadata");
 }
 
-/// Figures for docs/rules.md.
+/// The table in docs/rules.md has the numbers of rules that the core makes: in all switches
+/// together, and in the switch that has most.
 #[test]
-#[ignore = "prints figures, and takes a while"]
-fn figures() {
-    for n in [2, 3, 4, 10, 75, 200] {
-        let counts = counts(&grouped(n, false));
-        println!(
-            "{n}: {} rules, at most {:?} in a switch",
-            counts.values().sum::<usize>(),
-            counts.values().max()
-        );
+fn the_documentation_has_the_numbers_of_rules() {
+    let text = include_str!("../../../../docs/rules.md");
+    let (_, table) = text.split_once("| members | pair by pair | by labels |\n").expect("the table");
+    let rows: Vec<&str> = table.lines().skip(1).take_while(|l| l.starts_with('|')).collect();
+    assert!(rows.len() > 3, "{rows:?}");
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let members: usize = cells[1].split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
+        // A group of a few has rules pair by pair.
+        let documented = if cells[3] == "(pairs)" { cells[2] } else { cells[3] };
+        let counts = counts(&grouped(members, false));
+        let most = counts.values().max().copied().unwrap_or_default();
+        let numbers = [counts.values().sum::<usize>(), most];
+        let written: Vec<String> = documented.split(", ").map(|n| n.replace(',', "")).collect();
+        assert_eq!(written, numbers.map(|n| n.to_string()), "{members} members: {counts:?}");
     }
 }
