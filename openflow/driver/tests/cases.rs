@@ -1,26 +1,15 @@
 //! Small inputs that were handled wrongly once, from `tests/data/cases`, and what a connected
 //! driver has to make of each. `openflow/tests/cases.rs` tests the soft switch with the others.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the tests read files")]
 
 mod memory;
 
-use memory::{connected, packet_in};
+use memory::{case, connected, packet_in};
 use std::net::Ipv4Addr;
 use tandem_model::{DhcpRequestKind, Event, Mac, PortNo, Time};
 use tandem_openflow::header;
 use tandem_switch_driver::Output;
 
 const VERSIONS: [u8; 2] = [header::V10, header::V13];
-
-/// A file of `tests/data/cases`, as bytes.
-fn case(name: &str) -> Vec<u8> {
-    let path = format!("{}/../../tests/data/cases/{name}.hex", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
-    let digits: Vec<u8> = text.trim().bytes().collect();
-    let byte =
-        |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal");
-    digits.chunks(2).map(byte).collect()
-}
 
 /// The driver's output for a frame that came in by port 1, and the number of malformed packets.
 fn seen(version: u8, frame: &[u8]) -> (Output, u64) {

@@ -3,26 +3,17 @@
 
 mod memory;
 
-use memory::{Memory, cfg, packet_in};
+use memory::{Memory, cfg, messages, packet_in};
 use tandem_model::{
     Cookie, Dpid, ETH_IPV4, Effect, Event, Leave, Owner, PortNo, Prefix, Rule, RuleAction, RuleKey,
     RuleMatch, Time, TxnId,
 };
-use tandem_openflow::{AnyMessage, framing, header, of13};
+use tandem_openflow::{AnyMessage, header, of13};
 use tandem_switch_driver::{Driver, Duty, Output};
 
 const VERSIONS: [u8; 2] = [header::V10, header::V13];
 /// The most unconfirmed messages, with their barriers.
 const UNDER_WAY: usize = 402;
-
-fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let (mut rest, mut list) = (bytes, Vec::new());
-    while let Ok(Some((message, after))) = framing::next(rest) {
-        rest = after;
-        list.push(message.to_vec());
-    }
-    list
-}
 
 /// Exchanges messages until both sides are quiet; returns the driver's events, and the types of its
 /// messages.
@@ -67,14 +58,7 @@ fn sync(rules: Vec<Rule>) -> Effect {
 
 #[test]
 fn a_connection_that_stands_by_says_nothing_tells_nobody_and_takes_over_without_touching_a_rule() {
-    let arp = tandem_switch_driver::packets::arp_frame(&tandem_model::Arp {
-        op: tandem_model::ArpOp::Request,
-        eth_dst: tandem_model::Mac::BROADCAST,
-        sender_mac: tandem_model::Mac([2, 0, 0, 0, 0, 9]),
-        sender_ip: std::net::Ipv4Addr::new(10, 0, 0, 9),
-        target_mac: tandem_model::Mac([0; 6]),
-        target_ip: std::net::Ipv4Addr::new(10, 0, 0, 1),
-    });
+    let arp = memory::arp_request();
     for version in VERSIONS {
         let (mut driver, mut switch, mut out) = undecided(version);
         driver.take_duty(Duty::Standby, Time::ZERO, &mut out);

@@ -4,7 +4,7 @@
 
 mod memory;
 
-use memory::{Memory, cfg};
+use memory::{Memory, cfg, messages};
 use proptest::prelude::*;
 use std::time::Duration;
 use tandem_model::{
@@ -15,16 +15,6 @@ use tandem_openflow::{framing, header, of10, of13};
 use tandem_switch_driver::{Driver, Output};
 
 const VERSIONS: [u8; 2] = [header::V10, header::V13];
-
-/// Cuts bytes into messages.
-fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let (mut rest, mut list) = (bytes, Vec::new());
-    while let Ok(Some((message, after))) = framing::next(rest) {
-        rest = after;
-        list.push(message.to_vec());
-    }
-    list
-}
 
 fn message(version: u8, kind: u8, xid: u32, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();

@@ -377,14 +377,7 @@ fn a_handshake_that_is_refused_never_ends_or_never_comes_is_let_go_with_the_reas
 
 #[test]
 fn packets_beyond_the_allowance_are_counted_and_dropped() {
-    let frame = tandem_switch_driver::packets::arp_frame(&tandem_model::Arp {
-        op: tandem_model::ArpOp::Request,
-        eth_dst: tandem_model::Mac::BROADCAST,
-        sender_mac: tandem_model::Mac([2, 0, 0, 0, 0, 9]),
-        sender_ip: std::net::Ipv4Addr::new(10, 0, 0, 9),
-        target_mac: tandem_model::Mac([0; 6]),
-        target_ip: std::net::Ipv4Addr::new(10, 0, 0, 1),
-    });
+    let frame = memory::arp_request();
     for version in VERSIONS {
         let mut pair = Pair::up(version);
         let packet = packet_in(version, 1, &frame);

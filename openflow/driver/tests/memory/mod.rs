@@ -2,15 +2,16 @@
 //! test turns on. A second controller is connected to it, for changes that the driver does not see.
 #![allow(dead_code, reason = "shared by test files that each use a part")]
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
-use tandem_model::{Dpid, Mac, Time};
+use tandem_model::{Arp, ArpOp, Dpid, Mac, Time};
 use tandem_openflow::error::OfErrorCode;
 use tandem_openflow::session::SessionError;
 use tandem_openflow::switch::{Config, ConnId, Description, Port, Sink, Switch};
 use tandem_openflow::table::{Flow, Pipeline, WireForm};
 use tandem_openflow::wire::{Bytes, Pad, Text};
 use tandem_openflow::{AnyMessage, framing, header, of10, of13, session};
-use tandem_switch_driver::{Driver, Output};
+use tandem_switch_driver::{Driver, Output, packets};
 
 /// A driver after its handshake with a switch that speaks this version.
 pub(crate) fn connected(version: u8) -> Driver {
@@ -33,6 +34,38 @@ pub(crate) fn connected_with(version: u8, cfg: tandem_switch_driver::Config, por
     }
     assert_eq!(driver.dpid(), Some(Dpid(7)));
     driver
+}
+
+/// Cuts bytes into messages.
+pub(crate) fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let (mut rest, mut list) = (bytes, Vec::new());
+    while let Ok(Some((message, after))) = framing::next(rest) {
+        rest = after;
+        list.push(message.to_vec());
+    }
+    list
+}
+
+/// A file of `tests/data/cases`, as bytes.
+#[allow(clippy::disallowed_methods, reason = "the tests read files")]
+pub(crate) fn case(name: &str) -> Vec<u8> {
+    let path = format!("{}/../../tests/data/cases/{name}.hex", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    let text = text.trim();
+    let byte = |n: usize| u8::from_str_radix(&text[2 * n..2 * n + 2], 16).expect("hexadecimal");
+    (0..text.len() / 2).map(byte).collect()
+}
+
+/// The frame of an ARP request of 10.0.0.9 for 10.0.0.1.
+pub(crate) fn arp_request() -> Vec<u8> {
+    packets::arp_frame(&Arp {
+        op: ArpOp::Request,
+        eth_dst: Mac::BROADCAST,
+        sender_mac: Mac([2, 0, 0, 0, 0, 9]),
+        sender_ip: Ipv4Addr::new(10, 0, 0, 9),
+        target_mac: Mac([0; 6]),
+        target_ip: Ipv4Addr::new(10, 0, 0, 1),
+    })
 }
 
 /// The configuration of drivers in tests.
