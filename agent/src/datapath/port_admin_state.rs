@@ -6,7 +6,7 @@
 //! folder records which ones were down before: they are set down again on release.
 
 use super::record::{self, Record, RecordError};
-use crate::desired::{Fault, Switch};
+use crate::desired::{Fault, Port, Switch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,6 +28,16 @@ struct Kept {
 struct Entries {
     boot: String,
     interfaces: BTreeMap<String, Kept>,
+}
+
+/// The changes between a record and the wanted ports.
+struct Difference<'w> {
+    /// The record after the changes.
+    next: Entries,
+    /// The interfaces to set up: of which port, and their numbers.
+    raise: Vec<(&'w Switch, &'w Port, u32)>,
+    /// The interfaces to set down: their names, records and numbers.
+    lower: Vec<(String, Kept, u32)>,
 }
 
 /// The admin state of the interfaces of one datapath's ports.
@@ -54,7 +64,7 @@ impl PortAdminState {
     }
 
     /// Whether an interface of a port was not handled yet.
-    pub(super) fn is_due(&self, wanted: &[Switch], interfaces: &[link::Interface]) -> bool {
+    fn is_due(&self, wanted: &[Switch], interfaces: &[link::Interface]) -> bool {
         let index: BTreeMap<&str, u32> = interfaces.iter().map(|i| (i.name.as_str(), i.index)).collect();
         let Ok(record) = self.record.get() else { return false };
         let mut names = wanted.iter().flat_map(|s| s.ports.iter().map(|p| p.interface.as_str()));
@@ -63,18 +73,32 @@ impl PortAdminState {
 
     /// Sets interfaces of new ports up, and those of former ports down again. Switches named in
     /// `left` stay as they are. Returns the number of changes, and the faults.
-    pub(super) fn apply(
-        &mut self,
-        netlink: &mut Netlink,
-        wanted: &[Switch],
-        left: &[String],
-    ) -> (usize, Vec<Fault>) {
+    pub(super) fn apply(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
         let mut faults = Vec::new();
-        let changes = self.difference(netlink, wanted, left, &mut faults).unwrap_or_else(|error| {
+        let changes =
+            Netlink::open().and_then(|mut netlink| self.difference(&mut netlink, wanted, left, &mut faults));
+        let changes = changes.unwrap_or_else(|error| {
             faults.push(Fault::new("", None, error.to_string()));
             0
         });
         (changes, faults)
+    }
+
+    /// Sets interfaces up that appeared since the last call: of the switches in `made`. Those that
+    /// are wanted, but could not be made, stay as they are, like those in `left`.
+    pub(super) fn apply_new(
+        &mut self,
+        made: &[Switch],
+        wanted: &[Switch],
+        left: &[String],
+        interfaces: &[link::Interface],
+    ) -> (usize, Vec<Fault>) {
+        if !self.is_due(made, interfaces) {
+            return (0, Vec::new());
+        }
+        let refused = wanted.iter().map(|s| &s.name).filter(|n| !made.iter().any(|m| m.name == **n));
+        let left: Vec<String> = left.iter().chain(refused).cloned().collect();
+        self.apply(made, &left)
     }
 
     fn difference(
@@ -93,6 +117,36 @@ impl PortAdminState {
         };
         let there: BTreeMap<String, link::Interface> =
             link::list_bare(netlink)?.into_iter().map(|i| (i.name.clone(), i)).collect();
+        let Difference { mut next, raise, lower } = self.compare(record, wanted, left, &there);
+        // Written before anything is changed, and with the interfaces that still have to go down:
+        // an agent that is killed in between still knows which ones were down.
+        let mut begun = next.clone();
+        begun.interfaces.extend(lower.iter().map(|(name, kept, _)| (name.clone(), kept.clone())));
+        if let Err(error) = self.record.put(begun) {
+            faults.push(Fault::new("", None, error.to_string()));
+            return Ok(0);
+        }
+        let changes = raise.len() + lower.len();
+        for (switch, port, index) in raise {
+            if let Err(error) = netlink.batch(&[link::set_up(index, true)]) {
+                faults.push(Fault::new(&switch.name, Some(port.number), error.to_string()));
+            }
+        }
+        next.interfaces.extend(set_down(netlink, lower, faults));
+        if let Err(error) = self.record.put(next) {
+            faults.push(Fault::new("", None, error.to_string()));
+        }
+        Ok(changes)
+    }
+
+    /// Compares the record with the wanted ports; `there` are the existing interfaces.
+    fn compare<'w>(
+        &self,
+        record: &Entries,
+        wanted: &'w [Switch],
+        left: &[String],
+        there: &BTreeMap<String, link::Interface>,
+    ) -> Difference<'w> {
         let mut next = Entries { boot: self.boot.clone(), interfaces: BTreeMap::new() };
         let mut raise = Vec::new();
         for (switch, port) in wanted.iter().flat_map(|s| s.ports.iter().map(move |p| (s, p))) {
@@ -122,25 +176,7 @@ impl PortAdminState {
                 lower.push((name.clone(), kept.clone(), interface.index));
             }
         }
-        // Written before anything is changed, and with the interfaces that still have to go down:
-        // an agent that is killed in between still knows which ones were down.
-        let mut begun = next.clone();
-        begun.interfaces.extend(lower.iter().map(|(name, kept, _)| (name.clone(), kept.clone())));
-        if let Err(error) = self.record.put(begun) {
-            faults.push(Fault::new("", None, error.to_string()));
-            return Ok(0);
-        }
-        let changes = raise.len() + lower.len();
-        for (switch, port, index) in raise {
-            if let Err(error) = netlink.batch(&[link::set_up(index, true)]) {
-                faults.push(Fault::new(&switch.name, Some(port.number), error.to_string()));
-            }
-        }
-        next.interfaces.extend(set_down(netlink, lower, faults));
-        if let Err(error) = self.record.put(next) {
-            faults.push(Fault::new("", None, error.to_string()));
-        }
-        Ok(changes)
+        Difference { next, raise, lower }
     }
 }
 
