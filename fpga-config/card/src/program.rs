@@ -132,7 +132,6 @@ pub fn program(
     wanted: Option<&str>,
     progress: &mut dyn FnMut(usize),
 ) -> Result<DeviceId, ProgramError> {
-    // 1.
     let (Some(user), Some(bus)) = (&board.user_fpga, &board.bus_fpga) else {
         return Err(ProgramError::Board(board.name.clone()));
     };
@@ -141,7 +140,23 @@ pub fn program(
     if found != bus.version {
         return Err(ProgramError::Cpci { found, wanted: bus.version });
     }
-    // 2.
+    clear(card)?;
+    load(card, bitfile, progress)?;
+    await_done(card)?;
+    reset(card, board)?;
+    let Some(id) = DeviceId::read(card)? else {
+        return Err(ProgramError::NoDeviceId { word: card.read32(tandem_fpga_config::device_id::BASE)? });
+    };
+    match wanted {
+        Some(wanted) if !id.directory.eq_ignore_ascii_case(wanted) => {
+            Err(ProgramError::Design { found: id.directory, wanted: wanted.to_owned() })
+        }
+        _ => Ok(id),
+    }
+}
+
+/// Step 2: clears the FPGA's configuration, and waits until it can take another one.
+fn clear(card: &mut dyn Card) -> Result<(), ProgramError> {
     card.write32(PROG_CTRL, 1)?;
     card.write32(ERROR, 0)?;
     card.wait(Duration::from_micros(100));
@@ -160,7 +175,15 @@ pub fn program(
     if status & INIT != 0 {
         return Err(ProgramError::Init { status });
     }
-    // 3.
+    Ok(())
+}
+
+/// Step 3: writes the bitfile's words, as fast as the FIFO takes them.
+fn load(
+    card: &mut dyn Card,
+    bitfile: &Bitfile<'_>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(), ProgramError> {
     let of = bitfile.data.len();
     for (n, word) in bitfile.words().enumerate() {
         card.write32(PROG_DATA, word)?;
@@ -174,7 +197,11 @@ pub fn program(
     }
     taken(card, of, of)?;
     progress(of);
-    // 4.
+    Ok(())
+}
+
+/// Step 4: waits until the FPGA shows that it is configured.
+fn await_done(card: &mut dyn Card) -> Result<(), ProgramError> {
     let mut status = card.read32(PROG_STATUS)?;
     for _ in 0..3 {
         if status & DONE != 0 {
@@ -186,7 +213,11 @@ pub fn program(
     if status & DONE == 0 {
         return Err(ProgramError::NotDone { status });
     }
-    // 5.
+    Ok(())
+}
+
+/// Step 5: resets the design and the ports' PHYs.
+fn reset(card: &mut dyn Card, board: &Board) -> Result<(), ProgramError> {
     let control = card.read32(CTRL)?;
     card.write32(CTRL, control | USER_RESET)?;
     card.wait(Duration::from_secs(2));
@@ -194,16 +225,7 @@ pub fn program(
         card.write32(MDIO + 0x80 * port, 0x8000)?;
     }
     card.wait(Duration::from_micros(100));
-    // 6.
-    let Some(id) = DeviceId::read(card)? else {
-        return Err(ProgramError::NoDeviceId { word: card.read32(tandem_fpga_config::device_id::BASE)? });
-    };
-    match wanted {
-        Some(wanted) if !id.directory.eq_ignore_ascii_case(wanted) => {
-            Err(ProgramError::Design { found: id.directory, wanted: wanted.to_owned() })
-        }
-        _ => Ok(id),
-    }
+    Ok(())
 }
 
 /// Waits until the FIFO is empty, or the FPGA is done.

@@ -239,6 +239,99 @@ fn queue_name(f: &mut fmt::Formatter<'_>, queue: u8, ports: &PortMap) -> fmt::Re
     }
 }
 
+/// A field's condition; `any` are the bits that may have any value.
+fn condition(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    field: Field,
+    (value, any): (u64, u64),
+    ports: &PortMap,
+) -> fmt::Result {
+    match field {
+        Field::SOURCE if any == 0 => {
+            write!(f, "{name}=")?;
+            queue_name(f, value as u8, ports)?;
+        }
+        Field::SOURCE => {
+            write!(f, "{name}=")?;
+            let queues = (0..8u8).filter(|q| u64::from(*q) & !any == value);
+            for (at, queue) in queues.enumerate() {
+                f.write_str(if at > 0 { "|" } else { "" })?;
+                queue_name(f, queue, ports)?;
+            }
+        }
+        Field::ETH_SRC | Field::ETH_DST if any == 0 => write!(f, "{name}={}", mac(value))?,
+        Field::ETH_SRC | Field::ETH_DST => {
+            write!(f, "{name}={}/{}", mac(value), mac(!any & field.full()))?;
+        }
+        Field::VLAN if any == 0 && value == 0xffff => f.write_str("dl_vlan=0xffff")?,
+        Field::VLAN => tag(f, value, any)?,
+        Field::ETH_TYPE if any == 0 => write!(f, "{name}={value:#06x}")?,
+        Field::IP_SRC | Field::IP_DST => {
+            let look = !(any as u32);
+            write!(f, "{name}={}", Ipv4Addr::from(value as u32))?;
+            match (look.leading_ones(), look.count_ones()) {
+                (32, _) => {}
+                (prefix, ones) if prefix == ones => write!(f, "/{prefix}")?,
+                _ => write!(f, "/{}", Ipv4Addr::from(look))?,
+            }
+        }
+        Field::IP_TOS if any & 0xfc == 0 => write!(f, "{name}={value}")?,
+        _ if any == 0 => write!(f, "{name}={value}")?,
+        _ => write!(f, "{name}={value:#x}/{:#x}", !any & field.full())?,
+    }
+    Ok(())
+}
+
+/// The condition on parts of the VLAN tag; the key's bit 12 is 0 with a tag.
+fn tag(f: &mut fmt::Formatter<'_>, value: u64, any: u64) -> fmt::Result {
+    let id = !any & 0xfff;
+    let mut parts = Vec::new();
+    match id {
+        0 => {}
+        0xfff => parts.push(format!("dl_vlan={}", value & 0xfff)),
+        id => parts.push(format!("dl_vlan={}/{id:#x}", value & 0xfff)),
+    }
+    match !any >> 13 & 7 {
+        0 => {}
+        7 => parts.push(format!("dl_vlan_pcp={}", value >> 13)),
+        bits => parts.push(format!("dl_vlan_pcp={}/{bits}", value >> 13)),
+    }
+    if parts.is_empty() {
+        parts.push(if value & 0x1000 == 0 { "tagged".into() } else { "untagged".into() });
+    }
+    f.write_str(&parts.join(","))
+}
+
+/// The actions in the syntax of ovs-ofctl.
+fn actions(f: &mut fmt::Formatter<'_>, action: &Action, ports: &PortMap) -> fmt::Result {
+    if action.ports == 0 {
+        return f.write_str("drop");
+    }
+    let mut words = Vec::new();
+    if action.strip {
+        words.push("strip_vlan".to_owned());
+    }
+    words.extend(action.vid.map(|v| format!("mod_vlan_vid:{v}")));
+    words.extend(action.pcp.map(|v| format!("mod_vlan_pcp:{v}")));
+    words.extend(action.dl_src.map(|v| format!("mod_dl_src:{}", Mac(v))));
+    words.extend(action.dl_dst.map(|v| format!("mod_dl_dst:{}", Mac(v))));
+    words.extend(action.nw_src.map(|v| format!("mod_nw_src:{}", Ipv4Addr::from(v))));
+    words.extend(action.nw_dst.map(|v| format!("mod_nw_dst:{}", Ipv4Addr::from(v))));
+    words.extend(action.tos.map(|v| format!("mod_nw_tos:{v}")));
+    words.extend(action.tp_src.map(|v| format!("mod_tp_src:{v}")));
+    words.extend(action.tp_dst.map(|v| format!("mod_tp_dst:{v}")));
+    for word in words {
+        write!(f, "{word},")?;
+    }
+    let queues = (0..16u8).filter(|q| action.ports >> q & 1 == 1);
+    for (at, queue) in queues.enumerate() {
+        f.write_str(if at > 0 { ",output:" } else { "output:" })?;
+        queue_name(f, queue, ports)?;
+    }
+    Ok(())
+}
+
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Shown(Pattern { key, mask }, action, ports) = self;
@@ -266,82 +359,9 @@ impl fmt::Display for Shown<'_> {
                 f.write_str(",")?;
             }
             some = true;
-            match field {
-                Field::SOURCE if any == 0 => {
-                    write!(f, "{name}=")?;
-                    queue_name(f, value as u8, ports)?;
-                }
-                Field::SOURCE => {
-                    write!(f, "{name}=")?;
-                    let queues = (0..8u8).filter(|q| u64::from(*q) & !any == value);
-                    for (at, queue) in queues.enumerate() {
-                        f.write_str(if at > 0 { "|" } else { "" })?;
-                        queue_name(f, queue, ports)?;
-                    }
-                }
-                Field::ETH_SRC | Field::ETH_DST if any == 0 => write!(f, "{name}={}", mac(value))?,
-                Field::ETH_SRC | Field::ETH_DST => {
-                    write!(f, "{name}={}/{}", mac(value), mac(!any & field.full()))?;
-                }
-                Field::VLAN if any == 0 && value == 0xffff => f.write_str("dl_vlan=0xffff")?,
-                Field::VLAN => {
-                    let id = !any & 0xfff;
-                    let mut parts = Vec::new();
-                    match id {
-                        0 => {}
-                        0xfff => parts.push(format!("dl_vlan={}", value & 0xfff)),
-                        id => parts.push(format!("dl_vlan={}/{id:#x}", value & 0xfff)),
-                    }
-                    match !any >> 13 & 7 {
-                        0 => {}
-                        7 => parts.push(format!("dl_vlan_pcp={}", value >> 13)),
-                        bits => parts.push(format!("dl_vlan_pcp={}/{bits}", value >> 13)),
-                    }
-                    if parts.is_empty() {
-                        parts.push(if value & 0x1000 == 0 { "tagged".into() } else { "untagged".into() });
-                    }
-                    f.write_str(&parts.join(","))?;
-                }
-                Field::ETH_TYPE if any == 0 => write!(f, "{name}={value:#06x}")?,
-                Field::IP_SRC | Field::IP_DST => {
-                    let look = !(any as u32);
-                    write!(f, "{name}={}", Ipv4Addr::from(value as u32))?;
-                    match (look.leading_ones(), look.count_ones()) {
-                        (32, _) => {}
-                        (prefix, ones) if prefix == ones => write!(f, "/{prefix}")?,
-                        _ => write!(f, "/{}", Ipv4Addr::from(look))?,
-                    }
-                }
-                Field::IP_TOS if any & 0xfc == 0 => write!(f, "{name}={value}")?,
-                _ if any == 0 => write!(f, "{name}={value}")?,
-                _ => write!(f, "{name}={value:#x}/{:#x}", !any & field.full())?,
-            }
+            condition(f, name, field, (value, any), ports)?;
         }
         f.write_str(if some { " actions=" } else { "actions=" })?;
-        if action.ports == 0 {
-            return f.write_str("drop");
-        }
-        let mut words = Vec::new();
-        if action.strip {
-            words.push("strip_vlan".to_owned());
-        }
-        words.extend(action.vid.map(|v| format!("mod_vlan_vid:{v}")));
-        words.extend(action.pcp.map(|v| format!("mod_vlan_pcp:{v}")));
-        words.extend(action.dl_src.map(|v| format!("mod_dl_src:{}", Mac(v))));
-        words.extend(action.dl_dst.map(|v| format!("mod_dl_dst:{}", Mac(v))));
-        words.extend(action.nw_src.map(|v| format!("mod_nw_src:{}", Ipv4Addr::from(v))));
-        words.extend(action.nw_dst.map(|v| format!("mod_nw_dst:{}", Ipv4Addr::from(v))));
-        words.extend(action.tos.map(|v| format!("mod_nw_tos:{v}")));
-        words.extend(action.tp_src.map(|v| format!("mod_tp_src:{v}")));
-        words.extend(action.tp_dst.map(|v| format!("mod_tp_dst:{v}")));
-        for word in words {
-            write!(f, "{word},")?;
-        }
-        let queues = (0..16u8).filter(|q| action.ports >> q & 1 == 1);
-        for (at, queue) in queues.enumerate() {
-            f.write_str(if at > 0 { ",output:" } else { "output:" })?;
-            queue_name(f, queue, ports)?;
-        }
-        Ok(())
+        actions(f, action, ports)
     }
 }

@@ -227,14 +227,7 @@ impl Matched {
                 }
                 F::EthType => self.rule.pattern.put(Field::ETH_TYPE, v, m),
                 F::VlanVid => self.vlan_id(v, m),
-                F::VlanPcp => {
-                    // Only a tagged packet has a priority; bit 12 is the tag's presence.
-                    self.rule.pattern.put(Field::VLAN, v << 13, (m & 7) << 13 | 0x1000);
-                    if self.tag == Tag::Without {
-                        self.rule.ingress = CardPorts(0);
-                    }
-                    self.tag = Tag::With;
-                }
+                F::VlanPcp => self.vlan_priority(v, m),
                 F::IpDscp | F::IpProto | F::Ipv4Src | F::Ipv4Dst if kind != Some(0x0800) => {
                     self.blame(needs("eth_type 0x0800"));
                 }
@@ -254,20 +247,7 @@ impl Matched {
                 F::ArpSpa => self.rule.pattern.put(Field::IP_SRC, v, m),
                 F::ArpTpa => self.rule.pattern.put(Field::IP_DST, v, m),
                 F::L4Src | F::L4Dst | F::IcmpType | F::IcmpCode => {
-                    let (right, width, at) = match field {
-                        F::L4Src => (matches!(protocol, Some(6 | 17)), 0xffff, Field::TP_SRC),
-                        F::L4Dst => (matches!(protocol, Some(6 | 17)), 0xffff, Field::TP_DST),
-                        F::IcmpType => (protocol == Some(1), 0xff, Field::TP_SRC),
-                        _ => (protocol == Some(1), 0xff, Field::TP_DST),
-                    };
-                    if !right {
-                        self.blame(needs("the ip_proto of TCP, UDP or ICMP"));
-                        continue;
-                    }
-                    self.rule.pattern.put(at, v, m & width);
-                    if transport == Transport::Software {
-                        self.blame(RejectReason::Fragments(field));
-                    }
+                    self.transport_field(field, (v, m), protocol, transport);
                 }
                 // Both are 0 in every received packet.
                 F::Metadata | F::TunnelId if value & mask == 0 => {}
@@ -275,6 +255,11 @@ impl Matched {
                 _ => self.blame(RejectReason::Field(field)),
             }
         }
+        self.complete_exact_key();
+    }
+
+    /// Completes the key of a rule that is still exact.
+    fn complete_exact_key(&mut self) {
         // Whatever the reason against rows, an exact rule needs its complete key.
         self.rule.exact &= matches!(self.why, None | Some(RejectReason::Fragments(_)));
         if self.rule.exact {
@@ -287,6 +272,30 @@ impl Matched {
             if self.tag == Tag::Without {
                 self.rule.pattern.put(Field::VLAN, UNTAGGED.into(), 0xffff);
             }
+        }
+    }
+
+    /// Translates a port of TCP or UDP, or the type or code of ICMP: the card's key has the latter
+    /// in the ports' places.
+    fn transport_field(
+        &mut self,
+        field: FieldId,
+        (value, mask): (u64, u64),
+        protocol: Option<u128>,
+        transport: Transport,
+    ) {
+        let (right, width, at) = match field {
+            FieldId::L4Src => (matches!(protocol, Some(6 | 17)), 0xffff, Field::TP_SRC),
+            FieldId::L4Dst => (matches!(protocol, Some(6 | 17)), 0xffff, Field::TP_DST),
+            FieldId::IcmpType => (protocol == Some(1), 0xff, Field::TP_SRC),
+            _ => (protocol == Some(1), 0xff, Field::TP_DST),
+        };
+        if !right {
+            return self.blame(RejectReason::Needs { field, needs: "the ip_proto of TCP, UDP or ICMP" });
+        }
+        self.rule.pattern.put(at, value, mask & width);
+        if transport == Transport::Software {
+            self.blame(RejectReason::Fragments(field));
         }
     }
 
@@ -304,6 +313,15 @@ impl Matched {
                 RejectReason::FromOutside(number)
             });
         }
+    }
+
+    /// Translates VLAN_PCP. Only a tagged packet has a priority; bit 12 is the tag's presence.
+    fn vlan_priority(&mut self, value: u64, mask: u64) {
+        self.rule.pattern.put(Field::VLAN, value << 13, (mask & 7) << 13 | 0x1000);
+        if self.tag == Tag::Without {
+            self.rule.ingress = CardPorts(0);
+        }
+        self.tag = Tag::With;
     }
 
     /// Translates VLAN_VID: 0 without a tag, 0x1000 and the id with one. In the card's key bit 12
@@ -375,42 +393,47 @@ fn plan(
         if sent {
             return Err(RejectReason::Between);
         }
-        let change = &mut plan.change;
-        match op {
-            Op::SetEthDst(mac) => change.dl_dst = Some(mac),
-            Op::SetEthSrc(mac) => change.dl_src = Some(mac),
-            Op::SetVlanVid(_) | Op::SetVlanPcp(_) if change.strip => return Err(RejectReason::Retag),
-            Op::SetVlanVid(id) => {
-                change.vid = Some(id & 0xfff);
-                tag = Tag::With;
-            }
-            Op::SetVlanPcp(pcp) => {
-                change.pcp = Some(pcp & 7);
-                tag = Tag::With;
-            }
-            Op::PushVlan(0x8100) if tag == Tag::Without && !change.strip => {
-                change.vid = Some(0);
-                tag = Tag::With;
-            }
-            Op::PushVlan(_) => return Err(RejectReason::Push),
-            Op::Controller(_) => return Err(RejectReason::Reserved("the controller")),
-            // A second pop would remove an inner tag.
-            Op::PopVlan if change.strip => return Err(RejectReason::Retag),
-            Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
-            Op::SetIpv4Src(address) => change.nw_src = Some(address),
-            Op::SetIpv4Dst(address) => change.nw_dst = Some(address),
-            Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(RejectReason::Ipv6Changed),
-            Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
-            // Software would change the ports of IPv6 too.
-            Op::SetL4Src(_) | Op::SetL4Dst(_) if matches!(kind, None | Some(0x86dd)) => {
-                return Err(RejectReason::Ipv6PortsChanged);
-            }
-            Op::SetL4Src(port) => change.tp_src = Some(port),
-            Op::SetL4Dst(port) => change.tp_dst = Some(port),
-            other => return Err(RejectReason::Action(format!("{other:?}"))),
-        }
+        modify(&mut plan.change, op, &mut tag, kind)?;
     }
     Ok(plan)
+}
+
+/// Adds a modification of packets of an Ethernet type to the action.
+fn modify(change: &mut Action, op: Op, tag: &mut Tag, kind: Option<u64>) -> Result<(), RejectReason> {
+    match op {
+        Op::SetEthDst(mac) => change.dl_dst = Some(mac),
+        Op::SetEthSrc(mac) => change.dl_src = Some(mac),
+        Op::SetVlanVid(_) | Op::SetVlanPcp(_) if change.strip => return Err(RejectReason::Retag),
+        Op::SetVlanVid(id) => {
+            change.vid = Some(id & 0xfff);
+            *tag = Tag::With;
+        }
+        Op::SetVlanPcp(pcp) => {
+            change.pcp = Some(pcp & 7);
+            *tag = Tag::With;
+        }
+        Op::PushVlan(0x8100) if *tag == Tag::Without && !change.strip => {
+            change.vid = Some(0);
+            *tag = Tag::With;
+        }
+        Op::PushVlan(_) => return Err(RejectReason::Push),
+        Op::Controller(_) => return Err(RejectReason::Reserved("the controller")),
+        // A second pop would remove an inner tag.
+        Op::PopVlan if change.strip => return Err(RejectReason::Retag),
+        Op::PopVlan => (change.strip, change.vid, change.pcp) = (true, None, None),
+        Op::SetIpv4Src(address) => change.nw_src = Some(address),
+        Op::SetIpv4Dst(address) => change.nw_dst = Some(address),
+        Op::SetDscp(_) if matches!(kind, None | Some(0x86dd)) => return Err(RejectReason::Ipv6Changed),
+        Op::SetDscp(dscp) => change.tos = Some((dscp & 0x3f) << 2),
+        // Software would change the ports of IPv6 too.
+        Op::SetL4Src(_) | Op::SetL4Dst(_) if matches!(kind, None | Some(0x86dd)) => {
+            return Err(RejectReason::Ipv6PortsChanged);
+        }
+        Op::SetL4Src(port) => change.tp_src = Some(port),
+        Op::SetL4Dst(port) => change.tp_dst = Some(port),
+        other => return Err(RejectReason::Action(format!("{other:?}"))),
+    }
+    Ok(())
 }
 
 /// Whether it is an output.

@@ -264,7 +264,12 @@ impl Planner<'_> {
             let at = room.get(at).copied().unwrap_or(*last);
             return self.set(at, Some(Held::Wanted(w)));
         }
-        // By moving the neighbours, for all rows that are still to come here at once.
+        self.put_by_moving(w, low, high, after);
+    }
+
+    /// Makes room between `low` and `high` by moving the neighbours, for all rows that are still to
+    /// come here at once: this one and `after` others. Without enough room, the lowest row goes.
+    fn put_by_moving(&mut self, w: usize, low: usize, high: usize, after: usize) {
         let open = |at: &usize| self.is_free(*at) || self.may_go(*at, None);
         let down: Vec<usize> = (high..self.at.len()).filter(open).take(1 + after).collect();
         let up: Vec<usize> = (0..low).rev().filter(open).take(1 + after).collect();

@@ -122,23 +122,8 @@ pub(super) fn profile(written: ProfileFile) -> Result<Profile, Vec<Fault>> {
         flatten(block, &mut registers, &mut faults);
     }
     registers.sort_by(|a, b| a.address.cmp(&b.address).then_with(|| a.name.cmp(&b.name)));
-    for pair in registers.windows(2) {
-        if let [a, b] = pair
-            && a.address == b.address
-        {
-            let (first, second) = (a.name.clone(), b.name.clone());
-            faults.push(Fault::SameAddress { address: a.address, first, second });
-        }
-    }
-    let mut by_name = BTreeMap::new();
-    for (i, register) in registers.iter().enumerate() {
-        if let Some(first) = by_name.insert(register.name.clone(), i)
-            && let Some(first) = registers.get(first)
-        {
-            let (name, first, second) = (register.name.clone(), first.address, register.address);
-            faults.push(Fault::SameName { name, first, second });
-        }
-    }
+    same_addresses(&registers, &mut faults);
+    let by_name = by_name(&registers, &mut faults);
     let mut parts = Parts { registers: &registers, by_name: &by_name, faults: &mut faults };
     let flow_table = written.flow_table.as_ref().map(|f| parts.flow_map(f));
     let data_path = written.data_path.as_ref().map(|d| parts.data_path(d));
@@ -174,6 +159,32 @@ pub(super) fn profile(written: ProfileFile) -> Result<Profile, Vec<Fault>> {
         faults: written.faults,
         by_name,
     })
+}
+
+/// Reports registers at the same address; `registers` are in the order of their addresses.
+fn same_addresses(registers: &[Register], faults: &mut Vec<Fault>) {
+    for pair in registers.windows(2) {
+        if let [a, b] = pair
+            && a.address == b.address
+        {
+            let (first, second) = (a.name.clone(), b.name.clone());
+            faults.push(Fault::SameAddress { address: a.address, first, second });
+        }
+    }
+}
+
+/// The places of the registers by their names; a name that two registers have is a fault.
+fn by_name(registers: &[Register], faults: &mut Vec<Fault>) -> BTreeMap<String, usize> {
+    let mut by_name = BTreeMap::new();
+    for (i, register) in registers.iter().enumerate() {
+        if let Some(first) = by_name.insert(register.name.clone(), i)
+            && let Some(first) = registers.get(first)
+        {
+            let (name, first, second) = (register.name.clone(), first.address, register.address);
+            faults.push(Fault::SameName { name, first, second });
+        }
+    }
+    by_name
 }
 
 /// The board of this name, before its check.

@@ -258,15 +258,7 @@ impl CardIo {
     }
 
     fn is_ill(&mut self, verdict: Verdict, now: Time) {
-        let what = match verdict {
-            Verdict::Lags(1) => {
-                "its look-up is a frame behind: frames leave by others' decisions, or not at all".to_owned()
-            }
-            Verdict::Lags(n) => {
-                format!("its look-up is {n} frames behind: frames leave by others' decisions, or not at all")
-            }
-            _ => "its data path has stopped: frames wait and none is forwarded".to_owned(),
-        };
+        let what = symptom(verdict);
         if let Err(error) = self.read_macs() {
             return self.fail("reading the card's counters", &error, now);
         }
@@ -458,4 +450,17 @@ fn receives(card: &mut dyn Card, profile: &Profile, port: u8) -> Result<bool, Ac
         return Ok(false);
     }
     Ok(info::link(card, profile, port)? != Some(false))
+}
+
+/// The symptom in words.
+fn symptom(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Lags(1) => {
+            "its look-up is a frame behind: frames leave by others' decisions, or not at all".to_owned()
+        }
+        Verdict::Lags(n) => {
+            format!("its look-up is {n} frames behind: frames leave by others' decisions, or not at all")
+        }
+        _ => "its data path has stopped: frames wait and none is forwarded".to_owned(),
+    }
 }

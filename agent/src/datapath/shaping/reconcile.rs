@@ -4,7 +4,7 @@
 use super::entry::{Stage, found};
 use super::{Kept, Shaping, gone, numbers};
 use crate::desired::Fault;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tandem_linux::netlink::Netlink;
 use tandem_linux::{Error, link, tc};
 
@@ -12,25 +12,7 @@ impl Shaping {
     /// Repairs changes by others, and sets up interfaces that came back since the last call;
     /// reports both. `interfaces` are the existing ones.
     pub(in crate::datapath) fn reconcile(&mut self, interfaces: &[link::Interface]) -> (usize, Vec<Fault>) {
-        let indices = numbers(interfaces);
-        // 1. Interfaces that appeared, vanished, or were replaced under the same name.
-        let mut said = Vec::new();
-        let mut back = BTreeSet::new();
-        for (name, shaped) in &mut self.shaped {
-            let now = indices.get(name.as_str()).copied();
-            if now == shaped.index {
-                continue;
-            }
-            let why = match now {
-                None => gone(name),
-                Some(_) => {
-                    back.insert(name.clone());
-                    format!("{name} is back; its queueing is made again")
-                }
-            };
-            said.push(Fault::new(&shaped.switch, Some(shaped.port), why));
-            shaped.index = now;
-        }
+        let (back, mut said) = self.note_interfaces(&numbers(interfaces));
         let mut netlink = match Netlink::open() {
             Ok(netlink) => netlink,
             Err(error) => return (0, vec![Fault::new("", None, error.to_string())]),
@@ -38,17 +20,7 @@ impl Shaping {
         if let Err(error) = self.came(&mut netlink, &back, &mut said) {
             said.push(Fault::new("", None, error.to_string()));
         }
-        // 2. Interfaces whose queueing has changed by the kernel's notifications, possibly by this
-        //    agent.
-        let all = || self.shaped.values().filter_map(|s| s.index).collect();
-        let changed: BTreeSet<u32> = match self.listener.as_mut().map(tc::Listener::changed) {
-            Some(Ok(Some(changed))) => changed,
-            Some(Ok(None)) => all(),
-            Some(Err(_)) | None => {
-                self.listener = tc::Listener::open().ok();
-                all()
-            }
-        };
+        let changed = self.changed();
         let look: Vec<String> = self
             .shaped
             .iter()
@@ -78,6 +50,43 @@ impl Shaping {
                 self.listener = None;
                 said.push(Fault::new("", None, error.to_string()));
                 (0, said)
+            }
+        }
+    }
+
+    /// Updates the numbers of interfaces that appeared, vanished, or were replaced under the same
+    /// name. Returns those that are back, and a report of all.
+    fn note_interfaces(&mut self, indices: &BTreeMap<&str, u32>) -> (BTreeSet<String>, Vec<Fault>) {
+        let mut said = Vec::new();
+        let mut back = BTreeSet::new();
+        for (name, shaped) in &mut self.shaped {
+            let now = indices.get(name.as_str()).copied();
+            if now == shaped.index {
+                continue;
+            }
+            let why = match now {
+                None => gone(name),
+                Some(_) => {
+                    back.insert(name.clone());
+                    format!("{name} is back; its queueing is made again")
+                }
+            };
+            said.push(Fault::new(&shaped.switch, Some(shaped.port), why));
+            shaped.index = now;
+        }
+        (back, said)
+    }
+
+    /// The numbers of interfaces whose queueing was changed by the kernel's notifications, perhaps
+    /// by this agent; of all interfaces, if notifications were lost.
+    fn changed(&mut self) -> BTreeSet<u32> {
+        let all = || self.shaped.values().filter_map(|s| s.index).collect();
+        match self.listener.as_mut().map(tc::Listener::changed) {
+            Some(Ok(Some(changed))) => changed,
+            Some(Ok(None)) => all(),
+            Some(Err(_)) | None => {
+                self.listener = tc::Listener::open().ok();
+                all()
             }
         }
     }

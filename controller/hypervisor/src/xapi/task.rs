@@ -134,25 +134,31 @@ pub async fn follow(
     if let Err(error) = session.call("task.destroy", vec![json!(task)]).await {
         tracing::debug!("task.destroy {task}: {error}");
     }
-    match (record.status.as_str(), given_up) {
-        ("success", _) => {
-            progress(1.0);
-            result(&record.result).map_err(|source| {
-                CallError::Malformed { route: session.access().name.clone(), cause: source }.into()
-            })
-        }
-        ("cancelled", Some((_, true)) | None) => Err(TaskError::Cancelled),
-        ("cancelled", Some((_, false))) => Err(TaskError::TimedOut(timeouts.limit)),
-        _ => {
-            let list = record.error_info.into_iter().map(Value::String).collect();
-            let failure = Failure::from_list(list)
-                .unwrap_or(Failure { code: "UNKNOWN".to_owned(), args: vec![record.status] });
-            match (failure.code.as_str(), given_up) {
-                ("TASK_CANCELLED", Some((_, false))) => Err(TaskError::TimedOut(timeouts.limit)),
-                ("TASK_CANCELLED", _) => Err(TaskError::Cancelled),
-                _ => Err(CallError::Refused(failure).into()),
-            }
-        }
+    if record.status == "success" {
+        progress(1.0);
+        return result(&record.result).map_err(|source| {
+            CallError::Malformed { route: session.access().name.clone(), cause: source }.into()
+        });
+    }
+    Err(failure_of(record, given_up.map(|(_, cancelled)| cancelled), timeouts))
+}
+
+/// The error of a task that ended without success. `given_up` is `None` if it ended by itself, true
+/// if it was cancelled on request, and false if it was cancelled because it took too long.
+fn failure_of(record: Task, given_up: Option<bool>, timeouts: &Timeouts) -> TaskError {
+    let cancelled = || match given_up {
+        Some(false) => TaskError::TimedOut(timeouts.limit),
+        Some(true) | None => TaskError::Cancelled,
+    };
+    if record.status == "cancelled" {
+        return cancelled();
+    }
+    let list = record.error_info.into_iter().map(Value::String).collect();
+    let failure =
+        Failure::from_list(list).unwrap_or(Failure { code: "UNKNOWN".to_owned(), args: vec![record.status] });
+    match failure.code.as_str() {
+        "TASK_CANCELLED" => cancelled(),
+        _ => CallError::Refused(failure).into(),
     }
 }
 

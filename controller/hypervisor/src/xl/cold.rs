@@ -55,6 +55,27 @@ pub(crate) async fn take_back(source: &HostState, key: MigrationKey) -> Result<(
     source.good(&what, output).map(drop)
 }
 
+/// Prepares the target for a disk of the VM that is to be copied.
+async fn prepare_disk(target: &HostState, disk: &Disk, path: &str, size: u64) -> Result<(), VmmError> {
+    match disk.clone {
+        // A device has to exist before it is written.
+        CloneBy::LvmSnapshot => {
+            let script =
+                "[ -e \"$1\" ] || lvcreate --yes --name \"${1##*/}\" --size \"${2}B\" \"${3}\" >/dev/null";
+            let group = disk.folder.trim_start_matches("/dev/");
+            target.ask("making room for its disk", script, &[path, &size.to_string(), group]).await?;
+        }
+        // It is based on the image's own file.
+        CloneBy::Qcow2 => {
+            let script =
+                "[ -e \"$1\" ] || { echo \"there is no $1, on which its disk stands\" >&2; exit 1; }";
+            target.ask("looking for its image", script, &[&disk.source]).await?;
+        }
+        CloneBy::Copy => {}
+    }
+    Ok(())
+}
+
 /// Removes what `loser` still has of the VM after a cold move or an attempt, and the saved memory
 /// on both.
 pub(crate) async fn clean(
@@ -163,21 +184,7 @@ impl Xl {
         target.put(&config_path(target, key.vm), &config, "0600").await?;
         target.keep(key.vm, &order.spec).await?;
         if let Some((disk, path, size)) = &local {
-            match disk.clone {
-                // A device has to exist before it is written.
-                CloneBy::LvmSnapshot => {
-                    let script = "[ -e \"$1\" ] || lvcreate --yes --name \"${1##*/}\" --size \"${2}B\" \"${3}\" >/dev/null";
-                    let group = disk.folder.trim_start_matches("/dev/");
-                    target.ask("making room for its disk", script, &[path, &size.to_string(), group]).await?;
-                }
-                // It is based on the image's own file.
-                CloneBy::Qcow2 => {
-                    let script =
-                        "[ -e \"$1\" ] || { echo \"there is no $1, on which its disk stands\" >&2; exit 1; }";
-                    target.ask("looking for its image", script, &[&disk.source]).await?;
-                }
-                CloneBy::Copy => {}
-            }
+            prepare_disk(target, disk, path, *size).await?;
         }
         let relay = source.relay();
         // The receiver writes only below the folders of the saved memory and of the disks.

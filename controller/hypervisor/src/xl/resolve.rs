@@ -47,6 +47,81 @@ fn side_of(seen: &Seen) -> Side {
     seen.as_ref().map_or(Side::Silent, |all| side(all))
 }
 
+/// An error of a host, unless it is only that the host does not answer.
+fn only_away(errors: [Option<&VmmError>; 2]) -> Result<(), VmmError> {
+    match errors.into_iter().flatten().find(|why| !why.is_away()) {
+        Some(why) => Err(why.clone()),
+        None => Ok(()),
+    }
+}
+
+/// The processes of a migration on both hosts; an error where a host does not answer.
+struct Transport {
+    source: Result<job::Look, VmmError>,
+    target: Result<job::Look, VmmError>,
+}
+
+impl Transport {
+    async fn look(source: &HostState, target: &HostState, key: MigrationKey) -> Result<Transport, VmmError> {
+        let (source, target) = tokio::join!(
+            job::look(source, key.migration, 0, None),
+            job::look(target, key.migration, 0, None)
+        );
+        only_away([source.as_ref().err(), target.as_ref().err()])?;
+        Ok(Transport { source, target })
+    }
+
+    fn is_alive(look: &Result<job::Look, VmmError>) -> bool {
+        look.as_ref().is_ok_and(|l| l.alive)
+    }
+
+    /// The source's process shows it; if the source does not answer, the target's.
+    fn is_under_way(&self) -> bool {
+        Transport::is_alive(&self.source) || (self.source.is_err() && Transport::is_alive(&self.target))
+    }
+
+    /// Ends it: first on the source, so that it resumes the guest; then the receiver on the target.
+    async fn end(&self, source: &HostState, target: &HostState, key: MigrationKey) -> Result<(), VmmError> {
+        if Transport::is_alive(&self.source) {
+            job::stop(source, key.migration, TAKE_BACK).await?;
+        }
+        if Transport::is_alive(&self.target) {
+            job::stop(target, key.migration, Duration::from_secs(10)).await?;
+        }
+        Ok(())
+    }
+
+    /// One of the hosts has its folder still.
+    fn is_known(&self) -> bool {
+        [&self.source, &self.target].into_iter().flatten().any(|l| l.known)
+    }
+
+    /// Why a host does not answer.
+    fn away(&self) -> Option<VmmError> {
+        self.source.as_ref().err().or(self.target.as_ref().err()).cloned()
+    }
+}
+
+/// The location of the VM for the core.
+fn location(place: Place, key: MigrationKey) -> VmLocation {
+    match place {
+        Place::Source => VmLocation::At(key.from),
+        Place::Target => VmLocation::At(key.to),
+        Place::Lost => VmLocation::Lost,
+        Place::Unknown => VmLocation::Unknown,
+    }
+}
+
+/// Deletes the migration's folder on the hosts that answered.
+async fn forget(hosts: [(&HostState, &Seen); 2], key: MigrationKey) -> Result<(), VmmError> {
+    for (host, seen) in hosts {
+        if seen.is_ok() {
+            job::forget(host, key.migration).await?;
+        }
+    }
+    Ok(())
+}
+
 impl Xl {
     pub(crate) async fn resolve_migration(&self, key: MigrationKey, stop: bool) -> ResolveOutcome {
         let (Ok(source), Ok(target)) = (self.host(key.from), self.host(key.to)) else {
@@ -67,34 +142,12 @@ impl Xl {
         key: MigrationKey,
         stop: bool,
     ) -> Result<ResolveOutcome, VmmError> {
-        // 1. Is it under way? The source's process shows it; if the source does not answer, the
-        //    target's.
-        let (at_source, at_target) = tokio::join!(
-            job::look(source, key.migration, 0, None),
-            job::look(target, key.migration, 0, None)
-        );
-        let alive = |l: &Result<job::Look, VmmError>| l.as_ref().is_ok_and(|l| l.alive);
-        let away = |l: &Result<job::Look, VmmError>| l.as_ref().err().filter(|e| e.is_away()).cloned();
-        for look in [&at_source, &at_target] {
-            if let Err(why) = look
-                && !why.is_away()
-            {
-                return Err(why.clone());
-            }
-        }
-        let under_way = alive(&at_source) || (at_source.is_err() && alive(&at_target));
-        if under_way && !stop {
+        let transport = Transport::look(source, target, key).await?;
+        if transport.is_under_way() && !stop {
             return Ok(ResolveOutcome::UnderWay);
         }
-        // 2. End it: first on the source, so that it resumes the guest; then the receiver on the
-        //    target.
-        if alive(&at_source) {
-            job::stop(source, key.migration, TAKE_BACK).await?;
-        }
-        if alive(&at_target) {
-            job::stop(target, key.migration, Duration::from_secs(10)).await?;
-        }
-        // 3. Decide by the domains of both hosts.
+        transport.end(source, target, key).await?;
+        // The domains of both hosts decide.
         let ((here, made_here), (mut there, made_there)) =
             tokio::join!(look(source, key.vm), look(target, key.vm));
         // A domain with this id that was created for another request does not belong to this move.
@@ -103,13 +156,7 @@ impl Xl {
             tracing::warn!("{} has a {} that was made for another request", target.host.name, key.vm);
             there = Ok(Vec::new());
         }
-        for seen in [&here, &there] {
-            if let Err(why) = seen
-                && !why.is_away()
-            {
-                return Err(why.clone());
-            }
-        }
+        only_away([here.as_ref().err(), there.as_ref().err()])?;
         let (mut acts, mut place) = resolution(side_of(&here), side_of(&there));
         if place == Place::Lost && cold::saved(source, key).await? {
             // It was saved for a cold move and is restored from that file.
@@ -130,34 +177,23 @@ impl Xl {
         for act in acts {
             self.act(act, source, &here, target, &there, key.vm).await?;
         }
-        // 4. Remove the rest on the side that does not have the VM: its folder, its disks, its
-        //    saved memory.
-        let why = away(&at_source).or_else(|| away(&at_target));
-        let loser = match place {
-            Place::Source => (there.is_ok() && !foreign).then_some(target),
-            Place::Target => here.is_ok().then_some(source),
-            Place::Lost | Place::Unknown => None,
-        };
-        if at_source.as_ref().is_ok_and(|l| l.known) || at_target.as_ref().is_ok_and(|l| l.known) {
+        // The side that does not have the VM loses its folder, its disks and its saved memory.
+        if transport.is_known() {
+            let loser = match place {
+                Place::Source => (there.is_ok() && !foreign).then_some(target),
+                Place::Target => here.is_ok().then_some(source),
+                Place::Lost | Place::Unknown => None,
+            };
             if let Some(loser) = loser {
                 cold::clean(loser, source, target, key).await?;
             }
             if place != Place::Unknown {
-                for (host, seen) in [(source, &here), (target, &there)] {
-                    if seen.is_ok() {
-                        job::forget(host, key.migration).await?;
-                    }
-                }
+                forget([(source, &here), (target, &there)], key).await?;
             }
         }
-        let at = match place {
-            Place::Source => VmLocation::At(key.from),
-            Place::Target => VmLocation::At(key.to),
-            Place::Lost => VmLocation::Lost,
-            Place::Unknown => VmLocation::Unknown,
-        };
+        let at = location(place, key);
         let lost = || VmmError::GoneBehindOurBack { host: source.host.name.clone(), vm: key.vm };
-        Ok(ResolveOutcome::Ended(at, why.or_else(|| (at == VmLocation::Lost).then(lost))))
+        Ok(ResolveOutcome::Ended(at, transport.away().or_else(|| (at == VmLocation::Lost).then(lost))))
     }
 
     async fn act(

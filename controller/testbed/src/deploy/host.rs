@@ -6,6 +6,7 @@ use super::{Control, Enrolled, Options, Outcome, Progress, Report, script};
 use crate::inventory::{Inventory, Machine, Service};
 use crate::ssh::{COMMAND, FILE, Ssh, SshError, quote_path};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Additional time for stopping the old agent and rolling back, besides the new agent's own.
@@ -148,6 +149,31 @@ pub(super) fn deploy(
     report
 }
 
+/// The differences between a machine and its inventory.
+struct Plan {
+    /// Its agent has to be enrolled.
+    enrol: bool,
+    /// The wanted version is installed, perhaps changed since.
+    same_version: bool,
+    /// It is installed and unchanged.
+    whole: bool,
+    /// No version is installed.
+    empty: bool,
+    /// The steps in words; none when there is no difference.
+    steps: Vec<String>,
+}
+
+impl Plan {
+    /// The outcome when all steps were successful.
+    fn outcome(&self) -> Outcome {
+        match (self.same_version, self.empty) {
+            (true, _) => Outcome::Repaired,
+            (false, true) => Outcome::Installed,
+            (false, false) => Outcome::Upgraded,
+        }
+    }
+}
+
 fn try_deploy(
     ssh: &Ssh,
     inventory: &Inventory,
@@ -158,17 +184,64 @@ fn try_deploy(
     report: &mut Report,
 ) -> Result<Outcome, String> {
     let machine = ssh.machine();
-    let said = |e: SshError| e.to_string();
     let step = |what: &str| progress(&machine.name, what);
-    // 1. Look.
     step("looking");
-    let found = look(ssh, inventory).map_err(said)?;
+    let found = look(ssh, inventory).map_err(|e| e.to_string())?;
     report.version.clone_from(&found.version);
-    if let Some(why) = obstacle(machine, &found, binary) {
-        return Err(why);
-    }
-    // 2. Compare.
+    obstacle(machine, &found, binary).map_or(Ok(()), Err)?;
     let version = Version::of(inventory, machine, binary);
+    let plan = compare(machine, &found, &version, control, options)?;
+    let switches: Vec<String> = machine.switches.iter().map(|s| s.name.clone()).collect();
+    if !plan.enrol && !options.dry_run {
+        // For an agent that was enrolled before its inventory had these switches, or by an earlier
+        // release.
+        control
+            .allow(&machine.name, &switches)
+            .map_err(|why| format!("the controller does not let it speak for its switches: {why}"))?;
+    }
+    if plan.steps.is_empty() {
+        if let Some(status) = &found.status {
+            note_status(status, report);
+        }
+        return Ok(Outcome::Unchanged);
+    }
+    if options.dry_run {
+        return Ok(Outcome::WouldDo(plan.steps));
+    }
+    let folder = version.folder(machine);
+    if !plan.whole {
+        step("copying");
+        copy(ssh, binary, &version, &folder).map_err(|e| e.to_string())?;
+    }
+    step("examining");
+    let agent = format!("{}/tandem-agent --config {}/agent.toml", quote_path(&folder), quote_path(&folder));
+    report.notes.extend(examine(ssh, &agent, found.alive)?);
+    if plan.enrol {
+        step("enrolling");
+        enrol(ssh, inventory, &agent, control, &switches)?;
+    }
+    step("starting");
+    if let Some(outcome) = activate(ssh, &version, options.seconds, report)? {
+        return Ok(outcome);
+    }
+    report.version.clone_from(&version.id);
+    delete_old_versions(ssh, &version, &found, report);
+    if let Ok(now) = look(ssh, inventory)
+        && let Some(status) = &now.status
+    {
+        note_status(status, report);
+    }
+    Ok(plan.outcome())
+}
+
+/// Compares a machine with its inventory and with the controller's record of its agent.
+fn compare(
+    machine: &Machine,
+    found: &Look,
+    version: &Version,
+    control: &dyn Control,
+    options: &Options,
+) -> Result<Plan, String> {
     let known =
         control.enrolled(&machine.name).map_err(|why| format!("the controller cannot be asked: {why}"))?;
     let enrol = options.enrol
@@ -182,104 +255,84 @@ fn try_deploy(
     let same_version = found.version == version.id;
     let whole = same_version && found.sums.join("\n") == version.sums;
     let unit = machine.service == Service::Process || found.unit_same;
-    let mut todo = Vec::new();
+    let mut steps = Vec::new();
     if !whole {
-        todo.push(match (same_version, found.version.is_empty()) {
+        steps.push(match (same_version, found.version.is_empty()) {
             (true, _) => format!("write version {} again: it was changed there", version.id),
             (false, true) => format!("install version {}", version.id),
             (false, false) => format!("upgrade from version {} to {}", found.version, version.id),
         });
     }
     if enrol {
-        todo.push("enrol".to_owned());
+        steps.push("enrol".to_owned());
     }
     if whole && !unit {
-        todo.push("write the unit again: it was changed there".to_owned());
+        steps.push("write the unit again: it was changed there".to_owned());
     }
     if !whole || enrol || !unit || !found.alive {
-        todo.push("start and check".to_owned());
+        steps.push("start and check".to_owned());
     }
-    let switches: Vec<String> = machine.switches.iter().map(|s| s.name.clone()).collect();
-    if !enrol && !options.dry_run {
-        // For an agent that was enrolled before its inventory had these switches, or by an earlier
-        // release.
-        control
-            .allow(&machine.name, &switches)
-            .map_err(|why| format!("the controller does not let it speak for its switches: {why}"))?;
+    Ok(Plan { enrol, same_version, whole, empty: found.version.is_empty(), steps })
+}
+
+/// Copies the program and the files of a version.
+fn copy(ssh: &Ssh, binary: &Binary, version: &Version, folder: &Path) -> Result<(), SshError> {
+    ssh.put(&binary.bytes, &folder.join("tandem-agent"), 0o755)?;
+    for (name, content, mode) in &version.files {
+        ssh.put(content.as_bytes(), &folder.join(name), *mode)?;
     }
-    if todo.is_empty() {
-        if let Some(status) = &found.status {
-            note_status(status, report);
-        }
-        return Ok(Outcome::Unchanged);
-    }
-    if options.dry_run {
-        return Ok(Outcome::WouldDo(todo));
-    }
-    // 3. Copy.
-    let folder = version.folder(machine);
-    if !whole {
-        step("copying");
-        ssh.put(&binary.bytes, &folder.join("tandem-agent"), 0o755).map_err(said)?;
-        for (name, content, mode) in &version.files {
-            ssh.put(content.as_bytes(), &folder.join(name), *mode).map_err(said)?;
-        }
-    }
-    // 4. Run its doctor. It has to run at least; its findings are reported, but do not stop the
-    //    deployment.
-    step("examining");
-    let agent = format!("{}/tandem-agent --config {}/agent.toml", quote_path(&folder), quote_path(&folder));
+    Ok(())
+}
+
+/// Runs the doctor of the new agent, which has to run at least; its findings are returned for the
+/// report, but do not stop the deployment.
+fn examine(ssh: &Ssh, agent: &str, alive: bool) -> Result<Vec<String>, String> {
     let doctor = format!("timeout 40 {agent} --json doctor </dev/null");
-    let output = ssh.try_run("running the new agent's doctor", &doctor, &[], COMMAND).map_err(said)?;
+    let output =
+        ssh.try_run("running the new agent's doctor", &doctor, &[], COMMAND).map_err(|e| e.to_string())?;
     let findings: Vec<Finding> = serde_json::from_slice(&output.stdout).map_err(|_| {
         let status = output.status;
         format!(
             "the new agent does not run there (status {status}): {}; nothing was changed, {}",
             if output.stderr.is_empty() { "it says nothing" } else { &output.stderr },
-            if found.alive { "the one before still runs" } else { "none runs" }
+            if alive { "the one before still runs" } else { "none runs" }
         )
     })?;
     let sick = findings.into_iter().filter(|f| f.good == Some(false) && f.what != "certificate");
-    report.notes.extend(sick.map(|f| format!("doctor: {}: {}", f.what, f.found)));
-    // 5. Enrol.
-    if enrol {
-        step("enrolling");
-        let address = format!("{}:{}", inventory.controller.address, inventory.controller.agents);
-        let token = control
-            .token(&machine.name, &address, &switches)
-            .map_err(|why| format!("the controller gives no token: {why}"))?;
-        // The token goes over standard input: any user there can read a command line.
-        let command = format!(
-            "mkdir -p -m 700 {} && timeout 50 {agent} enroll --token -",
-            quote_path(&machine.path(STATE))
-        );
-        ssh.run_with("enrolling", &command, token.as_bytes(), COMMAND).map_err(said)?;
-    }
-    // 6. Change over.
-    step("starting");
-    let outcome = activate(ssh, &version, options.seconds, report)?;
-    if let Some(outcome) = outcome {
-        return Ok(outcome);
-    }
-    report.version.clone_from(&version.id);
-    // 7. Delete versions that are not needed; the previous one stays.
+    Ok(sick.map(|f| format!("doctor: {}: {}", f.what, f.found)).collect())
+}
+
+/// Enrols the agent with a token of the controller for these switches.
+fn enrol(
+    ssh: &Ssh,
+    inventory: &Inventory,
+    agent: &str,
+    control: &dyn Control,
+    switches: &[String],
+) -> Result<(), String> {
+    let machine = ssh.machine();
+    let address = format!("{}:{}", inventory.controller.address, inventory.controller.agents);
+    let token = control
+        .token(&machine.name, &address, switches)
+        .map_err(|why| format!("the controller gives no token: {why}"))?;
+    // The token goes over standard input: any user there can read a command line.
+    let command = format!(
+        "mkdir -p -m 700 {} && timeout 50 {agent} enroll --token -",
+        quote_path(&machine.path(STATE))
+    );
+    ssh.run_with("enrolling", &command, token.as_bytes(), COMMAND).map_err(|e| e.to_string())?;
+    Ok(())
+}
+
+/// Deletes all versions but the new one and the previous one, for a rollback by hand.
+fn delete_old_versions(ssh: &Ssh, version: &Version, found: &Look, report: &mut Report) {
     let mut keep = vec![version.id.as_str()];
     if !found.version.is_empty() {
         keep.push(&found.version);
     }
-    if let Err(error) = ssh.run("deleting old versions", &script::prune(machine, &keep)) {
+    if let Err(error) = ssh.run("deleting old versions", &script::prune(ssh.machine(), &keep)) {
         report.notes.push(error.to_string());
     }
-    if let Ok(now) = look(ssh, inventory)
-        && let Some(status) = &now.status
-    {
-        note_status(status, report);
-    }
-    Ok(match (same_version, found.version.is_empty()) {
-        (true, _) => Outcome::Repaired,
-        (false, true) => Outcome::Installed,
-        (false, false) => Outcome::Upgraded,
-    })
 }
 
 /// Activates the new version and waits for the result; `None` when it is in use.

@@ -7,7 +7,9 @@ use serde_json::json;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
+use tandem_fpga_card::Card;
 use tandem_fpga_card::cosim::protocol::Request;
+use tandem_fpga_card::lock::Lock;
 use tandem_fpga_config::counters::Sweep;
 use tandem_fpga_config::limiter::Setting;
 use tandem_fpga_config::profile::{Mode, Profile};
@@ -48,88 +50,102 @@ pub(crate) fn reg(cli: &Cli, reg: &Reg) -> anyhow::Result<()> {
     };
     // An address needs no profile, so that a card can be read whatever bitfile is loaded.
     let raw = number(register).is_some() && cli.profile.is_none();
-    let (mut card, profile, _lock) = if raw {
-        let profile = super::loaded(cli)?;
-        let card = cli.card.open(&profile, cli.timeout)?;
-        let lock =
-            matches!(reg, Reg::Write { .. }).then(|| cli.card.lock("tandem-fpga")).transpose()?.flatten();
-        (card, profile, lock)
-    } else {
-        let opened = match reg {
-            Reg::Write { .. } => Opened::to_write(cli)?,
-            _ => Opened::to_read(cli)?,
-        };
-        (opened.card, opened.profile, opened.lock)
-    };
+    let (mut card, profile, _lock) = open(cli, matches!(reg, Reg::Write { .. }), raw)?;
     let address = address(&profile, register)?;
     let known = profile.at(address).filter(|_| !raw);
     let name = known.map_or_else(|| format!("0x{address:07x}"), |r| r.name.clone());
-    let mut out = io::stdout().lock();
+    let clears = known.is_some_and(|r| profile.clears(r));
+    let card = &mut *card;
     match reg {
         Reg::Read { .. } => {
             let value = card.read32(address)?;
             if cli.json {
-                drop(out);
                 return print_json(&json!({ "register": name, "address": address, "value": value }));
             }
             let mut more = String::new();
             if is_no_answer(value) {
                 more.push_str("  (nothing answered)");
             }
-            if known.is_some_and(|r| profile.clears(r)) {
+            if clears {
                 more.push_str("  (reading has cleared it)");
             }
             if let Some(note) = known.and_then(|r| r.note.as_deref()) {
                 more.push_str(&format!("  ({note})"));
             }
-            writeln!(out, "{name} = 0x{value:08x} {value}{more}")?;
+            writeln!(io::stdout(), "{name} = 0x{value:08x} {value}{more}")?;
+            Ok(())
         }
         Reg::Write { value, .. } => {
             let value = number(value)
                 .with_context(|| format!("\"{value}\" is no 32-bit number, such as 12 or 0xc"))?;
-            card.write32(address, value)?;
-            if known.is_some_and(|r| r.mode == Mode::Write) {
-                writeln!(out, "{name}: wrote 0x{value:08x}; it cannot be read back")?;
-                return Ok(());
-            }
-            let read = card.read32(address)?;
-            let more = if read == value {
-                ""
-            } else {
-                ": not what was written (a part of it, a time-out, or a register that acts)"
-            };
-            writeln!(out, "{name}: wrote 0x{value:08x}, reads 0x{read:08x}{more}")?;
+            write(card, &name, address, value, known.is_some_and(|r| r.mode == Mode::Write))
         }
-        Reg::Apply { .. } => {}
-        Reg::Watch { every, .. } if known.is_some_and(|r| profile.clears(r)) => {
-            writeln!(out, "{name} is cleared by each reading: nobody else sees what is counted here")?;
-            let mut sum = 0u64;
-            loop {
-                let value = card.read32(address)?;
-                if value != 0 && !is_no_answer(value) {
-                    sum = sum.saturating_add(value.into());
-                    writeln!(out, "{name} +{value}, {sum} since the watch began")?;
-                }
-                out.flush()?;
-                card.wait(Duration::from_millis((*every).max(1)));
-            }
-        }
-        Reg::Watch { every, .. } => {
-            let mut last = None;
-            loop {
-                let value = card.read32(address)?;
-                if last != Some(value) {
-                    let by = last
-                        .map_or_else(String::new, |l| format!("  ({:+})", i64::from(value) - i64::from(l)));
-                    writeln!(out, "{name} = 0x{value:08x} {value}{by}")?;
-                    out.flush()?;
-                    last = Some(value);
-                }
-                card.wait(Duration::from_millis((*every).max(1)));
-            }
-        }
+        Reg::Apply { .. } => Ok(()),
+        Reg::Watch { every, .. } if clears => watch_clearing(card, &name, address, *every),
+        Reg::Watch { every, .. } => watch(card, &name, address, *every),
     }
+}
+
+/// Opens the card; `raw` for an address, which needs no profile of the loaded bitfile.
+fn open(cli: &Cli, writes: bool, raw: bool) -> anyhow::Result<(Box<dyn Card + Send>, Profile, Option<Lock>)> {
+    if raw {
+        let profile = super::loaded(cli)?;
+        let card = cli.card.open(&profile, cli.timeout)?;
+        let lock = writes.then(|| cli.card.lock("tandem-fpga")).transpose()?.flatten();
+        return Ok((card, profile, lock));
+    }
+    let opened = if writes { Opened::to_write(cli)? } else { Opened::to_read(cli)? };
+    Ok((opened.card, opened.profile, opened.lock))
+}
+
+/// Writes a register, and reads it back if it can be read.
+fn write(card: &mut dyn Card, name: &str, address: u32, value: u32, write_only: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    card.write32(address, value)?;
+    if write_only {
+        writeln!(out, "{name}: wrote 0x{value:08x}; it cannot be read back")?;
+        return Ok(());
+    }
+    let read = card.read32(address)?;
+    let more = if read == value {
+        ""
+    } else {
+        ": not what was written (a part of it, a time-out, or a register that acts)"
+    };
+    writeln!(out, "{name}: wrote 0x{value:08x}, reads 0x{read:08x}{more}")?;
     Ok(())
+}
+
+/// Prints a register that reading clears: each value adds to a sum.
+fn watch_clearing(card: &mut dyn Card, name: &str, address: u32, every: u64) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{name} is cleared by each reading: nobody else sees what is counted here")?;
+    let mut sum = 0u64;
+    loop {
+        let value = card.read32(address)?;
+        if value != 0 && !is_no_answer(value) {
+            sum = sum.saturating_add(value.into());
+            writeln!(out, "{name} +{value}, {sum} since the watch began")?;
+        }
+        out.flush()?;
+        card.wait(Duration::from_millis(every.max(1)));
+    }
+}
+
+/// Prints a register whenever its value has changed.
+fn watch(card: &mut dyn Card, name: &str, address: u32, every: u64) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut last = None;
+    loop {
+        let value = card.read32(address)?;
+        if last != Some(value) {
+            let by = last.map_or_else(String::new, |l| format!("  ({:+})", i64::from(value) - i64::from(l)));
+            writeln!(out, "{name} = 0x{value:08x} {value}{by}")?;
+            out.flush()?;
+            last = Some(value);
+        }
+        card.wait(Duration::from_millis(every.max(1)));
+    }
 }
 
 /// Executes the writes in a file, after all of them were parsed.

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use tandem_fpga_card::lock::LockError;
 use tandem_fpga_card::pcap::{self, Writer};
 use tandem_fpga_card::replay;
 use tandem_fpga_card::target::Target;
-use tandem_fpga_config::generator::{Options, Plan, capture};
+use tandem_fpga_config::generator::{Options, Plan, Status, Timed, capture};
 use tandem_fpga_config::profile::{Generator, Profile};
 use tandem_model::BitRate;
 
@@ -57,13 +58,7 @@ fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 pub(crate) fn replay(cli: &Cli, ask: &Replay) -> anyhow::Result<()> {
-    let frames = match &ask.file {
-        None => None,
-        Some(path) => {
-            let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
-            Some(pcap::read(file).with_context(|| format!("{}", path.display()))?)
-        }
-    };
+    let frames = ask.file.as_deref().map(read_frames).transpose()?;
     let rate = ask.rate.as_deref().map(str::parse::<BitRate>).transpose()?;
     let stopped = interrupted()?;
     let mut opened = Opened::to_write(cli)?;
@@ -98,6 +93,17 @@ pub(crate) fn replay(cli: &Cli, ask: &Replay) -> anyhow::Result<()> {
     // Stopped also after the card did not answer for a moment.
     replay::stop(card, generator, limiter, ask.port)?;
     let status = status?;
+    report_replay(cli, ask, &plan, &status)
+}
+
+/// The frames of a capture file.
+fn read_frames(path: &Path) -> anyhow::Result<Vec<Timed>> {
+    let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
+    pcap::read(file).with_context(|| format!("{}", path.display()))
+}
+
+/// Prints what was sent.
+fn report_replay(cli: &Cli, ask: &Replay, plan: &Plan<'_>, status: &Status) -> anyhow::Result<()> {
     let (port, frames, padded) = (ask.port, plan.frames(), plan.padded());
     if cli.json {
         return print_json(&json!({
@@ -172,28 +178,15 @@ impl Source {
     }
 }
 
-pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
-    let mut source = Source::of(&cli.card, ask.port)?;
-    let stopped = interrupted()?;
-    let mut opened = Opened::to_write(cli)?;
-    let profile = opened.profile.clone();
-    let generator = generator(&profile)?;
-    generator.port(ask.port)?;
-    // The file comes first: if it cannot be created, the card is not accessed.
-    let file = File::create(&ask.out).with_context(|| format!("writing {}", ask.out.display()))?;
-    let mut writer = Writer::new(BufWriter::new(file))?;
-    let card = &mut *opened.card;
-    // Frames from before do not belong to this capture.
-    for _ in 0..OLD {
-        if source.frames(card)?.is_empty() {
-            break;
-        }
-    }
-    generator.capture(card, ask.port)?;
-    opened.lock = None;
-    if !cli.json {
-        writeln!(io::stderr(), "capturing at port {} until {}", ask.port, ask.until())?;
-    }
+/// Copies captured frames to the file until there are enough, or until the capture is stopped;
+/// returns how many were written, and how many others came.
+fn copy_frames(
+    card: &mut dyn Card,
+    source: &mut Source,
+    ask: &Capture,
+    stopped: &AtomicBool,
+    writer: &mut Writer<BufWriter<File>>,
+) -> anyhow::Result<(u64, u64)> {
     let began = Instant::now();
     let (mut written, mut others) = (0u64, 0u64);
     let enough = |written: u64| ask.count.is_some_and(|count| written >= count);
@@ -218,6 +211,32 @@ pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
             card.wait(ASK);
         }
     }
+    Ok((written, others))
+}
+
+pub(crate) fn capture(cli: &Cli, ask: &Capture) -> anyhow::Result<()> {
+    let mut source = Source::of(&cli.card, ask.port)?;
+    let stopped = interrupted()?;
+    let mut opened = Opened::to_write(cli)?;
+    let profile = opened.profile.clone();
+    let generator = generator(&profile)?;
+    generator.port(ask.port)?;
+    // The file comes first: if it cannot be created, the card is not accessed.
+    let file = File::create(&ask.out).with_context(|| format!("writing {}", ask.out.display()))?;
+    let mut writer = Writer::new(BufWriter::new(file))?;
+    let card = &mut *opened.card;
+    // Frames from before do not belong to this capture.
+    for _ in 0..OLD {
+        if source.frames(card)?.is_empty() {
+            break;
+        }
+    }
+    generator.capture(card, ask.port)?;
+    opened.lock = None;
+    if !cli.json {
+        writeln!(io::stderr(), "capturing at port {} until {}", ask.port, ask.until())?;
+    }
+    let (written, others) = copy_frames(card, &mut source, ask, &stopped, &mut writer)?;
     let counted = generator.captured(card, ask.port)?;
     opened.lock = lock(cli)?;
     generator.end_capture(card, ask.port)?;

@@ -169,7 +169,6 @@ impl Driver {
         }
         let Some(at) = self.open.iter().position(|o| o.barrier == xid) else { return };
         let Some(open) = self.open.remove(at) else { return };
-        let switch = self.dpid;
         if open.refused.is_none() {
             // An added flow has replaced any other controller's flow of that key; a removal may
             // have left it.
@@ -177,6 +176,12 @@ impl Driver {
                 self.foreign.remove(&self.wanted.meaning(key));
             }
         }
+        self.conclude(open, now, out);
+    }
+
+    /// Reports the end of a change, and what follows from a refusal.
+    fn conclude(&mut self, open: Open, now: Time, out: &mut Output) {
+        let switch = self.dpid;
         let is_metadata = open.metadata && open.refused.as_deref().is_some_and(is_about_metadata);
         let refused = |txn, why| match is_metadata {
             true => Event::MetadataRefused { switch, txn, why },

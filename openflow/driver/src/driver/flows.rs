@@ -7,7 +7,7 @@ use super::{ANSWER_TIMEOUT, Driver, Output};
 use crate::codec::Reported;
 use crate::flow_dump::{FlowDump, LONG_PAUSE, Purpose, TRIES};
 use crate::reconcile::{self, Repair};
-use tandem_model::{Event, Time, TxnId};
+use tandem_model::{Event, FlowSample, Time, TxnId};
 
 impl Driver {
     pub(super) fn read_flows(&mut self, purpose: Purpose, now: Time, out: &mut Output) {
@@ -50,7 +50,6 @@ impl Driver {
         };
         let (purpose, epoch) = (flow_dump.purpose, flow_dump.epoch);
         self.flow_dump = None;
-        let switch = self.dpid;
         let Some(codec) = &self.codec else { return };
         let mut repair = reconcile::repair(&self.wanted, &flows, &self.leave, codec.as_ref());
         self.foreign = reconcile::foreign(&flows);
@@ -70,36 +69,49 @@ impl Driver {
                 self.change(Change::Sync(txn), repair.add, &[], erase, now, out);
             }
             Purpose::Audit => {
-                out.events.push(Event::Samples {
-                    switch,
-                    ports: Vec::new(),
-                    flows: reconcile::samples(&flows),
-                    rules: std::mem::take(&mut repair.counted),
-                });
-                if proven && repair.add.is_empty() && repair.erase.is_empty() {
-                    self.tell_complete(out);
-                }
-                if !proven {
-                    repair = Repair::default();
-                } else if now < self.repair.0 {
-                    // Repairs are paused; deleting flows that are no longer left is not a repair.
-                    repair = Repair { let_go: repair.let_go, ..Repair::default() };
-                } else if let Some(PutOff { rules, example }) = self.unlike.sift(&mut repair, now) {
-                    out.events.push(Event::RulesUnlike { switch, rules, example });
-                }
-                let missing = repair.add.len() as u32;
-                let stale = repair.erase.len() as u32;
-                if missing + stale > 0 || !repair.let_go.is_empty() {
-                    let change = Change::Repair { missing, stale };
-                    let erase = [repair.erase, repair.let_go].concat();
-                    self.change(change, repair.add, &[], erase, now, out);
-                }
+                let samples = reconcile::samples(&flows);
+                self.audited(samples, repair, proven, now, out);
             }
         }
         if let Some(next) = self.queued.take() {
             self.read_flows(next, now, out);
         }
         self.let_go(now, out);
+    }
+
+    /// Reports an audit's samples, and repairs the differences if the audit has `proven` them.
+    fn audited(
+        &mut self,
+        samples: Vec<FlowSample>,
+        mut repair: Repair,
+        proven: bool,
+        now: Time,
+        out: &mut Output,
+    ) {
+        out.events.push(Event::Samples {
+            switch: self.dpid,
+            ports: Vec::new(),
+            flows: samples,
+            rules: std::mem::take(&mut repair.counted),
+        });
+        if proven && repair.add.is_empty() && repair.erase.is_empty() {
+            self.tell_complete(out);
+        }
+        if !proven {
+            repair = Repair::default();
+        } else if now < self.repair.0 {
+            // Repairs are paused; deleting flows that are no longer left is not a repair.
+            repair = Repair { let_go: repair.let_go, ..Repair::default() };
+        } else if let Some(PutOff { rules, example }) = self.unlike.sift(&mut repair, now) {
+            out.events.push(Event::RulesUnlike { switch: self.dpid, rules, example });
+        }
+        let missing = repair.add.len() as u32;
+        let stale = repair.erase.len() as u32;
+        if missing + stale > 0 || !repair.let_go.is_empty() {
+            let change = Change::Repair { missing, stale };
+            let erase = [repair.erase, repair.let_go].concat();
+            self.change(change, repair.add, &[], erase, now, out);
+        }
     }
 
     /// Confirms a refused sync once all wanted rules are in the switch: the refused ones were
