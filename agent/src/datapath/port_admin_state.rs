@@ -64,7 +64,7 @@ impl PortAdminState {
     }
 
     /// Whether an interface of a port was not handled yet.
-    pub(super) fn is_due(&self, wanted: &[Switch], interfaces: &[link::Interface]) -> bool {
+    fn is_due(&self, wanted: &[Switch], interfaces: &[link::Interface]) -> bool {
         let index: BTreeMap<&str, u32> = interfaces.iter().map(|i| (i.name.as_str(), i.index)).collect();
         let Ok(record) = self.record.get() else { return false };
         let mut names = wanted.iter().flat_map(|s| s.ports.iter().map(|p| p.interface.as_str()));
@@ -73,18 +73,32 @@ impl PortAdminState {
 
     /// Sets interfaces of new ports up, and those of former ports down again. Switches named in
     /// `left` stay as they are. Returns the number of changes, and the faults.
-    pub(super) fn apply(
-        &mut self,
-        netlink: &mut Netlink,
-        wanted: &[Switch],
-        left: &[String],
-    ) -> (usize, Vec<Fault>) {
+    pub(super) fn apply(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
         let mut faults = Vec::new();
-        let changes = self.difference(netlink, wanted, left, &mut faults).unwrap_or_else(|error| {
+        let changes =
+            Netlink::open().and_then(|mut netlink| self.difference(&mut netlink, wanted, left, &mut faults));
+        let changes = changes.unwrap_or_else(|error| {
             faults.push(Fault::new("", None, error.to_string()));
             0
         });
         (changes, faults)
+    }
+
+    /// Sets interfaces up that appeared since the last call: of the switches in `made`. Those that
+    /// are wanted, but could not be made, stay as they are, like those in `left`.
+    pub(super) fn apply_new(
+        &mut self,
+        made: &[Switch],
+        wanted: &[Switch],
+        left: &[String],
+        interfaces: &[link::Interface],
+    ) -> (usize, Vec<Fault>) {
+        if !self.is_due(made, interfaces) {
+            return (0, Vec::new());
+        }
+        let refused = wanted.iter().map(|s| &s.name).filter(|n| !made.iter().any(|m| m.name == **n));
+        let left: Vec<String> = left.iter().chain(refused).cloned().collect();
+        self.apply(made, &left)
     }
 
     fn difference(

@@ -215,7 +215,7 @@ fn a_transfer_of_higher_priority_overtakes_one_that_began_before() {
     let mut sim = Simulation::new(site.clone(), Time::ZERO, None).expect("known policies");
     let resources = Resources { ram: Bytes(100 << 20), ..site.vm.default };
     for _ in 0..2 {
-        let request = VmRequest { resources, class: None, timeout: None, name: None, image: None };
+        let request = VmRequest { resources, ..VmRequest::default() };
         sim.ask(Time::ZERO, Request::RequestVm { request });
     }
     sim.run_until(Time::from_secs(10)).expect("a run");

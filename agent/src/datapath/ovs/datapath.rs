@@ -129,14 +129,6 @@ impl Ovs {
         outcome.faults.extend(kept.into_iter().map(|why| Fault::new("", None, why)));
     }
 
-    /// Sets ports' interfaces up, and those that are no longer ports down again.
-    fn raise(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
-        match Netlink::open() {
-            Ok(mut netlink) => self.admin_state.apply(&mut netlink, wanted, left),
-            Err(error) => (0, vec![Fault::new("", None, error.to_string())]),
-        }
-    }
-
     pub(super) fn say(&mut self, notice: Fault) {
         // The session reads the notices every second; the limit is for when there is no session.
         const MOST: usize = 256;
@@ -264,7 +256,7 @@ impl Datapath for Ovs {
         left.extend(late);
         self.shape(&made, &left, &mut outcome);
         // 7. Interfaces go up last: once up they forward, and have to be shaped by then.
-        let (changes, faults) = self.raise(&made, &left);
+        let (changes, faults) = self.admin_state.apply(&made, &left);
         outcome.changes += changes;
         outcome.faults.extend(faults);
         self.made = made;
@@ -296,15 +288,9 @@ impl Datapath for Ovs {
             Ok(interfaces) => {
                 let (changes, mut said) = self.shaping.reconcile(&interfaces);
                 outcome.changes += changes;
-                if self.admin_state.is_due(&self.made, &interfaces) {
-                    let made = self.made.clone();
-                    let refused =
-                        wanted.iter().map(|s| s.name.clone()).filter(|n| !made.iter().any(|m| m.name == *n));
-                    let left: Vec<String> = left.iter().cloned().chain(refused).collect();
-                    let (changes, faults) = self.raise(&made, &left);
-                    outcome.changes += changes;
-                    said.extend(faults);
-                }
+                let (changes, faults) = self.admin_state.apply_new(&self.made, &wanted, &left, &interfaces);
+                outcome.changes += changes;
+                said.extend(faults);
                 said.into_iter().for_each(|notice| self.say(notice));
             }
             Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
@@ -359,7 +345,7 @@ impl Datapath for Ovs {
             Err(error) => left.push(error.to_string()),
         }
         kept.extend(self.shaping.take_kept());
-        left.extend(self.raise(&[], &[]).1.into_iter().map(|f| f.why));
+        left.extend(self.admin_state.apply(&[], &[]).1.into_iter().map(|f| f.why));
         if left.is_empty() { Ok(kept) } else { Err(left.join("; ")) }
     }
 }

@@ -176,13 +176,6 @@ impl Soft {
         Ok(())
     }
 
-    fn raise(&mut self, wanted: &[Switch], left: &[String]) -> (usize, Vec<Fault>) {
-        match Netlink::open() {
-            Ok(mut netlink) => self.admin_state.apply(&mut netlink, wanted, left),
-            Err(error) => (0, vec![Fault::new("", None, error.to_string())]),
-        }
-    }
-
     fn refresh(&mut self) -> (usize, Vec<Fault>) {
         let mut running = shared(&self.running);
         match running.refresh(&mut self.ethtool) {
@@ -294,7 +287,7 @@ impl Datapath for Soft {
             Err(error) => outcome.faults.push(Fault::new("", None, error.to_string())),
         }
         outcome.faults.extend(self.shaping.take_kept().into_iter().map(|why| Fault::new("", None, why)));
-        let (changes, faults) = self.raise(&made, &left);
+        let (changes, faults) = self.admin_state.apply(&made, &left);
         outcome.changes += changes;
         outcome.faults.extend(faults);
         // Reads the link states again after the setup, so that a report right after this call has
@@ -335,15 +328,10 @@ impl Datapath for Soft {
             Ok(interfaces) => {
                 let (changes, mut said) = self.shaping.reconcile(&interfaces);
                 outcome.changes += changes;
-                if self.admin_state.is_due(&self.made, &interfaces) {
-                    let made = self.made.clone();
-                    let refused = self.wanted.iter().map(|s| s.name.clone());
-                    let refused = refused.filter(|n| !made.iter().any(|m| m.name == *n));
-                    let left: Vec<String> = self.left.iter().cloned().chain(refused).collect();
-                    let (changes, faults) = self.raise(&made, &left);
-                    outcome.changes += changes;
-                    said.extend(faults);
-                }
+                let (changes, faults) =
+                    self.admin_state.apply_new(&self.made, &self.wanted, &self.left, &interfaces);
+                outcome.changes += changes;
+                said.extend(faults);
                 // The session reads the notices every second; the limit is for when there is no
                 // session.
                 const MOST: usize = 256;
@@ -380,7 +368,7 @@ impl Datapath for Soft {
             Ok((_, faults)) => left.extend(faults.into_iter().map(|f| f.why)),
             Err(error) => left.push(error.to_string()),
         }
-        left.extend(self.raise(&[], &[]).1.into_iter().map(|f| f.why));
+        left.extend(self.admin_state.apply(&[], &[]).1.into_iter().map(|f| f.why));
         for switch in &self.switches {
             for what in ["flows", "mgmt"] {
                 let _ = std::fs::remove_file(self.folder.join(format!("{}.{what}", switch.name)));

@@ -103,7 +103,7 @@ fn read_frames(path: &Path) -> anyhow::Result<Vec<Timed>> {
 }
 
 /// Prints what was sent.
-fn report_replay(cli: &Cli, ask: &Replay, plan: &Plan<'_'>, status: &Status) -> anyhow::Result<()> {
+fn report_replay(cli: &Cli, ask: &Replay, plan: &Plan<'_>, status: &Status) -> anyhow::Result<()> {
     let (port, frames, padded) = (ask.port, plan.frames(), plan.padded());
     if cli.json {
         return print_json(&json!({
