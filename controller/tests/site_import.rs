@@ -76,7 +76,7 @@ fn mininets_examples_have_the_counts_that_mininet_finds() {
     }
     let example = |name: &str| Path::new(MININET).join("examples").join(name);
     for (name, make) in [
-        ("multilink.py", "simpleMultiLinkTopo()"),
+        ("multilink.py", "simpleMultiLinkTopo(n=2)"),
         ("linuxrouter.py", "NetworkTopo()"),
         ("natnet.py", "InternetTopo()"),
         ("treeping64.py", "TreeTopo(depth=2, fanout=8)"),
