@@ -75,11 +75,12 @@ fn mininets_examples_have_the_counts_that_mininet_finds() {
         return;
     }
     let example = |name: &str| Path::new(MININET).join("examples").join(name);
-    for (name, make) in [
-        ("multilink.py", "simpleMultiLinkTopo()"),
-        ("linuxrouter.py", "NetworkTopo()"),
-        ("natnet.py", "InternetTopo()"),
-        ("treeping64.py", "TreeTopo(depth=2, fanout=8)"),
+    let trees = Path::new(MININET).join("topolib.py");
+    for (name, of, make) in [
+        ("multilink.py", example("multilink.py"), "simpleMultiLinkTopo(n=2)"),
+        ("linuxrouter.py", example("linuxrouter.py"), "NetworkTopo()"),
+        ("natnet.py", example("natnet.py"), "InternetTopo()"),
+        ("treeping64.py", trees, "TreeTopo(depth=2, fanout=8)"),
     ] {
         let file = example(name);
         let (site, said) = imported(&[&file.display().to_string()]);
@@ -87,7 +88,7 @@ fn mininets_examples_have_the_counts_that_mininet_finds() {
         // A gateway that was added, with its link, is not the script's.
         let added = usize::from(said.contains("was added as the gateway"));
         let nodes = t.switches.len() + t.servers.len() + t.gateways.len() - added;
-        assert_eq!((nodes, t.links.len() - added), counted(&file, make), "{name}: {said}");
+        assert_eq!((nodes, t.links.len() - added), counted(&of, make), "{name}: {said}");
     }
     let file = example("numberedports.py");
     let script = std::fs::read_to_string(&file).expect("the example");

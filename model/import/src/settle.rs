@@ -47,7 +47,7 @@ pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<Settled, Imp
     let neighbours = neighbours(&graph);
     // 2. and 3.
     hosts_that_forward(&mut graph, &neighbours);
-    hosts_that_join(&mut graph, &neighbours);
+    hosts_that_join(&mut graph, &neighbours, &named);
     if !graph.nodes.iter().any(|n| n.kind == Kind::Switch) {
         return Err(ImportError::NoSwitch { file: graph.file.clone(), nodes: found.0, links: found.1 });
     }
@@ -171,14 +171,18 @@ fn hosts_that_forward(graph: &mut Graph, neighbours: &[BTreeSet<usize>]) {
     }
 }
 
-fn hosts_that_join(graph: &mut Graph, neighbours: &[BTreeSet<usize>]) {
+fn hosts_that_join(graph: &mut Graph, neighbours: &[BTreeSet<usize>], named: &[String]) {
     let mut parts = Parts::new(graph.nodes.len());
     for Edge { ends: (a, b), .. } in &graph.edges {
         if [*a, *b].iter().all(|n| kind(graph, *n) == Some(Kind::Switch)) {
             parts.join(*a, *b);
         }
     }
-    for node in hosts(graph, neighbours) {
+    // A gateway inside of the network (a NAT between two parts of it) is a router as well, unless
+    // somebody has named it.
+    let inner = graph.nodes.iter().enumerate().filter(|(_, n)| n.kind == Kind::Gateway);
+    let inner: Vec<usize> = inner.filter(|(_, n)| !named.contains(&n.name)).map(|(at, _)| at).collect();
+    for node in hosts(graph, neighbours).into_iter().chain(inner) {
         let others: Vec<usize> = (neighbours.get(node).into_iter().flatten().copied())
             .filter(|other| kind(graph, *other) == Some(Kind::Switch))
             .collect();
