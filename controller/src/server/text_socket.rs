@@ -33,7 +33,7 @@ const CHUNK: usize = 4096;
 
 /// How long a connection may take for what.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
+struct Timeouts {
     /// A request without a newline has ended after so long a pause.
     pause: Duration,
     /// A request is sent in this time.
@@ -44,7 +44,7 @@ struct Patience {
     answer: Duration,
 }
 
-const PATIENCE: Patience = Patience {
+const TIMEOUTS: Timeouts = Timeouts {
     pause: Duration::from_millis(300),
     request: Duration::from_secs(10),
     idle: Duration::from_secs(60),
@@ -108,7 +108,7 @@ pub async fn serve(listener: TextListener, requester: String, handle: Handle) {
     loop {
         while open.try_join_next().is_some() {}
         let accepted = match &listener {
-            TextListener::Tcp(l) => l.accept().await.map(|(stream, _)| Either::Tcp(stream)),
+            TextListener::Tcp(l) => l.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
             TextListener::Unix(ApiListener::Unix(l, peers)) => match l.accept().await {
                 Ok((stream, _)) => {
                     let allowed =
@@ -117,7 +117,7 @@ pub async fn serve(listener: TextListener, requester: String, handle: Handle) {
                         service.log("a client of the text socket may not use it");
                         continue;
                     }
-                    Ok(Either::Unix(stream))
+                    Ok(Stream::Unix(stream))
                 }
                 Err(error) => Err(error),
             },
@@ -139,15 +139,15 @@ pub async fn serve(listener: TextListener, requester: String, handle: Handle) {
         let service = service.clone();
         open.spawn(async move {
             match stream {
-                Either::Tcp(stream) => service.connection(stream, PATIENCE).await,
-                Either::Unix(stream) => service.connection(stream, PATIENCE).await,
+                Stream::Tcp(stream) => service.connection(stream, TIMEOUTS).await,
+                Stream::Unix(stream) => service.connection(stream, TIMEOUTS).await,
             }
             drop(permit);
         });
     }
 }
 
-enum Either {
+enum Stream {
     Tcp(tokio::net::TcpStream),
     Unix(tokio::net::UnixStream),
 }
@@ -167,7 +167,7 @@ impl Service {
     }
 
     /// Answers what a connection asks, one request after the other, until it ends.
-    async fn connection(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, patience: Patience) {
+    async fn connection(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, timeouts: Timeouts) {
         let mut framer = Framer::default();
         let mut begun: Option<Instant> = None;
         let mut chunk = [0; CHUNK];
@@ -175,21 +175,21 @@ impl Service {
             match framer.next_line() {
                 Ok(Some(text)) => {
                     begun = None;
-                    if !self.reply(&mut stream, &text, Ending::Newline, patience).await {
+                    if !self.reply(&mut stream, &text, Ending::Newline, timeouts).await {
                         return;
                     }
                     continue;
                 }
                 Ok(None) => {}
-                Err(bad) => return self.refuse(&mut stream, &bad.to_string(), patience).await,
+                Err(bad) => return self.refuse(&mut stream, &bad.to_string(), timeouts).await,
             }
             let wait = match (framer.is_within(), begun) {
-                (true, Some(since)) if since.elapsed() >= patience.request => {
-                    let why = format!("a request took longer than {:?} to be sent", patience.request);
-                    return self.refuse(&mut stream, &why, patience).await;
+                (true, Some(since)) if since.elapsed() >= timeouts.request => {
+                    let why = format!("a request took longer than {:?} to be sent", timeouts.request);
+                    return self.refuse(&mut stream, &why, timeouts).await;
                 }
-                (true, _) => patience.pause,
-                (false, _) => patience.idle,
+                (true, _) => timeouts.pause,
+                (false, _) => timeouts.idle,
             };
             let read = timeout(wait, stream.read(&mut chunk)).await;
             let has_ended = match read {
@@ -205,10 +205,10 @@ impl Service {
             };
             begun = None;
             match framer.take_rest() {
-                Ok(Some(text)) if !self.reply(&mut stream, &text, Ending::Silence, patience).await => return,
+                Ok(Some(text)) if !self.reply(&mut stream, &text, Ending::Silence, timeouts).await => return,
                 Ok(_) if has_ended => return,
                 Ok(_) => {}
-                Err(bad) => return self.refuse(&mut stream, &bad.to_string(), patience).await,
+                Err(bad) => return self.refuse(&mut stream, &bad.to_string(), timeouts).await,
             }
         }
     }
@@ -219,7 +219,7 @@ impl Service {
         stream: &mut (impl AsyncWrite + Unpin),
         text: &str,
         ending: Ending,
-        patience: Patience,
+        timeouts: Timeouts,
     ) -> bool {
         let mut answer = match self.answer(text).await {
             Ok(answer) => answer,
@@ -231,13 +231,13 @@ impl Service {
         if ending == Ending::Newline {
             answer.push('\n');
         }
-        let taken = timeout(patience.answer, stream.write_all(answer.as_bytes())).await;
+        let taken = timeout(timeouts.answer, stream.write_all(answer.as_bytes())).await;
         matches!(taken, Ok(Ok(())))
     }
 
-    async fn refuse(&self, stream: &mut (impl AsyncWrite + Unpin), why: &str, patience: Patience) {
+    async fn refuse(&self, stream: &mut (impl AsyncWrite + Unpin), why: &str, timeouts: Timeouts) {
         self.log(why);
-        let _ = timeout(patience.answer, stream.write_all(b"FALSE\n")).await;
+        let _ = timeout(timeouts.answer, stream.write_all(b"FALSE\n")).await;
     }
 
     /// What a request is answered, or why it is answered `FALSE`.
