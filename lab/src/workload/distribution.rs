@@ -137,7 +137,8 @@ impl Values {
             if number < 0.0 {
                 return Err(bad("is below 0"));
             }
-            if number == 0.0 && !matches!(*part, "sd" | "least") || number == 0.0 && name == "pareto" {
+            let may_be_zero = matches!(*part, "sd" | "least") && name != "pareto";
+            if number == 0.0 && !may_be_zero {
                 return Err(bad("must be above 0"));
             }
             if number > MOST {

@@ -99,7 +99,7 @@ fn packets_have_new_addresses_and_checksums_that_are_right_in_both_kinds_of_file
 #[test]
 fn what_was_cut_off_is_filled_and_tags_are_taken_off() {
     let whole = tcp(&[9; 900]);
-    let all = packets(&pcap(&[whole.clone()], 96), FROM, TO, 77).expect("packets");
+    let all = packets(&pcap(std::slice::from_ref(&whole), 96), FROM, TO, 77).expect("packets");
     // 96 bytes less the headers of Ethernet, IPv4 and TCP.
     let payload = [[9u8; 42].to_vec(), vec![0; 858]].concat();
     check_packet(&all.packets[0].bytes, &payload);
