@@ -6,6 +6,7 @@ use crate::samples;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use std::net::Ipv4Addr;
 use tandem_openflow::of13;
 use tandem_openflow::wire::Bytes;
 

@@ -7,7 +7,6 @@ mod host;
 use anyhow::{Context, Result, ensure};
 use host::Host;
 use std::path::Path;
-use tandem_linux::link;
 use tandem_tests::{can_emulate, program, wait};
 
 #[test]
