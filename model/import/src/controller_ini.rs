@@ -151,10 +151,10 @@ fn write_addresses(ini: &mut Ini<'_>, file: usize, draft: &mut Draft) {
         }
         address.ok()
     };
-    if let Some((value, origin)) = given(ini, file, "hostippool", "dhcpip") {
-        if let Some(dhcp) = address(ini, &value, &origin, value.text) {
-            draft.set("addresses", "dhcp", format!("\"{dhcp}\""), Some(origin));
-        }
+    if let Some((value, origin)) = given(ini, file, "hostippool", "dhcpip")
+        && let Some(dhcp) = address(ini, &value, &origin, value.text)
+    {
+        draft.set("addresses", "dhcp", format!("\"{dhcp}\""), Some(origin));
     }
     if let Some((value, origin)) = given(ini, file, "hostippool", "dns") {
         let servers: Vec<String> = (value.text.split([',', ' ']).filter(|t| !t.trim().is_empty()))

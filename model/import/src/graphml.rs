@@ -124,11 +124,10 @@ pub(crate) fn read(source: Source<'_>) -> Result<Graph, ImportError> {
         let mut link = Edge::plain((from, to), line);
         let of_edge = data(edge, &keys);
         link.rate = rate(&of_edge);
-        if let (None, Some(label)) = (link.rate, of_edge.get("LinkLabel").or_else(|| of_edge.get("label"))) {
-            if !label.trim().is_empty() {
-                let what = format!("the label {:?} of a link", comment(label.trim()));
-                graph.leave(line, what, "it is no rate");
-            }
+        let label = of_edge.get("LinkLabel").or_else(|| of_edge.get("label"));
+        if let (None, Some(label)) = (link.rate, label.filter(|label| !label.trim().is_empty())) {
+            let what = format!("the label {:?} of a link", comment(label.trim()));
+            graph.leave(line, what, "it is no rate");
         }
         if let (Some(Some(a)), Some(Some(b))) = (places.get(from), places.get(to)) {
             link.delay = fibre_delay(distance_km(*a, *b));

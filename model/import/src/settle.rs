@@ -254,10 +254,9 @@ fn keep_largest(graph: &mut Graph, neighbours: &[BTreeSet<usize>]) {
         graph.leave(line, format!("node {name}"), "it is not connected to the largest part");
     }
     let mut renumbered = vec![usize::MAX; graph.nodes.len()];
-    let mut next = 0;
-    for (slot, _) in renumbered.iter_mut().zip(&stays).filter(|(_, stays)| **stays) {
+    let kept = renumbered.iter_mut().zip(&stays).filter(|(_, stays)| **stays);
+    for (next, (slot, _)) in kept.enumerate() {
         *slot = next;
-        next += 1;
     }
     let number = |node: usize| renumbered.get(node).copied().unwrap_or(usize::MAX);
     let mut kept = stays.iter();

@@ -32,7 +32,7 @@ pub(crate) fn percent_text(ppm: u32) -> String {
 fn decimal(n: u64, units: &[(u64, &str)]) -> String {
     for (unit, name) in units {
         let thousandth = (unit / 1000).max(1);
-        if n < *unit || n % thousandth != 0 {
+        if n < *unit || !n.is_multiple_of(thousandth) {
             continue;
         }
         let rest = n % unit / thousandth;

@@ -7,10 +7,15 @@ use tandem_model::{BitRate, LinkConfig, NodeId, Site};
 use tandem_site_import::export::{containerlab, graphviz};
 use tandem_site_import::{Options, Source, recognise};
 
+/// A name, and what it is the name of.
+type Node = (String, u8);
+/// The names of a link's ends, and what it is like.
+type Ends = (String, String, LinkConfig);
+
 /// Nodes with what they are, and links with what they are like, in one order.
-fn shape(site: &Site) -> (Vec<(String, u8)>, Vec<(String, String, LinkConfig)>) {
+fn shape(site: &Site) -> (Vec<Node>, Vec<Ends>) {
     let t = &site.topology;
-    let mut nodes: Vec<(String, u8)> = (t.switches.iter().map(|n| (n.name.clone(), 0)))
+    let mut nodes: Vec<Node> = (t.switches.iter().map(|n| (n.name.clone(), 0)))
         .chain(t.servers.iter().map(|n| (n.name.clone(), 1)))
         .chain(t.gateways.iter().map(|n| (n.name.clone(), 2)))
         .collect();
