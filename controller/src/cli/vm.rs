@@ -205,7 +205,7 @@ fn kept(view: &VmView) -> String {
     let on = constraints.on.map(|on| match on {
         OnPlace::Server(_) => format!("on {}", view.server_name),
         OnPlace::Edge(_) => {
-            let edge = view.path.iter().skip(1).next().map_or("its edge switch", String::as_str);
+            let edge = view.path.get(1).map_or("its edge switch", String::as_str);
             format!("on servers of {edge}")
         }
     });
