@@ -18,7 +18,7 @@ pub struct NodeSetup {
     /// Servers and gateways on this machine.
     pub hosts: Vec<HostSetup>,
     /// How often they and their VMs announce themselves.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announce: Option<Duration>,
 }
 
