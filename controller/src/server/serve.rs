@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long, value_name = "GROUP")]
     pub api_group: Option<String>,
     /// Where requests in the thesis' text protocol are taken (docs/text-socket.md): a path, or
-    /// tcp:ADDRESS:PORT, where whoever reaches it may request VMs; by default [requests] text_socket
+    /// tcp:ADDRESS:PORT, where whoever reaches it may request VMs; by default `[requests] text_socket`
     /// of the site file, or nowhere.
     #[arg(long, value_name = "PATH")]
     pub text_socket: Option<TextAddress>,

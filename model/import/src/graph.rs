@@ -1,5 +1,5 @@
 //! A topology as other tools have it: nodes and links, with what each tool says of them. Readers
-//! make it; [`crate::settle`] decides what each node is in a site.
+//! make it; `settle` decides what each node is in a site.
 
 use crate::{ImportError, Leftover};
 use std::collections::BTreeMap;
