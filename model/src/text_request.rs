@@ -189,7 +189,7 @@ pub enum BadFrame {
 }
 
 impl Framer {
-    /// Takes in what has come; [`Framer::next`] then gives the requests that are whole.
+    /// Takes in what has come; [`Framer::next_line`] then gives the requests that are whole.
     pub fn push(&mut self, bytes: &[u8]) {
         self.pending.extend_from_slice(bytes);
     }

@@ -32,6 +32,7 @@ const OTHERS: &[&str] = &[
     "mv",
     "ovs-ofctl",
     "ovs-vsctl",
+    "nc",
     "ping",
     "python3",
     "rm",

@@ -8,7 +8,7 @@ use tandem_model::{BitRate, GatewayId, Hop, LinkId, NodeId, ServerId, Site, Swit
 
 /// The network-driven placement (Adami et al., IM 2013): a core switch is chosen, then one of its
 /// aggregation switches, then one of that one's edge switches, then a server behind it, each by the
-/// fit that `[policy.joint]` has for its level (see [`levels`](crate::policy::levels)), and only
+/// fit that `[policy.joint]` has for its level (see the module [`levels`]), and only
 /// over links and switches with room for the VM. The path is the one that was chosen. Where a level
 /// has nothing with room, the next switch of the level above is taken, so that a VM is refused only
 /// when no path downwards leads to a server with room. Servers that no such path leads to, as in a
