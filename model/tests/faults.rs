@@ -23,7 +23,12 @@ const CASES: &[Case] = &[
         "unknown key",
         "did you mean `allocation`?",
     ),
-    ("[policy]\n«colour» = \"red\"\n", "policy.colour", "unknown key", "known here: allocation, joint, link_margin"),
+    (
+        "[policy]\n«colour» = \"red\"\n",
+        "policy.colour",
+        "unknown key",
+        "known here: allocation, joint, link_margin",
+    ),
     ("[«polcy»]\n", "polcy", "unknown key", "did you mean `policy`?"),
     (
         "[modules]\ndhcp = «\"yes\"»\n",
