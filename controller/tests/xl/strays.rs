@@ -99,9 +99,18 @@ async fn a_look_changes_nothing() {
     assert_eq!(states(&driver, A).await, [(VM, FoundState::Incoming)]);
     assert_eq!(files(&bed, 0), before, "nothing is written by a look");
     assert!(!bed.host(0).join("run").exists());
-    // A controller puts it in order.
-    driver.prepare(A).await.expect("it answers");
-    assert_eq!(states(&driver, A).await, []);
+    // A controller puts it in order. All beds see one table of processes, so this waits for the
+    // migrations of other tests: while one is under way, nothing that waits for one is destroyed.
+    let in_order = async {
+        loop {
+            driver.prepare(A).await.expect("it answers");
+            if states(&driver, A).await.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(120), in_order).await.expect("it is destroyed");
 }
 
 /// A host serves the first controller that asks. Another one is refused and its try is told to the
