@@ -3,7 +3,7 @@
 use crate::ImportError;
 use crate::graph::{Edge, Kind};
 use crate::names::Names;
-use crate::settle::{Placed, Settled};
+use crate::settle::{Placed, ResolvedGraph};
 use std::collections::{BTreeSet, VecDeque};
 
 /// Above so many switches the most central one is the one with the most links: measuring every
@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 const MEASURED: usize = 2_000;
 
 /// The switches of a settled graph.
-fn switches(settled: &Settled) -> Vec<usize> {
+fn switches(settled: &ResolvedGraph) -> Vec<usize> {
     (0..settled.nodes.len())
         .filter(|n| settled.nodes.get(*n).is_some_and(|n| n.kind == Kind::Switch))
         .collect()
@@ -19,7 +19,7 @@ fn switches(settled: &Settled) -> Vec<usize> {
 
 /// Adds a gateway at the switch whose distances to all others are the least in sum (closeness
 /// centrality, Bavelas 1950); of equal ones the first.
-pub(crate) fn add_gateway(settled: &mut Settled, names: &mut Names) -> Result<(), ImportError> {
+pub(crate) fn add_gateway(settled: &mut ResolvedGraph, names: &mut Names) -> Result<(), ImportError> {
     let all = switches(settled);
     let mut links = vec![Vec::new(); settled.nodes.len()];
     let is_switch: BTreeSet<usize> = all.iter().copied().collect();
@@ -66,7 +66,11 @@ fn sum_of_distances(links: &[Vec<usize>], from: usize) -> usize {
 }
 
 /// Adds `each` servers at each switch.
-pub(crate) fn add_servers(settled: &mut Settled, names: &mut Names, each: u32) -> Result<(), ImportError> {
+pub(crate) fn add_servers(
+    settled: &mut ResolvedGraph,
+    names: &mut Names,
+    each: u32,
+) -> Result<(), ImportError> {
     let all = switches(settled);
     let count = u64::from(each) * all.len() as u64;
     if count > crate::graph::MOST_NODES as u64 {
@@ -89,7 +93,7 @@ pub(crate) fn add_servers(settled: &mut Settled, names: &mut Names, each: u32) -
     Ok(())
 }
 
-fn add(settled: &mut Settled, name: String, kind: Kind, at: usize) -> Result<(), ImportError> {
+fn add(settled: &mut ResolvedGraph, name: String, kind: Kind, at: usize) -> Result<(), ImportError> {
     settled.nodes.push(Placed { name, was: None, kind, dpid: None });
     settled.graph.edge(Edge::plain((at, settled.nodes.len() - 1), 0))
 }

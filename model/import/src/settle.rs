@@ -29,13 +29,13 @@ pub(crate) struct Placed {
 }
 
 /// A graph of which every node is settled.
-pub(crate) struct Settled {
+pub(crate) struct ResolvedGraph {
     pub graph: Graph,
     pub nodes: Vec<Placed>,
 }
 
 /// Settles what each node is.
-pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<Settled, ImportError> {
+pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<ResolvedGraph, ImportError> {
     let found = (graph.nodes.len(), graph.edges.len());
     // 1.
     let loops: Vec<usize> = graph.edges.iter().filter(|e| e.ends.0 == e.ends.1).map(|e| e.line).collect();
@@ -65,7 +65,7 @@ pub(crate) fn settle(mut graph: Graph, options: &Options) -> Result<Settled, Imp
     for (placed, node) in nodes.iter_mut().zip(&graph.nodes) {
         placed.was = (placed.name != node.name).then(|| node.name.clone());
     }
-    let mut settled = Settled { graph, nodes };
+    let mut settled = ResolvedGraph { graph, nodes };
     // 5.
     if !settled.nodes.iter().any(|n| n.kind == Kind::Gateway) {
         add_gateway(&mut settled, &mut names)?;

@@ -2,7 +2,7 @@
 
 use crate::graph::{Edge, Graph, Kind};
 use crate::names::{comment, site_name};
-use crate::settle::{Settled, settle};
+use crate::settle::{ResolvedGraph, settle};
 use crate::values::{percent_text, rate_text, time_text};
 use crate::{ImportError, Imported, Leftover, Options};
 use std::collections::BTreeMap;
@@ -34,8 +34,8 @@ pub(crate) fn head(text: &mut String, origin: &str, leftovers: &[Leftover], deci
     }
 }
 
-fn site_text(settled: &Settled) -> String {
-    let Settled { graph, nodes } = settled;
+fn site_text(settled: &ResolvedGraph) -> String {
+    let ResolvedGraph { graph, nodes } = settled;
     let mut text = String::new();
     let file = comment(crate::base_name(&graph.file));
     head(&mut text, &format!("{file} ({})", graph.origin), &graph.leftovers, &graph.decisions);
