@@ -26,7 +26,7 @@
 //! nobody tells.
 
 use crate::network::rule_counters::RuleCount;
-use crate::snapshot::{LinkLevel, PortView, Snapshot};
+use crate::snapshot::{LinkLevel, LinkView, PortView, Snapshot, SwitchView};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -81,63 +81,74 @@ pub fn cell(text: &str) -> String {
 
 /// All files' columns and values, from one snapshot. The columns of a site never change.
 pub fn csv(snapshot: &Snapshot) -> Vec<Csv> {
-    let switches = |file, role| {
-        let of_role = || snapshot.switches.iter().filter(move |s| s.role == Some(role) && !s.legacy);
-        Csv {
-            file,
-            columns: of_role().map(|s| s.dpid.to_string()).collect(),
-            values: of_role().map(|s| Some(s.ratio * 100.0)).collect(),
-        }
-    };
-    let links = |file, level| {
-        let of_level = || snapshot.links.iter().filter(move |l| l.level == level);
-        Csv {
-            file,
-            columns: of_level().map(|l| l.column.clone()).collect(),
-            values: of_level().map(|l| (!l.uncounted).then_some(l.ratio * 100.0)).collect(),
-        }
-    };
-    vec![
-        switches("corestats.csv", Role::Core),
-        switches("aggstats.csv", Role::Aggregation),
-        switches("edgestats.csv", Role::Edge),
-        links("corelinkstats.csv", LinkLevel::Core),
-        links("agglinkstats.csv", LinkLevel::Aggregation),
-        links("edgelinkstats.csv", LinkLevel::Edge),
-        links("hoststats.csv", LinkLevel::Host),
-    ]
+    let ratios = by_level(
+        snapshot,
+        [
+            "corestats.csv",
+            "aggstats.csv",
+            "edgestats.csv",
+            "corelinkstats.csv",
+            "agglinkstats.csv",
+            "edgelinkstats.csv",
+            "hoststats.csv",
+        ],
+        |switch| Some(switch.ratio * 100.0),
+        |link| (!link.uncounted).then_some(link.ratio * 100.0),
+    );
+    ratios.map(|(file, columns, values)| Csv { file, columns, values }).into()
 }
 
 /// What the files of [`csv`] have as ratios, in bit/s; the same columns in the same order.
 pub fn rate_csv(snapshot: &Snapshot) -> Vec<Table> {
+    // A port that does not count adds nothing, as in the ratio.
+    let sent = |ports: &[PortView]| {
+        ports.iter().filter_map(|p| p.tx).fold(0u64, |sum, rate| sum.saturating_add(rate.0))
+    };
+    let rates = by_level(
+        snapshot,
+        [
+            "corerate.csv",
+            "aggrate.csv",
+            "edgerate.csv",
+            "corelinkrate.csv",
+            "agglinkrate.csv",
+            "edgelinkrate.csv",
+            "hostrate.csv",
+        ],
+        |switch| Some(sent(&switch.ports)),
+        |link| (!link.uncounted).then_some(link.up.0.max(link.down.0)),
+    );
+    rates.map(|(file, columns, values)| Table { file, columns, values }).into()
+}
+
+/// A file's name, its columns and a value for each.
+type Columns<T> = (&'static str, Vec<String>, Vec<Option<T>>);
+
+/// The files of the thesis: the switches of each level from the core down, then the links of each
+/// level, those of the servers last.
+fn by_level<T>(
+    snapshot: &Snapshot,
+    files: [&'static str; 7],
+    of_switch: impl Fn(&SwitchView) -> Option<T>,
+    of_link: impl Fn(&LinkView) -> Option<T>,
+) -> [Columns<T>; 7] {
     let switches = |file, role| {
         let of_role = || snapshot.switches.iter().filter(move |s| s.role == Some(role) && !s.legacy);
-        // A port that does not count adds nothing, as in the ratio.
-        let sent = |ports: &[PortView]| {
-            ports.iter().filter_map(|p| p.tx).fold(0u64, |sum, rate| sum.saturating_add(rate.0))
-        };
-        Table {
-            file,
-            columns: of_role().map(|s| s.dpid.to_string()).collect(),
-            values: of_role().map(|s| Some(sent(&s.ports))).collect(),
-        }
+        (file, of_role().map(|s| s.dpid.to_string()).collect(), of_role().map(|s| of_switch(s)).collect())
     };
     let links = |file, level| {
         let of_level = || snapshot.links.iter().filter(move |l| l.level == level);
-        Table {
-            file,
-            columns: of_level().map(|l| l.column.clone()).collect(),
-            values: of_level().map(|l| (!l.uncounted).then_some(l.up.0.max(l.down.0))).collect(),
-        }
+        (file, of_level().map(|l| l.column.clone()).collect(), of_level().map(&of_link).collect())
     };
-    vec![
-        switches("corerate.csv", Role::Core),
-        switches("aggrate.csv", Role::Aggregation),
-        switches("edgerate.csv", Role::Edge),
-        links("corelinkrate.csv", LinkLevel::Core),
-        links("agglinkrate.csv", LinkLevel::Aggregation),
-        links("edgelinkrate.csv", LinkLevel::Edge),
-        links("hostrate.csv", LinkLevel::Host),
+    let [core, aggregation, edge, core_links, aggregation_links, edge_links, hosts] = files;
+    [
+        switches(core, Role::Core),
+        switches(aggregation, Role::Aggregation),
+        switches(edge, Role::Edge),
+        links(core_links, LinkLevel::Core),
+        links(aggregation_links, LinkLevel::Aggregation),
+        links(edge_links, LinkLevel::Edge),
+        links(hosts, LinkLevel::Host),
     ]
 }
 
