@@ -105,7 +105,7 @@ impl Handle {
     }
 }
 
-/// See the module.
+/// The one owner of the core: it takes events in and carries effects out.
 pub struct EventLoop {
     core: Core,
     inputs: mpsc::Receiver<Input>,

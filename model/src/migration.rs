@@ -241,12 +241,12 @@ pub enum PlanGoal {
     Relieve,
     /// An empty server.
     Evacuate {
-        /// Which.
+        /// The server's id.
         server: ServerId,
     },
     /// One VM elsewhere.
     Move {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where to; where the allocation policy wants it, if not said.
         to: Option<ServerId>,

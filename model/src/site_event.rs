@@ -59,23 +59,23 @@ pub enum SiteEvent {
     },
     /// Traffic may be sent over a link again.
     LinkUp {
-        /// Which.
+        /// The link's id.
         link: LinkId,
     },
     /// No traffic may be sent over a link any more: one of its ports is down or switched off, one
     /// of its switches is away, or discovery does not see it.
     LinkDown {
-        /// Which.
+        /// The link's id.
         link: LinkId,
     },
     /// A switch has connected.
     SwitchUp {
-        /// Which.
+        /// The switch's id.
         switch: SwitchId,
     },
     /// A switch has lost its connection. It goes on forwarding by the rules that it has.
     SwitchDown {
-        /// Which.
+        /// The switch's id.
         switch: SwitchId,
     },
     /// Too much of a server or of a link is used, or will be as the trend has it. Said again when
@@ -99,21 +99,21 @@ pub enum SiteEvent {
     },
     /// A VM runs: it was started, started again, or adopted as it ran.
     VmStarted {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where.
         server: ServerId,
     },
     /// A VM that has run is gone, whatever ended it.
     VmEnded {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where it was.
         server: ServerId,
     },
     /// A VM runs on another server than before.
     VmMoved {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where it was.
         from: ServerId,
@@ -122,14 +122,14 @@ pub enum SiteEvent {
     },
     /// A plan is being carried out.
     PlanBegun {
-        /// Which.
+        /// The plan's number.
         plan: PlanId,
         /// Its moves.
         moves: u32,
     },
     /// No move of a plan waits or is under way any more.
     PlanEnded {
-        /// Which.
+        /// The plan's number.
         plan: PlanId,
         /// Its moves.
         moves: u32,

@@ -35,7 +35,7 @@ struct Shared {
     children: Mutex<Vec<Child>>,
 }
 
-/// See the module. Its folder goes with it.
+/// A running SSH server. Its folder is removed when it is dropped.
 pub struct Sshd {
     /// Of 127.0.0.1.
     pub port: u16,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tandem_model::text::escaped_to;
 use tandem_model::{Effect, Level, LinkId, Notice, RequestId, Response, Site, SiteEvent, Time};
 
-/// See the module.
+/// The wall clock, as an offset of the monotonic clock that the core is given.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct WallClock {
     /// Nanoseconds by which it is ahead of `now`; below zero, behind.

@@ -47,7 +47,7 @@ pub(crate) enum Timer {
     ReadingsTimeout(RequestId),
 }
 
-/// See the module.
+/// The timers that are set, by the moment at which they expire.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Timers {
     due: BTreeSet<(Time, Timer)>,

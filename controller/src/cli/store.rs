@@ -35,20 +35,20 @@ impl Which {
 pub enum StoreCommand {
     /// Print where a site's store is.
     Path {
-        /// Which.
+        /// The store that is meant.
         #[command(flatten)]
         which: Which,
     },
     /// List everything in a store that is damaged or does not fit its site.
     Check {
-        /// Which.
+        /// The store that is meant.
         #[command(flatten)]
         which: Which,
     },
     /// Drop one record, after copying the store aside. What it stood for is not touched: it is only
     /// no longer known.
     Forget {
-        /// Which.
+        /// The store that is meant.
         #[command(flatten)]
         which: Which,
         /// The record's table, as `tandem store check` names it: vm, group, port, migration,

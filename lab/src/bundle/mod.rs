@@ -44,7 +44,7 @@ pub enum BundleError {
     Io {
         /// `read`, `write` or `make`.
         doing: &'static str,
-        /// Which.
+        /// The file's path.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -88,7 +88,7 @@ pub enum BundleError {
     /// A file is not as the list says.
     #[error("{path} is not as {LIST} says: {why}; the bundle was changed or damaged")]
     Changed {
-        /// Which.
+        /// The file's path.
         path: String,
         /// What differs.
         why: &'static str,

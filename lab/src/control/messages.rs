@@ -58,7 +58,7 @@ pub enum LabRequest {
     Counters,
     /// Let a VM do something else from now on: what it uses of CPU and memory.
     LoadVm {
-        /// Which.
+        /// The VM's number.
         vm: u64,
         /// What changes.
         change: Change,
@@ -81,7 +81,7 @@ pub enum LabRequest {
     Loads,
     /// Move a VM without the controller knowing: what a hypervisor does by itself.
     MoveVm {
-        /// Which.
+        /// The VM's number.
         vm: u64,
         /// To which server, by its number from 0.
         to: u32,

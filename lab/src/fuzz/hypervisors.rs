@@ -55,7 +55,7 @@ pub(super) struct Outcome {
     pub(super) again: Vec<Effect>,
 }
 
-/// See the module.
+/// The hypervisors of all servers, with the VMs that run on them.
 pub(super) struct Hypervisors {
     /// Every VM that is there.
     pub(super) guests: BTreeMap<(VmId, ServerId), Guest>,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tandem_model::{MigrationRecord, PersistedState, StoreId, StoreOp, Time, VmId};
 
-/// See the module.
+/// The store as the harness keeps it: what has been written, and what waits.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     /// What is on disk.

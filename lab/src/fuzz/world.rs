@@ -91,7 +91,7 @@ impl Ord for Queued {
     }
 }
 
-/// See the module.
+/// The whole data centre of a schedule: core, switches, hypervisors, agents and store.
 pub(super) struct World {
     pub(super) site: Arc<Site>,
     pub(super) seed: u64,

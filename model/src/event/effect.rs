@@ -94,7 +94,7 @@ pub enum Effect {
     /// Start a VM. Answered by `VmStarted` or `VmFailed`; by `VmFailed` too where there is one with
     /// this id that was made for another request, which is left alone.
     AllocateVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where.
         server: ServerId,
@@ -104,7 +104,7 @@ pub enum Effect {
     /// Stop a VM and remove it. Answered by `VmStopped`, also when there is no such VM. One with
     /// this id that was made for another request is not touched: it is not the VM that is meant.
     StopVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where it runs.
         server: ServerId,
@@ -116,7 +116,7 @@ pub enum Effect {
     /// Keep this with a VM, in place of what was kept before; nothing else of it changes. No
     /// answer.
     TagVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where it runs.
         server: ServerId,
@@ -125,7 +125,7 @@ pub enum Effect {
     },
     /// Give a VM other resources. Answered by `VmResized` or `VmFailed`.
     ResizeVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where it runs.
         server: ServerId,
@@ -134,7 +134,7 @@ pub enum Effect {
     },
     /// Move a running VM's interface to another uplink of its server.
     AttachVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where it runs.
         server: ServerId,
@@ -167,7 +167,7 @@ pub enum Effect {
     },
     /// Another highest rate for a transfer.
     SetMigrationRate {
-        /// Which.
+        /// The migration's number.
         migration: MigrationId,
         /// The rate.
         rate: BitRate,
@@ -176,7 +176,7 @@ pub enum Effect {
     /// too late. For one that is not known, what may be left of it on either side is cleaned up
     /// first.
     CancelMigration {
-        /// Which.
+        /// The migration's number.
         migration: MigrationId,
         /// Which VM.
         vm: VmId,
@@ -197,13 +197,13 @@ pub enum Effect {
     },
     /// Stop a generated flow.
     TrafficStop {
-        /// Which.
+        /// The flow's number.
         id: TrafficId,
     },
     /// Write to the store. Answered by `Stored` or `StoreFailed`. Writes of one batch are one
     /// database transaction.
     Store {
-        /// Which.
+        /// The write's number.
         id: StoreId,
         /// The change.
         #[serde(alias = "record")]

@@ -89,7 +89,7 @@ pub enum Event {
     },
     /// A switch has connected and finished its handshake. Answered by `SyncRules`.
     SwitchUp {
-        /// Which.
+        /// The switch's datapath id.
         switch: Dpid,
         /// Its ports.
         ports: Vec<PortInfo>,
@@ -98,14 +98,14 @@ pub enum Event {
     },
     /// A switch's connection ended. It keeps forwarding.
     SwitchDown {
-        /// Which.
+        /// The switch's datapath id.
         switch: Dpid,
         /// In words.
         why: String,
     },
     /// Somebody should look at how a switch is connected: by two peers, say.
     SwitchTrouble {
-        /// Which.
+        /// The switch's datapath id.
         switch: Dpid,
         /// In words.
         what: String,
@@ -291,38 +291,38 @@ pub enum Event {
     },
     /// A VM runs. Its address is known to the hypervisor only where DHCP is not used.
     VmStarted {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Its address, if the hypervisor knows it.
         address: Option<Ipv4Addr>,
     },
     /// A VM that ran is gone, and not on our request.
     VmDied {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// In words.
         why: String,
     },
     /// A VM could not be started or resized; in recordings and from labs of before also: it died.
     VmFailed {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// In words.
         why: String,
     },
     /// A VM is gone, on our request.
     VmStopped {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
     },
     /// A VM has the resources it was resized to.
     VmResized {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
     },
     /// How far a transfer is; a few times a second at most.
     MigrationProgress {
-        /// Which.
+        /// The migration's number.
         migration: MigrationId,
         /// How far.
         progress: Progress,
@@ -341,7 +341,7 @@ pub enum Event {
     },
     /// A transfer failed or was cancelled. What it had left on either side is cleaned up.
     MigrationFailed {
-        /// Which.
+        /// The migration's number.
         migration: MigrationId,
         /// Where the VM runs now; `None` when it was lost.
         at: Option<ServerId>,
@@ -359,19 +359,19 @@ pub enum Event {
     },
     /// A generated flow could not be started, or ended by itself.
     TrafficEnded {
-        /// Which.
+        /// The flow's number.
         id: TrafficId,
         /// In words.
         why: String,
     },
     /// A write is on disk.
     Stored {
-        /// Which.
+        /// The write's number.
         id: StoreId,
     },
     /// A write failed; nothing of it is in the store.
     StoreFailed {
-        /// Which.
+        /// The write's number.
         id: StoreId,
         /// In words.
         why: String,

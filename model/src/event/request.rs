@@ -31,7 +31,7 @@ pub enum Request {
     /// Take up a VM that runs without a record of it. Answered by `VmRunning` when the store has
     /// it; nothing of the VM is changed.
     AdoptVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where it was found; may be left out when it was found on one server only.
         server: Option<ServerId>,
@@ -40,20 +40,20 @@ pub enum Request {
     },
     /// Stop a VM that there is no record of, and remove it with its disk. Answered when it is gone.
     StopStray {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where it was found; may be left out when it was found on one server only.
         server: Option<ServerId>,
     },
     /// Stop a VM and forget it. Answered when it is gone.
     DeleteVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
     },
     /// Change a running VM's resources where it is; it is moved first where its server or its path
     /// has no room.
     ResizeVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// What it should have.
         resources: Resources,
@@ -65,7 +65,7 @@ pub enum Request {
     },
     /// Isolate them again.
     DeleteGroup {
-        /// Which.
+        /// The group's number.
         group: GroupId,
     },
     /// Give classes other shares. Answered when the store has them; agents follow without dropping
@@ -106,17 +106,17 @@ pub enum Request {
     /// Carry out a plan that was made before. Answered by `Planned` once it has begun; refused when
     /// the data centre has changed so that it no longer holds.
     ApplyPlan {
-        /// Which.
+        /// The plan's number.
         plan: PlanId,
     },
     /// Begin no more moves of a plan; those under way go on. Answered by `Done`.
     StopPlan {
-        /// Which.
+        /// The plan's number.
         plan: PlanId,
     },
     /// Move a VM. Answered by `Migrating` once both places are reserved and the store has it.
     MigrateVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
         /// Where to; where the allocation policy wants it, if not said.
         to: Option<ServerId>,
@@ -126,20 +126,20 @@ pub enum Request {
     /// Leave a VM where it is. Answered by `Done` when all is as it was, by `Failed` when it is too
     /// late.
     CancelMigration {
-        /// Which.
+        /// The migration's number.
         migration: MigrationId,
     },
     /// Take a server out of service: it gets no more VMs, and those that it has are moved away.
     /// Answered by `Planned`.
     EvacuateServer {
-        /// Which.
+        /// The server's id.
         server: ServerId,
         /// How.
         options: MoveOptions,
     },
     /// Let a server that was evacuated have VMs again.
     ReturnServer {
-        /// Which.
+        /// The server's id.
         server: ServerId,
     },
     /// Read the counters of all switches now. Answered when all have answered, or after 2 s.
@@ -201,7 +201,7 @@ pub enum Response {
     },
     /// The migration is under way; the snapshot shows it.
     Migrating {
-        /// Which.
+        /// The migration's number.
         migration: MigrationId,
     },
     /// The group exists.

@@ -32,7 +32,7 @@ pub enum StoreOp {
     },
     /// Forget a VM.
     RemoveVm {
-        /// Which.
+        /// The VM's number.
         vm: VmId,
     },
     /// Write or replace a migration that is under way.
@@ -42,7 +42,7 @@ pub enum StoreOp {
     },
     /// Forget a migration.
     RemoveMigration {
-        /// Which.
+        /// The migration's number.
         migration: MigrationId,
     },
     /// A VM has its new place: the VM and its migration are written together, or neither is.
@@ -54,12 +54,12 @@ pub enum StoreOp {
     },
     /// A server gets no more VMs.
     PutDrained {
-        /// Which.
+        /// The server's id.
         server: ServerId,
     },
     /// A server may have VMs again.
     RemoveDrained {
-        /// Which.
+        /// The server's id.
         server: ServerId,
     },
     /// Write or replace a group.
@@ -85,7 +85,7 @@ pub enum StoreOp {
     },
     /// Forget a group.
     RemoveGroup {
-        /// Which.
+        /// The group's number.
         group: GroupId,
     },
     /// A controller runs. Written every minute while a VM has an end of its time, so that the next

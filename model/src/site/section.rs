@@ -16,7 +16,7 @@ use toml::de::{DeTable, DeValue};
 
 type Value<'a> = &'a Spanned<DeValue<'a>>;
 
-/// See the module.
+/// A table of a site file while it is read; it knows which keys were asked for.
 pub struct Section<'a> {
     /// `topology`, or empty for the whole file.
     name: String,

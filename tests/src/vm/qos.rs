@@ -47,7 +47,7 @@ pub struct Options {
     experiment: Vec<String>,
 }
 
-/// See the module.
+/// Runs the experiment in a virtual machine, and checks what its kernel has counted.
 ///
 /// # Errors
 /// When the machine or the experiment fails, when classes were not chosen by queue, or a share is

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// See the module. The folder stays for whoever wants to look; the next run of the same name begins
+/// A run in virtual machines. The folder is kept for inspection; the next run of the same name begins
 /// with an empty one.
 #[derive(Debug)]
 pub struct Run {

@@ -51,7 +51,7 @@ pub(crate) struct Flow {
     pub(crate) packets: u64,
 }
 
-/// See the module. Processes end before their folder and their namespaces.
+/// Switches and hosts in a namespace. Processes end before their folder and their namespaces.
 pub(crate) struct Network {
     agent: Option<Child>,
     controller: Option<Child>,

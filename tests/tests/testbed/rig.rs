@@ -58,7 +58,7 @@ struct Machine {
     nodes: Vec<NodeId>,
 }
 
-/// See the module.
+/// The machines of a test's testbed.
 pub(crate) struct Rig {
     /// Keys, inventory, logs.
     pub(crate) folder: PathBuf,

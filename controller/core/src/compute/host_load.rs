@@ -82,7 +82,7 @@ pub(crate) fn advance(old: u64, new: u64, period: Duration) -> Option<u64> {
     (new >= old || steps as f64 / period.as_secs_f64() <= BELIEVABLE).then_some(steps)
 }
 
-/// See the module.
+/// What servers and VMs use, as their hypervisors have measured it.
 #[derive(Debug, Clone)]
 pub struct Loads {
     pub(crate) history: f64,

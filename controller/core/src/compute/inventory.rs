@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use tandem_model::{BitRate, Bytes, Resource, Resources, ServerId, Ties, Topology, VmRequest};
 
-/// See the module. A clone is a paper copy: what is tried on it changes nothing.
+/// What every server has, and what is reserved of it. What is tried on a clone changes nothing.
 #[derive(Clone)]
 pub struct Inventory {
     servers: Vec<ServerView>,

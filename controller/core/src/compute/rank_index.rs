@@ -31,7 +31,7 @@ struct Node {
     child: [u32; WIDTH],
 }
 
-/// See the module.
+/// Servers in the order of an allocation policy's ranks.
 #[derive(Debug, Clone)]
 pub struct Index {
     nodes: Vec<Node>,

@@ -27,7 +27,7 @@ pub(crate) struct Spot {
     pub(crate) said: bool,
 }
 
-/// See the module.
+/// The state of each server and link that is watched.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Hotspots {
     pub(crate) windows: BTreeMap<Key, Vec<(Time, f64)>>,

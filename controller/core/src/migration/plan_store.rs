@@ -24,7 +24,7 @@ pub(crate) struct PlanExecution {
     pub(crate) ended: Option<Time>,
 }
 
-/// See the module.
+/// The plans that are kept, by number.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plans {
     last: u64,

@@ -136,7 +136,7 @@ pub trait HotspotDetector: Send + Sync {
 /// A server or link that is too hot, or expected to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Hot {
-    /// Which.
+    /// The server or link.
     pub place: Place,
     /// Of what too much is in use.
     pub resource: Resource,

@@ -20,7 +20,7 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// One VM, looked at in its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Considered {
-    /// Which.
+    /// The VM's number.
     pub vm: VmId,
     /// Where it is.
     pub from: ServerId,

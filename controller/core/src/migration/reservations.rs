@@ -32,7 +32,7 @@ fn beyond(wanted: [Hops; 2], there: &Hops) -> Vec<(Hop, BitRate)> {
     all.into_iter().filter_map(left).collect()
 }
 
-/// See the module: what is held beside what `vm` has where it is now.
+/// What is reserved for a move, beside what `vm` has where it is now.
 pub(crate) fn needed(vm: &VmRecord, from: &Place, to: &Place, grown: Resources) -> HeldResources {
     let has = vm.request.resources;
     let mut servers: BTreeMap<ServerId, Resources> = BTreeMap::new();

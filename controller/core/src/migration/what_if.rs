@@ -26,7 +26,7 @@ pub(crate) const WATCHED: [Resource; 3] = [Resource::Cpu, Resource::Ram, Resourc
 /// CPU in cores, memory in bytes, network in bit/s, the busier direction.
 pub(crate) type Use = [f64; 3];
 
-/// See the module.
+/// A copy of what plans change: servers, links and where VMs are.
 pub(crate) struct PlanningState<'a> {
     pub(crate) core: MigrationRef<'a>,
     pub(crate) inventory: Inventory,

@@ -30,7 +30,7 @@ struct Machines {
     gateways: Vec<GatewayId>,
 }
 
-/// See the module.
+/// What the site says is behind each switch port.
 #[derive(Debug, Clone, Default)]
 pub struct AccessPorts {
     ports: BTreeMap<(SwitchId, PortNo), Machines>,

@@ -65,7 +65,7 @@ pub(crate) struct Switch {
     pub(crate) ports: BTreeMap<PortNo, Port>,
 }
 
-/// See the module.
+/// What agents have reported of their switches' ports, by switch.
 #[derive(Debug, Clone, Default)]
 pub struct Managed(pub(crate) BTreeMap<SwitchId, Switch>);
 

@@ -97,7 +97,7 @@ pub enum HostEvent {
     Full,
 }
 
-/// See the module.
+/// The table of hosts, with its indices.
 #[derive(Debug, Clone)]
 pub struct Hosts {
     plan: AddressPlan,

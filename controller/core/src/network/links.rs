@@ -40,7 +40,7 @@ struct Load {
     switches: [SwitchId; 2],
 }
 
-/// See the module.
+/// The capacity, reservations and measured load of every link, in each direction.
 #[derive(Debug, Clone)]
 pub struct LinkTable {
     loads: Vec<Load>,

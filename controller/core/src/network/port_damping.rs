@@ -42,7 +42,7 @@ pub(crate) struct Damped {
     pub(crate) settled: Option<Time>,
 }
 
-/// See the module.
+/// How much each port has flapped, and which ports are damped.
 #[derive(Debug, Clone)]
 pub(crate) struct PortDamping {
     pub(crate) ports: KeyedRateLimiter<PortKey>,

@@ -43,7 +43,7 @@ impl PortNotice {
     }
 }
 
-/// See the module.
+/// What each switch port may still cost: events that are looked at, and notices.
 #[derive(Debug, Clone)]
 pub(crate) struct PortAllowances {
     pub(crate) events: KeyedRateLimiter<PortKey>,

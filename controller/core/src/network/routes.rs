@@ -31,7 +31,7 @@ impl Destination {
 /// No link: a switch that cannot reach a destination.
 const NOWHERE: LinkId = LinkId(u32::MAX);
 
-/// See the module.
+/// The default routes to every edge switch and gateway.
 #[derive(Debug, Clone)]
 pub struct Routes {
     destinations: Vec<Destination>,

@@ -106,7 +106,7 @@ impl VmStats {
     }
 }
 
-/// See the module.
+/// The last counters of every switch, and the rates that follow from them.
 #[derive(Debug, Clone)]
 pub struct Statistics {
     history: f64,

@@ -19,7 +19,7 @@ struct Sums {
     measured: u128,
 }
 
-/// See the module.
+/// What is reserved and measured at each switch, and its limit.
 #[derive(Debug, Clone)]
 pub struct SwitchLoads {
     switches: Vec<Sums>,

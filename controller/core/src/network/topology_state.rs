@@ -77,7 +77,7 @@ pub enum WiringMismatch {
 /// Unknown switches that are said, each once: more than a site has switches.
 pub(crate) const MOST_SAID: usize = 1024;
 
-/// See the module.
+/// Which switches are connected, and which links and ports are up.
 #[derive(Debug, Clone)]
 pub struct LiveTopology {
     pub(crate) switches: Vec<LiveSwitch>,

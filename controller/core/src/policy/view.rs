@@ -75,7 +75,7 @@ pub trait PlacementView {
 /// What a policy sees of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerView {
-    /// Which.
+    /// The server's id.
     pub id: ServerId,
     /// What it has for VMs, safety margin included.
     pub capacity: Resources,

@@ -35,7 +35,7 @@ struct PerSwitch {
     sent: BTreeMap<RuleKey, Rule>,
 }
 
-/// See the module.
+/// The rules that each switch should have, by owner.
 #[derive(Debug, Clone)]
 pub struct Desired {
     owners: BTreeMap<Owner, RuleSet>,

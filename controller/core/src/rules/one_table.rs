@@ -103,7 +103,7 @@ fn by_tag(rule: &Rule) -> Vec<Rule> {
     vec![with(VlanTag::Untagged), with(VlanTag::Priority)]
 }
 
-/// See the module.
+/// The rules of two tables as rules of one table, with the same effect.
 pub fn flatten<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> BTreeMap<RuleKey, Rule> {
     let mut second: Vec<&Rule> = rules.clone().filter(|r| r.key.table == 1).collect();
     second.sort_by_key(|r| std::cmp::Reverse(r.key.priority));

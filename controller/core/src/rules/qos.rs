@@ -26,7 +26,7 @@ pub fn portion(rate: BitRate, percent: f64) -> BitRate {
     BitRate((rate.0 as f64 * percent / 100.0) as u64 / 8 * 8)
 }
 
-/// See the module.
+/// The classes, their shares and which switches can queue by class.
 #[derive(Debug, Clone)]
 pub struct Classes {
     pub(crate) shares: Vec<Share>,

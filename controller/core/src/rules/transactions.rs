@@ -79,7 +79,7 @@ struct Sent {
     removed: Vec<RuleKey>,
 }
 
-/// See the module.
+/// The changes of rules that are under way, in the order of their steps.
 #[derive(Debug, Clone, Default)]
 pub struct Changes {
     last_txn: u64,

@@ -13,7 +13,7 @@ const PAGE_BITS: u32 = 7;
 
 type Page = BTreeMap<Ipv4Addr, Arc<HostView>>;
 
-/// See the module.
+/// The hosts of a snapshot, in pages that unchanged snapshots share.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HostViews(Arc<BTreeMap<u32, Arc<Page>>>);
 

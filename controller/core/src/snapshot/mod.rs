@@ -34,7 +34,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use tandem_model::{Dpid, GroupRecord, LinkId, NodeId, Notice, Rule, ServerId, Site, SwitchId, Time, VmId};
 
-/// See the module.
+/// Everything that the API shows, as it was at one moment.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Snapshot {
     /// Grows with every change.

@@ -163,7 +163,7 @@ impl Ended {
     }
 }
 
-/// See the module.
+/// The switches of a [`World`] with their rules, as OpenFlow tables that frames are walked through.
 pub(crate) struct Fabric {
     site: Arc<Site>,
     pairs: BTreeMap<SwitchId, Pair>,

@@ -49,7 +49,7 @@ pub enum PlotError {
     /// A file could not be written.
     #[error("cannot write {path}: {source}; is the disk full, and the folder yours?")]
     Write {
-        /// Which.
+        /// The file's path.
         path: PathBuf,
         /// Why.
         source: std::io::Error,

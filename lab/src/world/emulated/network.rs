@@ -56,7 +56,7 @@ pub fn uplink_name(port: PortNo) -> String {
 /// A server or gateway as the site has it.
 #[derive(Debug, Clone, Copy)]
 pub struct HostSpec<'a> {
-    /// Which.
+    /// The node's id.
     pub node: NodeId,
     /// What it is called.
     pub name: &'a str,

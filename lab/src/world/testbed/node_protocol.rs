@@ -77,7 +77,7 @@ pub enum NodeRequest {
     },
     /// Give a VM other resources.
     ResizeVm {
-        /// Which.
+        /// The VM's number.
         vm: u64,
         /// Cores.
         cpu: u32,
@@ -91,12 +91,12 @@ pub enum NodeRequest {
     },
     /// Stop a VM.
     StopVm {
-        /// Which.
+        /// The VM's number.
         vm: u64,
     },
     /// Plug a VM into another uplink of its server.
     MoveVm {
-        /// Which.
+        /// The VM's number.
         vm: u64,
         /// The server's port.
         port: u32,

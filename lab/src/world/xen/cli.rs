@@ -64,7 +64,7 @@ pub enum XenCommand {
         /// Which lab.
         #[command(flatten)]
         name: Name,
-        /// Which.
+        /// The host's name.
         host: String,
     },
     /// Boot a host again that was ended, with the disk that it had; returns when it is up.
@@ -72,7 +72,7 @@ pub enum XenCommand {
         /// Which lab.
         #[command(flatten)]
         name: Name,
-        /// Which.
+        /// The host's name.
         host: String,
     },
     /// Look at everything that hosts, controller and driver are to do, and at what failures leave:

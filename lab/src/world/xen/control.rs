@@ -18,12 +18,12 @@ pub enum XenRequest {
     Status,
     /// End a host as a power cut would.
     Kill {
-        /// Which.
+        /// The host's name.
         host: String,
     },
     /// Boot a host that was ended, with the disk that it had.
     Start {
-        /// Which.
+        /// The host's name.
         host: String,
     },
     /// End.
