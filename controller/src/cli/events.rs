@@ -2,8 +2,8 @@
 
 use super::args::GlobalArgs;
 use std::io::Write;
-use tandem_api::EventStream;
 use tandem_api::events::EventView;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Which events are printed.
 #[derive(Debug, Clone, clap::Args)]
@@ -21,10 +21,11 @@ pub struct EventsArgs {
 /// # Errors
 /// With what the controller says, or when the connection is cut.
 pub async fn run(global: &GlobalArgs, args: EventsArgs) -> anyhow::Result<()> {
-    let mut stream = global.client().events(Some(args.after), args.follow).await?;
+    // Before anything is awaited: until then the signal would end the program as a failure.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        ended = print_all(&mut stream, global.json) => ended?,
-        interrupted = tokio::signal::ctrl_c() => return Ok(interrupted?),
+        ended = print_all(global, &args) => ended?,
+        _ = interrupt.recv() => return Ok(()),
     }
     if args.follow {
         anyhow::bail!("the controller has ended the stream; follow it again when it is back");
@@ -32,10 +33,11 @@ pub async fn run(global: &GlobalArgs, args: EventsArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn print_all(stream: &mut EventStream, json: bool) -> anyhow::Result<()> {
+async fn print_all(global: &GlobalArgs, args: &EventsArgs) -> anyhow::Result<()> {
+    let mut stream = global.client().events(Some(args.after), args.follow).await?;
     while let Some(event) = stream.next().await? {
         let mut out = std::io::stdout().lock();
-        if json {
+        if global.json {
             writeln!(out, "{}", serde_json::to_string(&event)?)?;
         } else {
             let EventView { id, at, change } = &event;

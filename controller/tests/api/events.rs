@@ -170,3 +170,20 @@ fn the_command_prints_what_is_kept_and_ends_well_when_it_is_interrupted() {
     let ended = child.wait().expect("it ends");
     assert!(ended.success(), "{ended:?}");
 }
+
+/// The controller has not answered yet, and may never do: an interruption ends the command as well
+/// as later.
+#[test]
+fn the_command_ends_well_also_before_the_controller_has_answered() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("api.sock");
+    let silent = std::os::unix::net::UnixListener::bind(&path).expect("a socket");
+    let mut child = program()
+        .args(["--api", &format!("unix:{}", path.display()), "events", "--follow"])
+        .spawn()
+        .expect("the program");
+    let (_connection, _) = silent.accept().expect("it connects");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let ended = child.wait().expect("it ends");
+    assert!(ended.success(), "{ended:?}");
+}
