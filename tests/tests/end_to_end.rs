@@ -401,7 +401,7 @@ fn garbage_bad_files_and_second_starts_are_refused_with_what_to_do() -> Result<(
         let mut stream = UnixStream::connect(dc.path("openflow.sock"))?;
         stream.set_read_timeout(Some(tandem_tests::LIMIT))?;
         stream.write_all(garbage)?;
-        stream.read_to_end(&mut Vec::new()).context("the connection of a stranger is not closed")?;
+        stream.read_to_end(&mut Vec::new()).context("the connection of an unknown peer is not closed")?;
     }
     dc.json(&["topology"])?;
 

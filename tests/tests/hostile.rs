@@ -301,8 +301,8 @@ fn flooded(datapath: &'static str) -> Result<()> {
     );
     ensure!(used.memory < MEMORY && used.log < LOG, "{used:?}");
     let hosts = town.dc.json(&["topology"])?;
-    let strangers =
-        hosts["hosts"].as_array().map_or(0, |l| l.iter().filter(|h| h["kind"] == "stranger").count());
-    ensure!(strangers < 100, "{strangers} strangers are kept");
+    let unknown =
+        hosts["hosts"].as_array().map_or(0, |l| l.iter().filter(|h| h["kind"] == "unknown").count());
+    ensure!(unknown < 100, "{unknown} unknown hosts are kept");
     Ok(())
 }

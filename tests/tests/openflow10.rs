@@ -1,4 +1,4 @@
-//! OpenFlow 1.0 end to end, and what a stranger on the switches' port is told: real switches that
+//! OpenFlow 1.0 end to end, and what an unknown peer on the switches' port is told: real switches that
 //! speak nothing newer, real packets.
 
 use anyhow::{Context, Result, ensure};
@@ -91,13 +91,13 @@ fn a_data_centre_of_1_0_switches_carries_traffic_and_repairs_wiped_flows() -> Re
     Ok(())
 }
 
-/// What a stranger gets back until its connection is closed.
+/// What an unknown peer gets back until its connection is closed.
 fn said_to(dc: &DataCentre, bytes: &[u8]) -> Result<Vec<u8>> {
     let mut stream = UnixStream::connect(dc.path("openflow.sock"))?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.write_all(bytes)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).context("the connection of a stranger is not closed")?;
+    stream.read_to_end(&mut answer).context("the connection of an unknown peer is not closed")?;
     Ok(answer)
 }
 

@@ -69,7 +69,7 @@ pub enum Refusal {
     Request(String),
     /// Not enrolled here.
     #[error("agent {0:?} is not enrolled here; enrol it: tandem agent token {0}")]
-    Stranger(String),
+    Unknown(String),
     /// The agent was revoked.
     #[error("agent {0:?} was revoked; to let it in again, enrol it anew: tandem agent token {0}")]
     Revoked(String),
@@ -431,7 +431,7 @@ fn admit(registry: &Connection, name: &str, shown: &str) -> Result<(), Refusal> 
         )
         .optional()
         .map_err(fail)?;
-    let (revoked, current, renewed, until) = row.ok_or_else(|| Refusal::Stranger(name.to_owned()))?;
+    let (revoked, current, renewed, until) = row.ok_or_else(|| Refusal::Unknown(name.to_owned()))?;
     if revoked {
         return Err(Refusal::Revoked(name.to_owned()));
     }

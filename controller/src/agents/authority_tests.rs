@@ -75,7 +75,7 @@ fn a_revoked_name_that_is_enrolled_again_does_not_make_the_old_certificate_good(
     let place = place.restart();
     assert_eq!(place.authority.certificate(), certificate);
     assert_eq!(place.authority.admits("mini1", &first), Ok(()));
-    assert_eq!(place.authority.admits("mini9", &first), Err(Refusal::Stranger("mini9".into())));
+    assert_eq!(place.authority.admits("mini9", &first), Err(Refusal::Unknown("mini9".into())));
     assert!(place.authority.revoke("mini1").expect("room"));
     assert_eq!(place.authority.admits("mini1", &first), Err(Refusal::Revoked("mini1".into())));
     assert_eq!(place.renew("mini1", &first), Err(Refusal::Revoked("mini1".into())));

@@ -66,7 +66,7 @@ impl AgentsService for Agents {
         let (name, serial) = match Peer::of(&request) {
             Peer::Certified(name, serial, _) => (name, serial),
             Peer::Refused(why) => return Err(Status::permission_denied(why)),
-            Peer::Local | Peer::Stranger(_) => {
+            Peer::Local | Peer::Unknown(_) => {
                 return Err(Status::unauthenticated("only an agent with a certificate can renew it"));
             }
         };
@@ -84,7 +84,7 @@ impl AgentsService for Agents {
         let peer = Peer::of(&request);
         let address = peer.address();
         match &peer {
-            Peer::Stranger(_) => {
+            Peer::Unknown(_) => {
                 let why = "show a certificate: tandem-agent enroll --token TOKEN";
                 self.limits
                     .warn(address, Subject::Admission, || "agent refused: it shows no certificate".into());

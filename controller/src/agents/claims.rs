@@ -40,7 +40,7 @@ impl Session {
             }
             // This user and root may do anything here anyway.
             Peer::Local => None,
-            Peer::Stranger(_) | Peer::Refused(_) => Some(BTreeSet::new()),
+            Peer::Unknown(_) | Peer::Refused(_) => Some(BTreeSet::new()),
         };
         let mut refused = Vec::new();
         let mut seen = BTreeSet::new();

@@ -19,7 +19,7 @@ pub(super) enum Peer {
     /// It is on this machine, as this user or root.
     Local,
     /// It is unknown; it may enrol.
-    Stranger(Option<IpAddr>),
+    Unknown(Option<IpAddr>),
     /// It has a certificate of ours that is no longer valid, with the reason: reported on the first
     /// call, so that the agent can show it.
     Refused(String),
@@ -28,14 +28,14 @@ pub(super) enum Peer {
 impl Peer {
     /// The peer of a call; unknown if the connection does not tell.
     pub(super) fn of<T>(request: &Request<T>) -> Peer {
-        request.extensions().get::<Peer>().cloned().unwrap_or(Peer::Stranger(None))
+        request.extensions().get::<Peer>().cloned().unwrap_or(Peer::Unknown(None))
     }
 
     /// The address that its log lines and enrolments count for.
     pub(super) fn address(&self) -> limits::Address {
         match self {
             Peer::Certified(_, _, address) => Some(*address),
-            Peer::Stranger(address) => *address,
+            Peer::Unknown(address) => *address,
             Peer::Local | Peer::Refused(_) => None,
         }
     }

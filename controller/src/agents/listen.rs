@@ -128,7 +128,7 @@ async fn greet(
         .map_err(|e| e.to_string())?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
     let peer = match certificate {
-        None => Peer::Stranger(Some(address)),
+        None => Peer::Unknown(Some(address)),
         Some(certificate) => {
             let who =
                 shown::identity(certificate).ok_or("its certificate has no name that an agent can have")?;

@@ -87,7 +87,12 @@ fn print_faults(links: &[LinkView], switches: &[SwitchView]) {
 }
 
 fn print_unknown(hosts: &[HostView]) {
-    for host in hosts.iter().filter(|h| h.kind == "stranger") {
-        println!("a stranger, {} ({}), is at {}", host.address, host.mac, host.at.as_deref().unwrap_or("?"));
+    for host in hosts.iter().filter(|h| h.kind == "unknown") {
+        println!(
+            "an unknown host, {} ({}), is at {}",
+            host.address,
+            host.mac,
+            host.at.as_deref().unwrap_or("?")
+        );
     }
 }

@@ -95,7 +95,7 @@ mod tests {
             assert_eq!(places.enter(id, peer(1)), Ok(None));
             places.settled(id);
         }
-        assert_eq!(places.enter(200, peer(4)), Err(Full), "no switch is closed for a stranger");
+        assert_eq!(places.enter(200, peer(4)), Err(Full), "no switch is closed for an unknown peer");
         assert_eq!((places.waits, places.waiting.len()), (0, 0));
     }
 }

@@ -17,7 +17,7 @@ const MOST_NOTICES: usize = 200;
 /// Migrations and plans that have ended and are remembered: no more than a screen or two.
 const MOST_REMEMBERED: usize = 400;
 /// Hosts that nobody declared, of which the core remembers no more than this.
-const MOST_STRANGERS: usize = 4096;
+const MOST_UNKNOWN: usize = 4096;
 
 /// Something that must never be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl World {
             ("notices", snapshot.notices.len(), MOST_NOTICES),
             ("migrations", snapshot.migrations.len(), MOST_REMEMBERED + snapshot.vms.len()),
             ("plans", snapshot.plans.len(), MOST_REMEMBERED),
-            ("hosts", snapshot.hosts.len(), declared + MOST_STRANGERS),
+            ("hosts", snapshot.hosts.len(), declared + MOST_UNKNOWN),
             ("strays", snapshot.strays.len(), self.hypervisors.guests.len() + MOST_REMEMBERED),
         ];
         for (what, is, most) in sizes {

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_become_a_whole_strangers_are_dropped_and_too_much_is_refused() {
+    fn parts_become_a_whole_others_are_dropped_and_too_much_is_refused() {
         let mut parts = Assembly::new(4);
         assert_eq!(parts.add(1, [1], false), Ok(None), "nobody waits for it");
         parts.expect(1);

@@ -72,7 +72,7 @@ fn who_is_not_let_in_is_told_why_and_the_controller_logs_it() -> Result<()> {
     host.said("tandem.log", "certificate expired")?;
     host.said("agent.log", "a certificate has expired: is this host's clock right")?;
     host.agent = None;
-    // 6. A stranger with a name that was never enrolled, by a certificate of ours.
+    // 6. An unknown peer with a name that was never enrolled, by a certificate of ours.
     put(certificate(&authority, "nobody", &current, -1, 10)?)?;
     host.start_agent()?;
     host.said("agent.log", "is not enrolled here")?;

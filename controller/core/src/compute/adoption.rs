@@ -238,7 +238,7 @@ impl<'a> ComputeRef<'a> {
         if !self.compute.addresses.is_for_vms(address) || there.is_some_and(|h| is_anothers(h.kind)) {
             return Err(format!("{address} is no address for VMs of this site"));
         }
-        let machine = self.net.hosts.by_mac(mac).map(|(_, h)| h.kind).filter(|k| *k != HostKind::Stranger);
+        let machine = self.net.hosts.by_mac(mac).map(|(_, h)| h.kind).filter(|k| *k != HostKind::Unknown);
         if machine.is_some_and(is_anothers) || mac.is_multicast() || mac == self.cx.site.addresses.dhcp_mac {
             return Err(format!("{mac} is no Ethernet address for VMs of this site"));
         }

@@ -6,7 +6,7 @@
 
 use crate::compute::{ComputeMut, ComputeRef};
 use crate::network::access_ports::Behind;
-use crate::network::host_tracker::{Host, HostEvent, HostKind, Place, STRANGERS_PER_PORT};
+use crate::network::host_tracker::{Host, HostEvent, HostKind, Place, UNKNOWN_PER_PORT};
 use crate::network::port_limits::PortNotice;
 use crate::network::{NetworkRef, attachment, topology_state};
 use crate::timers::Timer;
@@ -29,7 +29,7 @@ impl ComputeMut<'_> {
             Behind::Gateways(_) | Behind::Unknown => Some(key),
         };
         let sighting = self.net.hosts.sighted(ip, mac, at, outside, self.cx.now);
-        let kind = self.net.hosts.get(ip).map_or(HostKind::Stranger, |h| h.kind);
+        let kind = self.net.hosts.get(ip).map_or(HostKind::Unknown, |h| h.kind);
         match sighting {
             HostEvent::Refreshed => true,
             HostEvent::Joined => {
@@ -42,8 +42,8 @@ impl ComputeMut<'_> {
                         core.cx.port_name(at.0, at.1)
                     )
                 };
-                let is_said = if kind == HostKind::Stranger {
-                    self.network_mut().port_notice(key, PortNotice::Stranger, Level::Info, text)
+                let is_said = if kind == HostKind::Unknown {
+                    self.network_mut().port_notice(key, PortNotice::UnknownHost, Level::Info, text)
                 } else {
                     self.cx.notice(Level::Info, "host-joined", text(self.network()));
                     true
@@ -61,8 +61,8 @@ impl ComputeMut<'_> {
                     let (from, to) = (core.cx.port_name(from.0, from.1), core.cx.port_name(at.0, at.1));
                     format!("{} ({ip}) has moved from {from} to {to}", core.cx.host_name(kind))
                 };
-                let is_said = if kind == HostKind::Stranger {
-                    self.network_mut().port_notice(key, PortNotice::Stranger, Level::Info, text)
+                let is_said = if kind == HostKind::Unknown {
+                    self.network_mut().port_notice(key, PortNotice::UnknownHost, Level::Info, text)
                 } else {
                     self.cx.notice(Level::Info, "host-moved", text(self.network()));
                     true
@@ -81,9 +81,9 @@ impl ComputeMut<'_> {
             HostEvent::Full => {
                 let text = |core: NetworkRef<'_>| {
                     let at = core.cx.port_name(at.0, at.1);
-                    format!("{at} has {STRANGERS_PER_PORT} unknown machines; further ones are not listed")
+                    format!("{at} has {UNKNOWN_PER_PORT} unknown machines; further ones are not listed")
                 };
-                self.network_mut().port_notice(key, PortNotice::TooManyStrangers, Level::Warning, text);
+                self.network_mut().port_notice(key, PortNotice::TooManyUnknown, Level::Warning, text);
                 false
             }
         }
@@ -110,7 +110,7 @@ impl ComputeMut<'_> {
         }
         let asking = self.net.hosts.by_mac(arp.sender_mac);
         // A probe is not sighted, so this is where it is held against who may be there.
-        let elsewhere = |h: &Host| h.kind != HostKind::Stranger && !h.expected.contains(&at);
+        let elsewhere = |h: &Host| h.kind != HostKind::Unknown && !h.expected.contains(&at);
         if is_probe && asking.is_some_and(|(_, host)| elsewhere(host)) {
             return;
         }
@@ -168,7 +168,7 @@ impl ComputeMut<'_> {
         }
         let Some((address, host)) = self.net.hosts.by_mac(dhcp.mac) else { return };
         let kind = host.kind;
-        if kind == HostKind::Stranger || !host.expected.contains(&(switch, port)) {
+        if kind == HostKind::Unknown || !host.expected.contains(&(switch, port)) {
             return;
         }
         let ours = self.cx.site.addresses.dhcp;
@@ -228,7 +228,7 @@ impl<'a> ComputeRef<'a> {
                 self.grouped(a, b) || self.compute.strays.left.joins(from, ip)
             }
             (HostKind::Vm(_), _) => false,
-            (_, HostKind::Stranger) => false,
+            (_, HostKind::Unknown) => false,
             _ => true,
         };
         may.then_some(host.mac)

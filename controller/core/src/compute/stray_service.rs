@@ -153,7 +153,7 @@ impl ComputeMut<'_> {
         let key = self.compute.strays.iter().find(unknown).map(|s| (s.found.vm, s.found.server));
         // One that somebody else has is not learnt.
         if let Some(key) = key
-            && self.net.hosts.get(ip).is_none_or(|h| h.kind == host_tracker::HostKind::Stranger)
+            && self.net.hosts.get(ip).is_none_or(|h| h.kind == host_tracker::HostKind::Unknown)
             && (self.compute.strays.left.hand_over_to(key.0, ip) || self.compute.addresses.hold(ip))
             && let Some(stray) = self.compute.strays.all.get_mut(&key)
         {

@@ -2,10 +2,10 @@
 //! where it should not be, and that it is not seen any more.
 //!
 //! What a host may be is declared (a site's servers and gateways) or decided (VMs); an address that
-//! nobody declared is a stranger, told apart from a gateway by the address plan.
+//! nobody declared is an unknown host, told apart from a gateway by the address plan.
 //!
 //! Frames are not to be trusted, so this is what they can do here: say that a declared host is at a
-//! port where it may be, and make strangers, of which each port has [`STRANGERS_PER_PORT`] at most,
+//! port where it may be, and make unknown hosts, of which each port has [`UNKNOWN_PER_PORT`] at most,
 //! none of them with an address of the plan. Every index is derived from the one table of hosts and
 //! changes with it only (`Hosts::put`, `Hosts::take`).
 
@@ -16,9 +16,9 @@ use std::time::Duration;
 use tandem_model::site::AddressPlan;
 use tandem_model::{GatewayId, Mac, PortNo, ServerId, SwitchId, Time, VmId};
 
-/// Strangers that are kept per port. They are for the operator to look at, and nobody looks at
+/// Unknown hosts that are kept per port. They are for the operator to look at, and nobody looks at
 /// more.
-pub const STRANGERS_PER_PORT: usize = 32;
+pub const UNKNOWN_PER_PORT: usize = 32;
 
 /// How old the last sign of life may be that is published of a host of which nothing else changes.
 const PUBLISHED_AGE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub enum HostKind {
     /// A VM.
     Vm(VmId),
     /// Nobody declared it.
-    Stranger,
+    Unknown,
 }
 
 /// One host.
@@ -49,7 +49,7 @@ pub struct Host {
     pub kind: HostKind,
     /// Its Ethernet address.
     pub mac: Mac,
-    /// Switch ports where it may be; a stranger has none.
+    /// Switch ports where it may be; an unknown host has none.
     pub expected: Vec<Place>,
     /// Where it was seen last; `None` while it is not there.
     pub at: Option<Place>,
@@ -57,7 +57,7 @@ pub struct Host {
     pub seen: Time,
     /// ARP probes sent since.
     pub probes: u32,
-    /// The port that a stranger is counted at.
+    /// The port that an unknown host is counted at.
     counted: Option<PortKey>,
     /// The `seen` that was published last.
     published: Time,
@@ -69,8 +69,8 @@ impl Host {
         Host { kind, mac, expected, at: None, seen: zero, probes: 0, counted: None, published: zero }
     }
 
-    fn is_stranger(&self) -> bool {
-        self.kind == HostKind::Stranger
+    fn is_unknown(&self) -> bool {
+        self.kind == HostKind::Unknown
     }
 }
 
@@ -93,7 +93,7 @@ pub enum HostEvent {
         /// Whose IP address it is; `None` for nobody's.
         ip_of: Option<HostKind>,
     },
-    /// The port has as many strangers as it may have.
+    /// The port has as many unknown hosts as it may have.
     Full,
 }
 
@@ -104,8 +104,8 @@ pub struct Hosts {
     by_ip: BTreeMap<Ipv4Addr, Host>,
     /// Derived: whose Ethernet address is whose IP address.
     by_mac: BTreeMap<Mac, BTreeSet<Ipv4Addr>>,
-    /// Derived: the strangers of each port.
-    strangers: BTreeMap<PortKey, BTreeSet<Ipv4Addr>>,
+    /// Derived: the unknown hosts of each port.
+    unknown: BTreeMap<PortKey, BTreeSet<Ipv4Addr>>,
     /// What has changed since [`Hosts::take_changed`].
     changed: BTreeSet<Ipv4Addr>,
 }
@@ -117,7 +117,7 @@ impl Hosts {
             plan: plan.clone(),
             by_ip: BTreeMap::new(),
             by_mac: BTreeMap::new(),
-            strangers: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             changed: BTreeSet::new(),
         }
     }
@@ -127,7 +127,7 @@ impl Hosts {
         self.take(ip);
         self.by_mac.entry(host.mac).or_default().insert(ip);
         if let Some(port) = host.counted {
-            self.strangers.entry(port).or_default().insert(ip);
+            self.unknown.entry(port).or_default().insert(ip);
         }
         self.by_ip.insert(ip, host);
         self.changed.insert(ip);
@@ -138,17 +138,17 @@ impl Hosts {
         let host = self.by_ip.remove(&ip)?;
         remove(&mut self.by_mac, &host.mac, ip);
         if let Some(port) = host.counted {
-            remove(&mut self.strangers, &port, ip);
+            remove(&mut self.unknown, &port, ip);
         }
         self.changed.insert(ip);
         Some(host)
     }
 
-    /// Makes a host known, not yet seen. A stranger that was taken for it is forgotten.
+    /// Makes a host known, not yet seen. An unknown host that was taken for it is forgotten.
     pub fn declare(&mut self, ip: Ipv4Addr, kind: HostKind, mac: Mac, expected: Vec<Place>) {
-        for stranger in self.by_mac.get(&mac).cloned().unwrap_or_default() {
-            if self.by_ip.get(&stranger).is_some_and(Host::is_stranger) {
-                self.take(stranger);
+        for ip in self.by_mac.get(&mac).cloned().unwrap_or_default() {
+            if self.by_ip.get(&ip).is_some_and(Host::is_unknown) {
+                self.take(ip);
             }
         }
         self.put(ip, Host::declared(kind, mac, expected));
@@ -156,7 +156,7 @@ impl Hosts {
 
     /// Changes where a known host may be; it counts as there already if it was there.
     pub fn move_to(&mut self, ip: Ipv4Addr, expected: Vec<Place>) {
-        if let Some(host) = self.by_ip.get_mut(&ip).filter(|h| !h.is_stranger()) {
+        if let Some(host) = self.by_ip.get_mut(&ip).filter(|h| !h.is_unknown()) {
             host.expected = expected;
             self.changed.insert(ip);
         }
@@ -175,7 +175,7 @@ impl Hosts {
     /// The address of the host with that Ethernet address: of a declared one, if there is one.
     pub fn by_mac(&self, mac: Mac) -> Option<(Ipv4Addr, &Host)> {
         let all = self.by_mac.get(&mac)?.iter().filter_map(|ip| Some((*ip, self.by_ip.get(ip)?)));
-        all.min_by_key(|(ip, host)| (host.is_stranger(), *ip))
+        all.min_by_key(|(ip, host)| (host.is_unknown(), *ip))
     }
 
     /// All hosts, in order of address.
@@ -183,7 +183,7 @@ impl Hosts {
         self.by_ip.iter().map(|(ip, h)| (*ip, h))
     }
 
-    /// True for what no stranger may use: our VMs' Ethernet addresses, those that exist and those
+    /// True for what no unknown host may use: our VMs' Ethernet addresses, those that exist and those
     /// to come, the controller's own, and every address of the network but those beside the
     /// gateways'.
     fn is_reserved(&self, ip: Ipv4Addr, mac: Mac) -> bool {
@@ -199,7 +199,7 @@ impl Hosts {
             || ip.is_loopback()
     }
 
-    /// A packet from `mac` and `ip` came in at a switch port. Strangers are counted at `outside`;
+    /// A packet from `mac` and `ip` came in at a switch port. Unknown hosts are counted at `outside`;
     /// where that is `None`, there are none.
     pub fn sighted(
         &mut self,
@@ -209,9 +209,9 @@ impl Hosts {
         outside: Option<PortKey>,
         now: Time,
     ) -> HostEvent {
-        let mac_of = self.by_mac(mac).map(|(_, h)| h.kind).filter(|k| *k != HostKind::Stranger);
+        let mac_of = self.by_mac(mac).map(|(_, h)| h.kind).filter(|k| *k != HostKind::Unknown);
         let host = self.by_ip.get(&ip);
-        let ip_of = host.map(|h| h.kind).filter(|k| *k != HostKind::Stranger);
+        let ip_of = host.map(|h| h.kind).filter(|k| *k != HostKind::Unknown);
         let spoofed = HostEvent::Spoofed { mac_of, ip_of };
         let Some(host) = host else {
             return match outside {
@@ -221,7 +221,7 @@ impl Hosts {
                 _ => spoofed,
             };
         };
-        if host.is_stranger() {
+        if host.is_unknown() {
             return match outside {
                 Some(port) if mac_of.is_none() && !self.is_reserved(ip, mac) => {
                     let from = host.at;
@@ -258,16 +258,16 @@ impl Hosts {
         sighting
     }
 
-    /// One more stranger, if the port may have it.
+    /// One more unknown host, if the port may have it.
     fn meet(&mut self, ip: Ipv4Addr, mac: Mac, at: Place, port: PortKey, now: Time) -> HostEvent {
-        if self.strangers.get(&port).map_or(0, BTreeSet::len) >= STRANGERS_PER_PORT {
+        if self.unknown.get(&port).map_or(0, BTreeSet::len) >= UNKNOWN_PER_PORT {
             return HostEvent::Full;
         }
         let host = Host {
             at: Some(at),
             seen: now,
             counted: Some(port),
-            ..Host::declared(HostKind::Stranger, mac, Vec::new())
+            ..Host::declared(HostKind::Unknown, mac, Vec::new())
         };
         self.put(ip, host);
         HostEvent::Joined
@@ -297,10 +297,10 @@ impl Hosts {
         }
     }
 
-    /// The host answers no more. A stranger is forgotten.
+    /// The host answers no more. An unknown host is forgotten.
     pub fn lost(&mut self, ip: Ipv4Addr) {
         match self.by_ip.get_mut(&ip) {
-            Some(host) if host.is_stranger() => self.forget(ip),
+            Some(host) if host.is_unknown() => self.forget(ip),
             Some(host) => {
                 host.at = None;
                 host.probes = 0;

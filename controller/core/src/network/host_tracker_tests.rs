@@ -64,22 +64,22 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Every index is what is derived from the table, no port has more strangers than it may, and none
+/// Every index is what is derived from the table, no port has more unknown hosts than it may, and none
 /// has an address of the plan.
 fn check(hosts: &Hosts) {
     let mut by_mac: BTreeMap<Mac, BTreeSet<Ipv4Addr>> = BTreeMap::new();
-    let mut strangers: BTreeMap<PortKey, BTreeSet<Ipv4Addr>> = BTreeMap::new();
+    let mut unknown: BTreeMap<PortKey, BTreeSet<Ipv4Addr>> = BTreeMap::new();
     for (ip, host) in &hosts.by_ip {
         by_mac.entry(host.mac).or_default().insert(*ip);
-        assert_eq!(host.counted.is_some(), host.is_stranger());
+        assert_eq!(host.counted.is_some(), host.is_unknown());
         if let Some(port) = host.counted {
-            strangers.entry(port).or_default().insert(*ip);
+            unknown.entry(port).or_default().insert(*ip);
             assert!(!hosts.is_reserved(*ip, host.mac), "{ip} {host:?}");
         }
     }
     assert_eq!(hosts.by_mac, by_mac);
-    assert_eq!(hosts.strangers, strangers);
-    assert!(strangers.values().all(|s| s.len() <= STRANGERS_PER_PORT));
+    assert_eq!(hosts.unknown, unknown);
+    assert!(unknown.values().all(|s| s.len() <= UNKNOWN_PER_PORT));
 }
 
 proptest! {
@@ -160,7 +160,7 @@ proptest! {
             check(&hosts);
             let declared: BTreeMap<Ipv4Addr, Declared> = hosts
                 .iter()
-                .filter(|(_, h)| !h.is_stranger())
+                .filter(|(_, h)| !h.is_unknown())
                 .map(|(ip, h)| {
                     let Host { kind, mac, expected, at, .. } = h.clone();
                     (ip, Declared { kind, mac, expected, at })
@@ -168,8 +168,8 @@ proptest! {
                 .collect();
             prop_assert_eq!(&declared, &naive);
             for host in naive.values() {
-                let is_taken_for = |h: &Host| h.is_stranger() && h.mac == host.mac;
-                prop_assert!(!hosts.iter().any(|(_, h)| is_taken_for(h)), "a stranger that was taken for it");
+                let is_taken_for = |h: &Host| h.is_unknown() && h.mac == host.mac;
+                prop_assert!(!hosts.iter().any(|(_, h)| is_taken_for(h)), "an unknown host that was taken for it");
                 let found = hosts.by_mac(host.mac).map(|(_, h)| h.kind);
                 let all: Vec<_> = naive.values().filter(|h| h.mac == host.mac).map(|h| h.kind).collect();
                 prop_assert!(found.is_some_and(|kind| all.contains(&kind)));
@@ -178,10 +178,10 @@ proptest! {
     }
 }
 
-/// A machine outside invents addresses as fast as it likes: its port has so many strangers, and
+/// A machine outside invents addresses as fast as it likes: its port has so many unknown hosts, and
 /// another port's are left alone.
 #[test]
-fn invented_addresses_make_a_bounded_number_of_strangers() {
+fn invented_addresses_make_a_bounded_number_of_unknown_hosts() {
     let mut hosts = Hosts::new(&plan());
     let (a, b) = ((SwitchId(0), PortNo(1)), (SwitchId(0), PortNo(2)));
     let honest = Ipv4Addr::new(192, 0, 2, 1);
@@ -192,7 +192,7 @@ fn invented_addresses_make_a_bounded_number_of_strangers() {
         let ip = Ipv4Addr::from_bits(0xc633_0000 + n);
         hosts.sighted(ip, Mac([6, 1, w, x, y, z]), a, of(a), Time::ZERO);
     }
-    assert_eq!(hosts.iter().count(), STRANGERS_PER_PORT + 1);
+    assert_eq!(hosts.iter().count(), UNKNOWN_PER_PORT + 1);
     assert_eq!(hosts.get(honest).and_then(|h| h.at), Some(b));
     check(&hosts);
 }

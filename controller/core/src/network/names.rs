@@ -39,7 +39,7 @@ impl Context {
             HostKind::Server(id) => self.site.topology.name(NodeId::Server(id)).to_owned(),
             HostKind::Gateway(id) => self.site.topology.name(NodeId::Gateway(id)).to_owned(),
             HostKind::Vm(id) => id.to_string(),
-            HostKind::Stranger => "a stranger".to_owned(),
+            HostKind::Unknown => "an unknown host".to_owned(),
         }
     }
 }

@@ -17,8 +17,8 @@ pub(crate) const HOST_EVENTS: u32 = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum PortNotice {
     Spoofed,
-    Stranger,
-    TooManyStrangers,
+    UnknownHost,
+    TooManyUnknown,
     Declined,
     Flapping,
     UnknownPorts,
@@ -32,8 +32,8 @@ impl PortNotice {
     pub(crate) fn kind(self) -> &'static str {
         match self {
             PortNotice::Spoofed => "spoofed",
-            PortNotice::Stranger => "host-unknown",
-            PortNotice::TooManyStrangers => "hosts-too-many",
+            PortNotice::UnknownHost => "host-unknown",
+            PortNotice::TooManyUnknown => "hosts-too-many",
             PortNotice::Declined => "dhcp-declined",
             PortNotice::Flapping => "port-flapping",
             PortNotice::UnknownPorts => "ports-too-many",

@@ -251,10 +251,10 @@ impl NetworkMut<'_> {
             self.net.hosts.lost(ip);
             let lost = |(switch, port)| SiteEvent::HostLost { mac, ip: Some(ip), switch, port };
             let text = format!("{} ({ip}) has not answered {probes} ARP probes", self.cx.host_name(kind));
-            // A stranger is no fault of anybody, and its port has said that strangers are there.
-            if let (HostKind::Stranger, Some((switch, port))) = (kind, at) {
+            // An unknown host is no fault of anybody, and its port has said that unknown hosts are there.
+            if let (HostKind::Unknown, Some((switch, port))) = (kind, at) {
                 let key = self.net.access.key(switch, port);
-                if self.port_notice(key, PortNotice::Stranger, Level::Info, |_| text) {
+                if self.port_notice(key, PortNotice::UnknownHost, Level::Info, |_| text) {
                     self.cx.tell(lost((switch, port)));
                 }
                 return;

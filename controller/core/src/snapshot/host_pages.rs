@@ -69,9 +69,9 @@ impl Serialize for HostViews {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct HostView {
-    /// Name, or `a stranger`.
+    /// Name, or `an unknown host`.
     pub name: String,
-    /// `server`, `gateway`, `vm`, `stranger`.
+    /// `server`, `gateway`, `vm`, `unknown`.
     pub kind: String,
     /// Address.
     #[cfg_attr(feature = "schema", schema(value_type = String))]

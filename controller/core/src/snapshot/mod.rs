@@ -230,8 +230,8 @@ pub(crate) fn host(core: MigrationRef<'_>, address: Ipv4Addr, host: &Host) -> Ho
             HostKind::Server(_) => "server",
             HostKind::Gateway(_) => "gateway",
             HostKind::Vm(_) => "vm",
-            HostKind::Stranger if core.cx.site.addresses.gateways.contains(address) => "gateway",
-            HostKind::Stranger => "stranger",
+            HostKind::Unknown if core.cx.site.addresses.gateways.contains(address) => "gateway",
+            HostKind::Unknown => "unknown",
         }
         .into(),
         address,

@@ -206,10 +206,10 @@ fn dhcp_is_for_those_who_belong_there() {
         }
         event
     };
-    let stranger = Mac([2, 9, 9, 9, 9, 9]);
+    let other = Mac([2, 9, 9, 9, 9, 9]);
     let bad = [
-        change(&|d, _, _| (d.mac, d.eth_src) = (stranger, stranger)),
-        change(&|d, _, _| d.eth_src = stranger),
+        change(&|d, _, _| (d.mac, d.eth_src) = (other, other)),
+        change(&|d, _, _| d.eth_src = other),
         change(&|_, s, p| (*s, *p) = elsewhere),
         change(&|_, s, _| *s = Dpid(0xdead)),
     ];

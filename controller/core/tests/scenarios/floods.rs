@@ -44,7 +44,7 @@ fn vms_to_come_are_not_taken_off_the_network_beforehand() {
         }
     }
     let hosts = world.core.snapshot().hosts.clone();
-    let listed = hosts.iter().filter(|h| h.kind == "stranger" || h.mac.0[1] == 0x10);
+    let listed = hosts.iter().filter(|h| h.kind == "unknown" || h.mac.0[1] == 0x10);
     assert_eq!(listed.map(|h| h.name.as_str()).collect::<Vec<_>>(), ["vm1"]);
     for _ in 0..8 {
         let vm = world.vm();
@@ -92,7 +92,7 @@ fn a_spoofer_is_named_by_its_port_and_its_victims_by_what_is_used() {
 }
 
 /// A machine invents a hundred thousand senders, at its server's port and outside. Hosts, notices,
-/// effects and what is published stay as they were, but for so many strangers outside; and another
+/// effects and what is published stay as they were, but for so many unknown hosts outside; and another
 /// port's questions are answered meanwhile.
 #[test]
 fn invented_senders_have_a_bound() {
@@ -120,14 +120,14 @@ fn invented_senders_have_a_bound() {
     }
     assert!(published <= 64, "{published} pages");
     let hosts = world.core.snapshot().hosts.len();
-    assert_eq!(hosts, declared + tandem_core::network::host_tracker::STRANGERS_PER_PORT);
+    assert_eq!(hosts, declared + tandem_core::network::host_tracker::UNKNOWN_PER_PORT);
     assert!(world.notices().len() <= 6, "{:?}", world.notices());
     assert!(world.log.len() <= 6 + 2 * hosts, "{} effects", world.log.len());
     world.forget();
     let from = world.port_of(vm.server);
     says(&mut world, from, vm.mac, vm.address);
     assert!(world.log.iter().any(|e| matches!(e, Effect::SendArp { port, .. } if *port == from.1)));
-    // Ten minutes on, strangers that do not answer are forgotten, and no probe or timer is left
+    // Ten minutes on, unknown hosts that do not answer are forgotten, and no probe or timer is left
     // over.
     world.forget();
     world.wait_seen(Duration::from_secs(3600));

@@ -1,4 +1,4 @@
-//! VMs are strangers to each other unless they are grouped.
+//! VMs cannot reach each other unless they are grouped.
 
 use crate::packets::Fate;
 use crate::world::{SMALL, World, read};

@@ -142,7 +142,7 @@ fn silence_and_a_deleted_vm_are_forgotten() {
 
 /// Samples of servers that nobody declared and of VMs that are elsewhere are not believed.
 #[test]
-fn strangers_and_vms_elsewhere_are_not_believed() {
+fn unknown_vms_and_vms_elsewhere_are_not_believed() {
     let site = read(SMALL);
     let size = site.vm.default;
     let mut world = with_vms(site, &[(0, size)]);

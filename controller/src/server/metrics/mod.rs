@@ -387,7 +387,7 @@ fn vms(out: &mut Families<'_>, s: &Snapshot) -> fmt::Result {
         .zip(&names)
         .map(|(vm, name)| ([("vm", name.as_str()), ("server", vm.server_name.as_str())], bytes(vm.rate)));
     out.gauge("tandem_vm_traffic", "A VM's traffic, in and out together, smoothed", per_second(), rates)?;
-    let mut kinds = BTreeMap::from([("gateway", 0.0), ("server", 0.0), ("stranger", 0.0), ("vm", 0.0)]);
+    let mut kinds = BTreeMap::from([("gateway", 0.0), ("server", 0.0), ("unknown", 0.0), ("vm", 0.0)]);
     for host in s.hosts.iter().filter(|h| h.at.is_some()) {
         *kinds.entry(host.kind.as_str()).or_default() += 1.0;
     }

@@ -53,16 +53,16 @@ impl Expected {
 
 /// Takes expected transfers in until the listener fails, each on a thread of its own.
 pub fn serve(listener: &TcpListener, expected: &Arc<Expected>) {
-    let strangers = Arc::new(AtomicUsize::new(0));
+    let unknown = Arc::new(AtomicUsize::new(0));
     let lines = PeerLines::default();
     for stream in listener.incoming() {
         let Ok(stream) = stream else { return };
-        if strangers.fetch_add(1, Ordering::SeqCst) >= UNKNOWN_PEERS {
-            strangers.fetch_sub(1, Ordering::SeqCst);
+        if unknown.fetch_add(1, Ordering::SeqCst) >= UNKNOWN_PEERS {
+            unknown.fetch_sub(1, Ordering::SeqCst);
             continue;
         }
         let expected = expected.clone();
-        let counted = strangers.clone();
+        let counted = unknown.clone();
         let taken = std::thread::Builder::new().name("take-in".into()).spawn(move || {
             let greeted = greet(&stream, &expected);
             counted.fetch_sub(1, Ordering::SeqCst);
@@ -71,7 +71,7 @@ pub fn serve(listener: &TcpListener, expected: &Arc<Expected>) {
             }
         });
         if let Err(error) = taken {
-            strangers.fetch_sub(1, Ordering::SeqCst);
+            unknown.fetch_sub(1, Ordering::SeqCst);
             lines.warn(|| format!("a transfer cannot be taken in: {error}"));
         }
     }

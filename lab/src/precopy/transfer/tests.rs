@@ -179,7 +179,7 @@ fn answer(to: SocketAddrV4, bytes: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// Strangers who say nothing keep nobody out for longer than a moment, and are no more than a few
+/// Unknown peers who say nothing keep nobody out for longer than a moment, and are no more than a few
 /// at once.
 #[test]
 fn who_only_connects_is_closed_and_keeps_nobody_out() {
