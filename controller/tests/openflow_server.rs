@@ -111,7 +111,7 @@ fn attach(switch: &Shared, stream: TcpStream) -> std::thread::JoinHandle<Vec<u8>
     })
 }
 
-/// One connection of a switch that takes in nothing any more from the moment that it is told so,
+/// One connection of a switch that takes in nothing any more from the moment that it is told to,
 /// and says `then` over and over.
 fn attach_deaf(switch: &Shared, stream: TcpStream, then: Vec<u8>) -> Arc<AtomicBool> {
     let mut stream = stream.into_std().expect("a socket");
@@ -190,7 +190,7 @@ impl EventLoop {
         dialled
     }
 
-    /// The next fact that tells something, in words; who drives the switch is remembered.
+    /// The next fact that tells something, as text; who drives the switch is remembered.
     async fn next(&mut self) -> Event {
         loop {
             let input =

@@ -220,12 +220,12 @@ pub enum MigrationEnd {
     },
     /// It is where it was.
     Undone {
-        /// Why, in words.
+        /// Why, as text.
         why: String,
     },
     /// The VM itself was lost.
     Lost {
-        /// Why, in words.
+        /// Why, as text.
         why: String,
     },
 }

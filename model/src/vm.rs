@@ -54,12 +54,12 @@ pub enum VmState {
     Running,
     /// It runs, but no path to its gateway is alive or has room.
     Cut {
-        /// Why, in words.
+        /// Why, as text.
         why: String,
     },
     /// It is being stopped: on request, at expiry, or because the start failed.
     Stopping {
-        /// Why, in words.
+        /// Why, as text.
         why: String,
     },
 }

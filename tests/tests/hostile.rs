@@ -178,7 +178,7 @@ for s in held:
   except OSError: pass
 "#;
 
-/// Everything that another user of the machine can think of is refused, in words, and changes
+/// Everything that another user of the machine can think of is refused with a reason, and changes
 /// nothing.
 #[test]
 fn another_users_hands_do_nothing_to_a_lab() -> Result<()> {

@@ -199,7 +199,7 @@ fn show(view: &VmView) {
     }
 }
 
-/// Where it may be, in words; empty for everywhere.
+/// Where it may be, as text; empty for everywhere.
 fn kept(view: &VmView) -> String {
     let constraints = &view.record.request.constraints;
     let on = constraints.on.map(|on| match on {

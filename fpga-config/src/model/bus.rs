@@ -52,7 +52,7 @@ pub(super) struct Bus {
     prog_control: u32,
     state: Programming,
     fifo: u8,
-    /// Length of a configuration in words.
+    /// Length of a configuration in 32-bit words.
     words: u32,
 }
 

@@ -173,7 +173,7 @@ impl Hypervisors {
         match order {
             Effect::AllocateVm { vm, server, spec } => self.start(vm, server, spec, now, &mut out),
             Effect::StopVm { vm, server, placed_at } => {
-                // It is told again when its server answers.
+                // It is notified again when its server answers.
                 if self.away.contains(&server) {
                     return out;
                 }

@@ -90,7 +90,7 @@ impl World {
         }
     }
 
-    /// What is still under way, in words.
+    /// What is still under way, as text.
     fn is_not_quiet(&mut self) -> Option<String> {
         if !self.alive || !self.world_up || !self.hypervisors.away.is_empty() {
             return Some("the controller or the hypervisors are not back".to_owned());
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    /// A switch whose number of flows is not that of the wanted rules, in words.
+    /// A switch whose number of flows is not that of the wanted rules, as text.
     fn differing_flows(&mut self) -> Option<String> {
         let snapshot = self.core.snapshot();
         for (n, switch) in self.switches.iter().enumerate() {
@@ -359,7 +359,7 @@ fn each(bytes: &[u8], mut message: impl FnMut(&[u8])) {
     }
 }
 
-/// What a switch has that it should not, or has not, in words.
+/// What a switch has that it should not, or has not, as text.
 fn differ(wanted: &Switch, real: &Switch, may_stay: &dyn Fn(&Flow) -> bool) -> Option<String> {
     let same = |a: &Flow, b: &Flow| a.priority == b.priority && a.criteria == b.criteria;
     for (n, (a, b)) in wanted.pipeline().tables.iter().zip(&real.pipeline().tables).enumerate() {

@@ -67,7 +67,7 @@ impl Hosts {
         lock(&self.vms)
     }
 
-    /// What keeps VMs from using others' addresses, in words; or why nothing does.
+    /// What keeps VMs from using others' addresses, as text; or why nothing does.
     ///
     /// # Errors
     /// With the reason.

@@ -59,7 +59,7 @@ pub enum Begun {
 pub struct Failed {
     /// The server that it runs on; `None` when it is lost.
     pub at: Option<u32>,
-    /// Why, in words.
+    /// Why, as text.
     pub why: String,
 }
 

@@ -186,7 +186,7 @@ pub enum Event {
         switch: Dpid,
         /// Which port.
         port: PortNo,
-        /// The switch's error, in words.
+        /// The switch's error, as text.
         why: String,
     },
     /// A switch confirmed a transaction by a barrier reply.
@@ -207,7 +207,7 @@ pub enum Event {
         switch: Dpid,
         /// Which transaction.
         txn: TxnId,
-        /// The switch's error, in words.
+        /// The switch's error, as text.
         why: String,
     },
     /// A switch refused a transaction. What the switch had taken of it is already undone there.
@@ -216,7 +216,7 @@ pub enum Event {
         switch: Dpid,
         /// Which transaction.
         txn: TxnId,
-        /// The switch's error, in words.
+        /// The switch's error, as text.
         why: String,
     },
     /// The driver found that a switch's flows differed from what was wanted, and put them right.
@@ -260,7 +260,7 @@ pub enum Event {
     /// another `WorldUp` follows.
     #[serde(alias = "servers_away")]
     ServersUnreachable {
-        /// Each, and why in words.
+        /// Each, and why as text.
         servers: Vec<(ServerId, String)>,
     },
     /// All VMs of this site that are at the hypervisors, running or not, with what is kept with
@@ -273,7 +273,7 @@ pub enum Event {
     WorldRefused {
         /// Its name, for people.
         world: String,
-        /// Whom it serves and what to do, in words.
+        /// Whom it serves and what to do, as text.
         why: String,
     },
     /// Another controller has asked a hypervisor service, host or pool of ours to serve it, and was
@@ -281,7 +281,7 @@ pub enum Event {
     RivalSeen {
         /// The service's, host's or pool's name, for people.
         world: String,
-        /// Who, in words.
+        /// Who, as text.
         who: String,
     },
     /// The hypervisor service is gone. Its VMs may still run.

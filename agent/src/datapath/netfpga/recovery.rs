@@ -452,7 +452,7 @@ fn receives(card: &mut dyn Card, profile: &Profile, port: u8) -> Result<bool, Ac
     Ok(info::link(card, profile, port)? != Some(false))
 }
 
-/// The symptom in words.
+/// The symptom as text.
 fn symptom(verdict: Verdict) -> String {
     match verdict {
         Verdict::Lags(1) => {

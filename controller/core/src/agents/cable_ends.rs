@@ -35,7 +35,7 @@ pub(crate) fn sentence(a: (&str, Negotiated), b: (&str, Negotiated)) -> String {
     )
 }
 
-/// The differences that were told: each is told again only when it has changed, or when it comes
+/// The differences that were reported: each is reported again only when it has changed, or when it comes
 /// again.
 #[derive(Debug, Default)]
 pub(crate) struct CableEnds {

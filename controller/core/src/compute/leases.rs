@@ -30,7 +30,7 @@ pub(crate) const BELIEVED: Duration = Duration::from_secs(600);
 /// restart.
 pub(crate) const ALIVE: Duration = Duration::from_secs(60);
 
-/// A span of the wall clock in words: `3600 s`.
+/// A span of the wall clock as text: `3600 s`.
 pub(crate) fn seconds(nanoseconds: i64) -> String {
     format!("{:.0} s", Duration::from_nanos(nanoseconds.unsigned_abs()).as_secs_f64())
 }

@@ -71,7 +71,7 @@ impl ComputeMut<'_> {
         self.cx.answer(request, Response::Done);
     }
 
-    /// A switch has connected: it is told again what the operator wants of its ports.
+    /// A switch has connected: it is sent again what the operator wants of its ports.
     pub(crate) fn tell_ports(&mut self, switch: SwitchId, dpid: Dpid) {
         for PortOverride { port, up, .. } in self.net.ports.of(switch) {
             self.cx.effects.push(Effect::SetPort { switch: dpid, port, up });

@@ -103,7 +103,7 @@ impl ComputeMut<'_> {
         self.keep(Kept::Vm(id));
     }
 
-    /// That a VM has less could not be written: whoever asked is told, and it is tried again.
+    /// That a VM has less could not be written: whoever asked is notified, and it is tried again.
     pub(crate) fn shrunk_not_stored(&mut self, id: VmId, why: &str) {
         let Some(resize) = self.compute.vms.get_mut(&id).and_then(|v| v.resizing.as_mut()) else { return };
         if let Some(request) = resize.request.take() {

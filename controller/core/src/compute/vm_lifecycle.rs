@@ -263,7 +263,7 @@ impl ComputeMut<'_> {
         self.cut_without_way(id);
     }
 
-    /// A VM runs: whoever waits is told, and its traffic begins.
+    /// A VM runs: whoever waits is notified, and its traffic begins.
     pub(crate) fn announce_run(&mut self, id: VmId) {
         let Some(vm) = self.compute.vms.get_mut(&id) else { return };
         if !matches!(vm.record.state, VmState::Running | VmState::Cut { .. }) {

@@ -90,7 +90,7 @@ impl MigrationMut<'_> {
                 self.cx.answer(request, Response::Failed { why: text })
             }
             Some(PendingWrite::Removed(vm)) => {
-                // It is stopped, and a restart would stop it again: who waits is told, the rest
+                // It is stopped, and a restart would stop it again: who waits is notified, the rest
                 // goes on without him.
                 let deleters = self.compute.vms.get_mut(&vm).map(|v| std::mem::take(&mut v.deleters));
                 let why = format!(

@@ -1,4 +1,4 @@
-//! A move begins: it is checked as a whole, both places are reserved, and the store is told. Or it
+//! A move begins: it is checked as a whole, both places are reserved, and the store is written. Or it
 //! is refused, with the reason, and nothing has changed.
 
 use crate::compute::moves::{Migration, at};

@@ -253,7 +253,7 @@ impl<'a> MigrationRef<'a> {
         None
     }
 
-    /// What a plan is for, in words.
+    /// What a plan is for, as text.
     fn aim_text(self, aim: &PlanGoal) -> String {
         match aim {
             PlanGoal::KeepPolicy => "keep policy".into(),

@@ -22,7 +22,7 @@ pub enum MoveState {
     },
     /// It was not done, and will not be.
     Failed {
-        /// Why, in words.
+        /// Why, as text.
         why: String,
     },
 }

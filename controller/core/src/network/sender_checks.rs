@@ -28,7 +28,7 @@ impl<'a> NetworkRef<'a> {
         format!("somebody at {place} ({who}) sends as {what}; it is not believed and reaches nobody")
     }
 
-    /// Who may send at a port, in words.
+    /// Who may send at a port, as text.
     pub(crate) fn who_is_at(self, at: Place) -> String {
         let mut names: Vec<String> = match self.net.access.behind(at.0, at.1) {
             Behind::Servers(servers) => {

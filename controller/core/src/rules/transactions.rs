@@ -44,7 +44,7 @@ pub enum Purpose {
 pub struct Outcome {
     /// What it was for.
     pub purpose: Purpose,
-    /// The first refusal, in words.
+    /// The first refusal, as text.
     pub result: Result<(), String>,
 }
 
@@ -177,7 +177,7 @@ impl Changes {
         self.go_on(id, present, effects)
     }
 
-    /// A switch refused a transaction: whoever waits for the change is told so now. What was
+    /// A switch refused a transaction: whoever waits for the change is notified now. What was
     /// confirmed stays until the caller wants it back.
     ///
     /// What is left of the change may still be wanted: a removal that another switch waits for, or

@@ -54,7 +54,7 @@ pub struct Snapshot {
     pub classes: Arc<Vec<ClassView>>,
     /// Declared links, by `LinkId`.
     pub links: Arc<Vec<LinkView>>,
-    /// What is wired otherwise than declared, in words.
+    /// What is wired otherwise than declared, as text.
     pub surprises: Arc<Vec<String>>,
     /// Servers, by `ServerId`.
     pub servers: Arc<Vec<Arc<ServerView>>>,

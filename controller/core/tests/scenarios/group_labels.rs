@@ -111,7 +111,7 @@ fn sites() -> impl Strategy<Value = &'static str> {
     ]
 }
 
-/// Takes a step; what it is in words.
+/// Takes a step, and describes it.
 fn take(world: &mut World, step: &Step, single: &mut BTreeSet<SwitchId>, down: &mut Option<LinkId>) {
     let there = vms(world);
     match step {

@@ -250,7 +250,7 @@ fn what_a_vm_gives_up_is_given_away_only_when_that_is_written() {
     assert_eq!((world.answer(id), world.used()[0].cpu), (Some(Response::Done), 1));
 }
 
-/// It has less, and the store cannot be written: whoever asked is told, and it is written later.
+/// It has less, and the store cannot be written: whoever asked is notified, and it is written later.
 #[test]
 fn less_that_cannot_be_written_is_written_later() {
     let mut world = World::new(read(&large()));

@@ -241,7 +241,7 @@ fn a_pinned_vm_leaves_its_path_when_it_breaks_and_goes_back_when_it_can() {
     world.assert_reachable(&record(&world, vm.id));
     assert_eq!(world.noticed("path-left").len(), 1);
     assert!(matches!(&overrides(&mut world)[..], [OverrideView::PathPinned { kept: false, .. }]));
-    // Nothing else that happens brings it back, or is told again.
+    // Nothing else that happens brings it back, or is reported again.
     let far = world.link("core1", "gw1");
     world.set_link(far, false);
     world.set_link(far, true);

@@ -208,7 +208,7 @@ fn an_older_tag_is_completed() {
     assert_eq!(world.log.iter().filter_map(touches).collect::<Vec<_>>(), []);
 }
 
-/// On somebody's word, and only then, a stray is stopped; while its server is away, he is told so.
+/// On somebody's word, and only then, a stray is stopped; while its server is away, he is notified.
 #[test]
 fn a_stray_is_stopped_on_request() {
     let (vms, mut world) = lost_store(2);

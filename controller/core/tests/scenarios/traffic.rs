@@ -83,7 +83,7 @@ fn all_to_all_shares_each_members_rate_among_its_peers() {
     assert_eq!(pairs(&world), [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)]);
     let rate = world.site.traffic_rate(vms[0].request.resources.net).0 / 2;
     assert!(running(&world).values().all(|flow| flow.rate.0 == rate));
-    // A world that was away is told again.
+    // A hypervisor service that was away is asked again.
     world.forget();
     let there = vms.iter().map(|vm| (vm.id, vm.server)).collect();
     world.attach(there);

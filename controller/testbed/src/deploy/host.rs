@@ -159,7 +159,7 @@ struct Plan {
     whole: bool,
     /// No version is installed.
     empty: bool,
-    /// The steps in words; none when there is no difference.
+    /// The steps as text; none when there is no difference.
     steps: Vec<String>,
 }
 

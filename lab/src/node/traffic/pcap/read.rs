@@ -61,7 +61,7 @@ pub enum FileError {
     Nothing {
         /// How many there are.
         frames: usize,
-        /// Why not, in words.
+        /// Why not, as text.
         left_out: String,
     },
 }

@@ -37,7 +37,7 @@ pub struct Packet {
 pub struct Packets {
     /// At least one.
     pub packets: Vec<Packet>,
-    /// What was left out, in words; empty when nothing was.
+    /// What was left out, as text; empty when nothing was.
     pub left_out: String,
 }
 
